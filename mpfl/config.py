@@ -1,0 +1,422 @@
+"""The configuration of one experiment: frozen dataclasses, to and from TOML."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import tomli_w
+
+from mpfl.registry import parse_spec, unknown_name
+
+
+def _fail(key: str, got: object, expected: str) -> None:
+    raise ValueError(f"{key}: got {got!r}, expected {expected}")
+
+
+def _check(condition: bool, key: str, got: object, expected: str) -> None:
+    if not condition:
+        _fail(key, got, expected)
+
+
+def _choice(key: str, got: str, allowed: tuple[str, ...]) -> None:
+    if got not in allowed:
+        raise ValueError(f"{key}: {unknown_name('value', got, allowed)}")
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    """Which data, and who holds what of it."""
+
+    name: str = "digits"
+    """Data set: see ``mpfl list datasets``."""
+    folder: str = ""
+    """Where the files are (``--data-dir``); not needed by the embedded sets."""
+    download: bool = False
+    """Whether missing files may be fetched from the network."""
+    clients: int = 10
+    """Number of clients the training data is divided among."""
+    partition: str = "iid"
+    """``iid``, ``dirichlet(alpha)``, ``shards(k)``, ``quantity(alpha)`` or ``natural``."""
+    train_samples: int = 0
+    """Use only this many training samples, drawn from the seed (0 = all)."""
+    test_samples: int = 0
+    """Evaluate on only this many test samples (0 = all)."""
+
+    def __post_init__(self) -> None:
+        _check(self.clients >= 1, "data.clients", self.clients, "at least 1")
+        _check(self.train_samples >= 0, "data.train_samples", self.train_samples, "at least 0")
+        _check(self.test_samples >= 0, "data.test_samples", self.test_samples, "at least 0")
+        _spec("data.partition", self.partition)
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """Which network."""
+
+    name: str = "lenet300"
+    """Model: see ``mpfl list models``."""
+    batch_norm: str = "aggregate"
+    """What happens to running statistics: ``aggregate``, ``local`` or ``freeze``."""
+    weights: str = ""
+    """A safetensors file of initial weights that every party already holds (empty: from seed)."""
+
+    def __post_init__(self) -> None:
+        _choice("model.batch_norm", self.batch_norm, ("aggregate", "local", "freeze"))
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """How a client trains."""
+
+    epochs: int = 1
+    """Local epochs per round."""
+    batch_size: int = 32
+    """Samples per step."""
+    optimizer: str = "sgd"
+    """``sgd`` or ``adam``; its state does not outlive a round."""
+    lr: float = 0.1
+    """Learning rate of the first round."""
+    momentum: float = 0.0
+    """Momentum of SGD."""
+    weight_decay: float = 0.0
+    """L2 penalty, as in torch.optim."""
+    lr_decay: str = "none"
+    """Over the rounds of weight training: ``none``, ``cosine`` or ``exponential(factor)``."""
+    clip: float = 0.0
+    """Clip the gradient's L2 norm to this (0 = off)."""
+    precision: str = "float32"
+    """``float32`` or ``bf16`` (autocast; refused where the processor has none)."""
+    channels_last: bool = False
+    """Memory format of images and convolutions."""
+    device: str = "cpu"
+    """``cpu`` or ``cuda``."""
+
+    def __post_init__(self) -> None:
+        _check(self.epochs >= 1, "train.epochs", self.epochs, "at least 1")
+        _check(self.batch_size >= 1, "train.batch_size", self.batch_size, "at least 1")
+        _choice("train.optimizer", self.optimizer, ("sgd", "adam"))
+        _check(self.lr > 0, "train.lr", self.lr, "a positive number")
+        _check(0 <= self.momentum < 1, "train.momentum", self.momentum, "0 <= momentum < 1")
+        _check(self.weight_decay >= 0, "train.weight_decay", self.weight_decay, "at least 0")
+        _check(self.clip >= 0, "train.clip", self.clip, "at least 0")
+        name, _ = _spec("train.lr_decay", self.lr_decay)
+        _choice("train.lr_decay", name, ("none", "cosine", "exponential"))
+        _choice("train.precision", self.precision, ("float32", "bf16"))
+        _choice("train.device", self.device, ("cpu", "cuda"))
+
+
+@dataclass(frozen=True)
+class PruneConfig:
+    """What is pruned, by which score, rank, vote and schedule."""
+
+    density: float = 0.1
+    """Target share of prunable units that survive."""
+    granularity: str = "weight"
+    """What one mask bit decides about: ``weight``, ``kernel`` or ``filter``."""
+    score: str = "magnitude"
+    """Importance score: see ``mpfl list scores``."""
+    ranking: str = "layer"
+    """``layer``, ``flat``, ``flat_normalized`` or ``coverage``."""
+    vote: str = "budget"
+    """Vote rule: see ``mpfl list rules``."""
+    tie: str = "prune"
+    """What a tied majority does: ``prune`` or ``keep``."""
+    weighted: bool = False
+    """Whether ballots count by the client's number of samples."""
+    schedule: str = "geometric"
+    """Density over phase 1: ``one_shot``, ``linear``, ``geometric`` or ``cubic``."""
+    rounds: int = 4
+    """Rounds of phase 1 (mask consensus)."""
+    epochs: int = 0
+    """Local epochs in phase 1 (0 = as ``train.epochs``)."""
+    min_units: int = 1
+    """Units that survive in every layer whatever the vote."""
+    score_samples: int = 1000
+    """Samples a data-driven score looks at (0 = all the client has)."""
+    recovery: str = "rewind"
+    """After the mask: ``rewind`` to w0 or ``finetune`` from trained weights."""
+    regrow: str = ""
+    """``gradient`` (RigL) or ``random`` (SET): drop and regrow during phase 2 (empty = off)."""
+    regrow_fraction: float = 0.3
+    """Share of survivors exchanged at the first regrowth, cosine-decayed."""
+    regrow_every: int = 1
+    """Rounds of phase 2 between regrowths."""
+    gate: float = 0.0
+    """A client votes to prune only above this local accuracy (0 = always)."""
+    converged: float = 0.0
+    """End phase 1 early when 1 − Jaccard of consecutive masks is below this (0 = never)."""
+    alpha_fc: float = 0.95
+    """Coverage of fully connected layers (``ranking = "coverage"``)."""
+    alpha_conv: float = 0.9
+    """Coverage of convolutions (``ranking = "coverage"``)."""
+
+    def __post_init__(self) -> None:
+        _check(0 < self.density <= 1, "prune.density", self.density, "0 < density <= 1")
+        _choice("prune.granularity", self.granularity, ("weight", "kernel", "filter"))
+        for key in ("score", "ranking", "vote", "schedule"):
+            _spec(f"prune.{key}", getattr(self, key))
+        _choice("prune.tie", self.tie, ("prune", "keep"))
+        _check(self.rounds >= 1, "prune.rounds", self.rounds, "at least 1")
+        _check(self.epochs >= 0, "prune.epochs", self.epochs, "at least 0")
+        _check(self.min_units >= 0, "prune.min_units", self.min_units, "at least 0")
+        _check(self.score_samples >= 0, "prune.score_samples", self.score_samples, "at least 0")
+        _choice("prune.recovery", self.recovery, ("rewind", "finetune"))
+        _choice("prune.regrow", self.regrow, ("", "gradient", "random"))
+        _check(
+            0 < self.regrow_fraction <= 1,
+            "prune.regrow_fraction",
+            self.regrow_fraction,
+            "0 < fraction <= 1",
+        )
+        _check(self.regrow_every >= 1, "prune.regrow_every", self.regrow_every, "at least 1")
+        _check(0 <= self.gate <= 1, "prune.gate", self.gate, "0 <= gate <= 1")
+        _check(0 <= self.converged < 1, "prune.converged", self.converged, "0 <= x < 1")
+        for key in ("alpha_fc", "alpha_conv"):
+            alpha = getattr(self, key)
+            _check(0 < alpha <= 1, f"prune.{key}", alpha, "0 < alpha <= 1")
+
+
+@dataclass(frozen=True)
+class FederationConfig:
+    """Rounds and participation."""
+
+    rounds: int = 14
+    """Rounds in all; MPFL spends the first ``prune.rounds`` of them on the mask."""
+    clients_per_round: int = 0
+    """Clients sampled each round (0 = all)."""
+    min_replies: int = 1
+    """A round with fewer usable replies leaves mask and model unchanged."""
+    eval_every: int = 1
+    """Rounds between evaluations on the test set (the last round is always evaluated)."""
+
+    def __post_init__(self) -> None:
+        _check(self.rounds >= 1, "federation.rounds", self.rounds, "at least 1")
+        _check(
+            self.clients_per_round >= 0,
+            "federation.clients_per_round",
+            self.clients_per_round,
+            "at least 0",
+        )
+        _check(self.min_replies >= 1, "federation.min_replies", self.min_replies, "at least 1")
+        _check(self.eval_every >= 1, "federation.eval_every", self.eval_every, "at least 1")
+
+
+@dataclass(frozen=True)
+class WireConfig:
+    """How masks and values are written into messages."""
+
+    mask_codec: str = "auto"
+    """``auto``, ``raw``, ``gaps`` or ``range``."""
+    mask_classes: int = 8
+    """Statistics per layer: units are grouped by |w0|, which both sides know (1 = one group)."""
+    uplink_values: str = "float32"
+    """Codec of weights a client sends."""
+    downlink_values: str = "float32"
+    """Codec of weights the server sends."""
+    error_feedback: bool = True
+    """Whether a client adds what a lossy codec lost to its next update."""
+
+    def __post_init__(self) -> None:
+        _check(1 <= self.mask_classes <= 64, "wire.mask_classes", self.mask_classes, "1 to 64")
+
+
+@dataclass(frozen=True)
+class StopConfig:
+    """When a run ends before its last round; 0 = never."""
+
+    target_accuracy: float = 0.0
+    """Stop when the test accuracy reaches this."""
+    byte_budget: int = 0
+    """Stop before the round after which total bytes are at least this."""
+    seconds: float = 0.0
+    """Stop after this wall time."""
+
+    def __post_init__(self) -> None:
+        _check(
+            0 <= self.target_accuracy <= 1,
+            "stop.target_accuracy",
+            self.target_accuracy,
+            "a share between 0 and 1",
+        )
+        _check(self.byte_budget >= 0, "stop.byte_budget", self.byte_budget, "at least 0")
+        _check(self.seconds >= 0, "stop.seconds", self.seconds, "at least 0")
+
+
+@dataclass(frozen=True)
+class EngineConfig:
+    """How the simulation uses this machine; never changes a result."""
+
+    workers: int = -1
+    """Worker processes (-1 = one per core, 0 = in this process)."""
+    timeout: float = 3600.0
+    """Seconds until a client's reply is given up."""
+    checkpoint_every: int = 1
+    """Rounds between checkpoints."""
+    record_ballots: bool = False
+    """Keep every ballot in the run folder, for ``mpfl votes``."""
+
+    def __post_init__(self) -> None:
+        _check(self.workers >= -1, "engine.workers", self.workers, "-1 or more")
+        _check(self.timeout > 0, "engine.timeout", self.timeout, "a positive number")
+        _check(
+            self.checkpoint_every >= 1,
+            "engine.checkpoint_every",
+            self.checkpoint_every,
+            "at least 1",
+        )
+
+
+@dataclass(frozen=True)
+class FaultsConfig:
+    """Faults to inject, each the probability per client and round (0 = off)."""
+
+    drop_before: float = 0.0
+    """The client never answers."""
+    drop_after: float = 0.0
+    """The client trains, then its reply is lost."""
+    straggle: float = 0.0
+    """The reply comes after the deadline."""
+    corrupt: float = 0.0
+    """A bit of the reply flips."""
+    truncate: float = 0.0
+    """The reply ends early."""
+    replay: float = 0.0
+    """The reply of an earlier round comes again."""
+    wrong_round: float = 0.0
+    """The reply claims another round."""
+    not_finite: float = 0.0
+    """The reply's values are NaN."""
+    byzantine: float = 0.0
+    """Share of clients (the same all run long) whose ballots are malicious."""
+    attack: str = "inverted"
+    """What they send: ``random``, ``inverted``, ``colluding`` or ``layer(name)``."""
+    stress: float = 0.0
+    """Share of clients whose data is spoiled."""
+    stress_kind: str = "labels"
+    """How: ``pixels``, ``labels``, ``noise(p)`` or ``free_rider``."""
+
+    def __post_init__(self) -> None:
+        for item in dataclasses.fields(self):
+            value = getattr(self, item.name)
+            if isinstance(value, float):
+                _check(0 <= value <= 1, f"faults.{item.name}", value, "0 to 1")
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """Everything that decides a run's result (and, in ``engine``, how it is computed)."""
+
+    seed: int = 0
+    """Every random stream of the run derives from it."""
+    method: str = "mpfl"
+    """What is run: see ``mpfl list methods``."""
+    data: DataConfig = field(default_factory=DataConfig)
+    model: ModelConfig = field(default_factory=ModelConfig)
+    train: TrainConfig = field(default_factory=TrainConfig)
+    prune: PruneConfig = field(default_factory=PruneConfig)
+    federation: FederationConfig = field(default_factory=FederationConfig)
+    wire: WireConfig = field(default_factory=WireConfig)
+    stop: StopConfig = field(default_factory=StopConfig)
+    engine: EngineConfig = field(default_factory=EngineConfig)
+    faults: FaultsConfig = field(default_factory=FaultsConfig)
+
+    def __post_init__(self) -> None:
+        _check(0 <= self.seed < 2**32, "seed", self.seed, "0 to 2^32 - 1")
+        _check(
+            self.federation.clients_per_round <= self.data.clients,
+            "federation.clients_per_round",
+            self.federation.clients_per_round,
+            f"at most data.clients = {self.data.clients}",
+        )
+
+
+def _spec(key: str, text: str) -> tuple[str, tuple[str, ...]]:
+    try:
+        return parse_spec(text)
+    except ValueError as error:
+        raise ValueError(f"{key}: {error}") from None
+
+
+def from_mapping(table: Mapping[str, Any]) -> Experiment:
+    """Build an experiment from nested tables, defaults filling the gaps.
+
+    Raises
+    ------
+    ValueError
+        For an unknown key (naming the nearest known one), a wrong type or a value out of range.
+    """
+    return _build(Experiment, table, "")
+
+
+def from_toml(text: str) -> Experiment:
+    """Read an experiment from TOML text; see `from_mapping` for errors."""
+    return from_mapping(read_toml(text))
+
+
+def read_toml(text: str) -> dict[str, Any]:
+    """Parse TOML; ValueError with line and column where it is malformed."""
+    try:
+        return tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise ValueError(f"not valid TOML: {error}") from None
+
+
+def to_mapping(experiment: Experiment) -> dict[str, Any]:
+    """Return nested plain tables, every key present; `from_mapping` reads them."""
+    return dataclasses.asdict(experiment)
+
+
+def to_toml(experiment: Experiment) -> str:
+    """Return the fully resolved experiment as TOML text."""
+    return tomli_w.dumps(to_mapping(experiment))
+
+
+def with_override(table: Mapping[str, Any], key: str, value: Any) -> dict[str, Any]:
+    """Return a copy of nested tables with the dotted `key` set to `value`.
+
+    Examples
+    --------
+    >>> with_override({"prune": {"density": 0.5}}, "prune.density", 0.1)
+    {'prune': {'density': 0.1}}
+    """
+    head, _, rest = key.partition(".")
+    copy = dict(table)
+    if not rest:
+        copy[head] = value
+        return copy
+    inner = copy.get(head, {})
+    if not isinstance(inner, Mapping):
+        raise ValueError(f"{key}: {head!r} is not a table")
+    copy[head] = with_override(inner, rest, value)
+    return copy
+
+
+def _build(cls: type[Any], table: Mapping[str, Any], prefix: str) -> Any:
+    fields = {item.name: item for item in dataclasses.fields(cls)}
+    values: dict[str, Any] = {}
+    for key, value in table.items():
+        if key not in fields:
+            error = unknown_name("key", prefix + key, [prefix + name for name in fields])
+            raise error
+        values[key] = _convert(fields[key], value, prefix + key)
+    return cls(**values)
+
+
+def _convert(item: dataclasses.Field[Any], value: Any, key: str) -> Any:
+    if item.default_factory is not dataclasses.MISSING:
+        if not isinstance(value, Mapping):
+            _fail(key, value, "a table")
+        return _build(item.default_factory, value, key + ".")  # type: ignore[arg-type]
+    wanted = type(item.default)
+    if wanted is float and isinstance(value, int) and not isinstance(value, bool):
+        value = float(value)
+    if type(value) is not wanted:
+        _fail(key, value, f"a value of type {wanted.__name__}")
+    if wanted is float and not math.isfinite(value):
+        _fail(key, value, "a finite number")
+    return value

@@ -1,0 +1,200 @@
+"""Which parameters are prunable, what a unit is, and what a unit's bit does to parameters.
+
+A layer of units touches parameters through slots. A slot says how the layer's bits are spread
+over one parameter tensor, so that the mask of a parameter is the AND of all slots on it:
+
+- own weights, one bit per weight or per convolution kernel (``axis is None``);
+- own weights of a filter, neuron or recurrent unit (a slice along ``axis``);
+- what follows the unit: its bias, its normalisation parameters and buffers;
+- the weights of later layers that read the unit (input columns).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mpfl.mask import Layout, Mask
+
+OWN, FOLLOW, INPUT = "own", "follow", "input"
+
+
+@dataclass(frozen=True)
+class Slot:
+    """How one layer's unit bits spread over one parameter (or buffer) tensor.
+
+    Attributes
+    ----------
+    parameter
+        Name of the tensor, as in ``named_parameters`` or ``named_buffers``.
+    axis
+        Axis that units index; None: units run over the flattened tensor.
+    tile
+        The bits repeat this often as a block (4 for LSTM gates, 3 for GRU).
+    repeat
+        Each bit covers this many consecutive indices (height·width after a flatten, the
+        kernel's area at kernel granularity).
+    role
+        ``own`` (the unit's prunable weights), ``follow`` (bias, normalisation) or ``input``
+        (weights of later layers that read the unit).
+    """
+
+    parameter: str
+    axis: int | None
+    tile: int = 1
+    repeat: int = 1
+    role: str = OWN
+
+    def spread(self, bits: NDArray[np.bool_], shape: tuple[int, ...]) -> NDArray[np.bool_]:
+        """Return the bits as a boolean array that broadcasts against `shape`."""
+        wide = np.repeat(np.tile(bits, self.tile), self.repeat)
+        if self.axis is None:
+            return wide.reshape(shape)
+        return wide.reshape([-1 if i == self.axis else 1 for i in range(len(shape))])
+
+
+@dataclass(frozen=True)
+class Layer:
+    """One prunable layer of units.
+
+    Attributes
+    ----------
+    name
+        Module name (the first one's where several are coupled).
+    kind
+        ``linear``, ``conv``, ``lstm``, ``gru`` or ``coupled``.
+    units
+        Number of units.
+    slots
+        Every parameter the units decide about; at least one with role ``own``.
+    """
+
+    name: str
+    kind: str
+    units: int
+    slots: tuple[Slot, ...]
+
+    def own(self) -> tuple[Slot, ...]:
+        """Return the slots of the layer's own prunable weights."""
+        return tuple(slot for slot in self.slots if slot.role == OWN)
+
+
+@dataclass(frozen=True)
+class Tensors:
+    """Names, shapes and places of tensors laid one after another in a flat vector."""
+
+    names: tuple[str, ...]
+    shapes: tuple[tuple[int, ...], ...]
+
+    def __post_init__(self) -> None:
+        edges = [0]
+        for shape in self.shapes:
+            edges.append(edges[-1] + int(np.prod(shape, dtype=np.int64)))
+        object.__setattr__(self, "_edges", tuple(edges))
+        object.__setattr__(self, "_index", {n: i for i, n in enumerate(self.names)})
+
+    @property
+    def total(self) -> int:
+        """Elements of all tensors together."""
+        return self._edges[-1]  # type: ignore[attr-defined, no-any-return]
+
+    def place(self, name: str) -> tuple[slice, tuple[int, ...]]:
+        """Return the flat slice and the shape of tensor `name`."""
+        i = self._index[name]  # type: ignore[attr-defined]
+        edges = self._edges  # type: ignore[attr-defined]
+        return slice(edges[i], edges[i + 1]), self.shapes[i]
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._index  # type: ignore[attr-defined]
+
+
+@dataclass(frozen=True)
+class Structure:
+    """Everything masks need to know about one network.
+
+    Attributes
+    ----------
+    layers
+        The prunable layers, in order.
+    parameters, buffers
+        Where each parameter and each floating-point buffer stands in its flat vector.
+    """
+
+    layers: tuple[Layer, ...]
+    parameters: Tensors
+    buffers: Tensors
+
+    @property
+    def layout(self) -> Layout:
+        """Layout of this network's masks."""
+        return Layout(
+            tuple(layer.name for layer in self.layers), tuple(l.units for l in self.layers)
+        )
+
+    def parameter_mask(self, mask: Mask) -> NDArray[np.bool_]:
+        """Return bool[P]: which parameters survive `mask` (those no unit owns always do)."""
+        return self._expand(mask, self.parameters)
+
+    def buffer_mask(self, mask: Mask) -> NDArray[np.bool_]:
+        """Return bool[B]: which buffer entries belong to surviving units."""
+        return self._expand(mask, self.buffers)
+
+    def prunable(self) -> NDArray[np.bool_]:
+        """Return bool[P]: which parameters are prunable weights (role ``own``)."""
+        out = np.zeros(self.parameters.total, np.bool_)
+        for layer in self.layers:
+            for slot in layer.own():
+                out[self.parameters.place(slot.parameter)[0]] = True
+        return out
+
+    def densities(self, mask: Mask) -> tuple[float, float]:
+        """Return surviving/all over prunable weights, and over all parameters."""
+        keep = self.parameter_mask(mask)
+        return float(keep[self.prunable()].mean()), float(keep.mean())
+
+    def unit_values(self, vector: NDArray[np.float32]) -> list[NDArray[np.float32]]:
+        """Return, per layer, each unit's L2 norm of its own weights in a flat vector[P].
+
+        At weight granularity that is the absolute value.
+        """
+        return [
+            np.sqrt(sum_over_units(layer, self.parameters, np.square(vector)))
+            for layer in self.layers
+        ]
+
+    def _expand(self, mask: Mask, tensors: Tensors) -> NDArray[np.bool_]:
+        if mask.layout != self.layout:
+            raise ValueError(
+                f"mask of layers {list(mask.layout.names)} with {list(mask.layout.units)} units "
+                f"does not fit {list(self.layout.names)} with {list(self.layout.units)}"
+            )
+        out = np.ones(tensors.total, np.bool_)
+        bits = mask.layers()
+        for layer in self.layers:
+            for slot in layer.slots:
+                if slot.parameter in tensors:
+                    where, shape = tensors.place(slot.parameter)
+                    view = out[where].reshape(shape)
+                    view &= slot.spread(bits[layer.name], shape)
+        return out
+
+
+def sum_over_units(
+    layer: Layer, tensors: Tensors, vector: NDArray[np.floating]
+) -> NDArray[np.float32]:
+    """Sum a flat vector[P] over each unit's own weights; returns float32[units]."""
+    total = np.zeros(layer.units, np.float64)
+    for slot in layer.own():
+        where, shape = tensors.place(slot.parameter)
+        values = vector[where].reshape(shape)
+        if slot.axis is None:
+            wide = values.reshape(-1)
+        else:
+            axes = tuple(i for i in range(len(shape)) if i != slot.axis)
+            wide = values.sum(axis=axes, dtype=np.float64) if axes else values
+        total += wide.reshape(slot.tile, layer.units, slot.repeat).sum(axis=(0, 2))
+    return total.astype(np.float32)
+
+
