@@ -192,6 +192,10 @@ class Mask:
     def __repr__(self) -> str:
         return f"Mask({self.count()} of {self.layout.total} units, density {self.density():.4f})"
 
+    def _check(self, other: Mask) -> None:
+        if self.layout != other.layout:
+            raise ValueError("the two masks have different layouts")
+
     def digest(self) -> str:
         """Return the SHA-256 of layout and bits, in hexadecimal."""
         return hashlib.sha256(self.to_bytes()).hexdigest()

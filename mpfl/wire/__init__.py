@@ -1,0 +1,38 @@
+"""What travels: frames, masks and values as bytes. See docs/wire-format.md."""
+
+from mpfl.wire.errors import WireError
+from mpfl.wire.frame import Frame, Kind, Section, decode_frame, encode_frame, section_bytes
+from mpfl.wire.masks import (
+    MASK_CODECS,
+    decode_mask,
+    encode_mask,
+    magnitude_classes,
+    mask_bound_bits,
+)
+from mpfl.wire.values import (
+    VALUE_CODECS,
+    decode_values,
+    encode_values,
+    value_codec,
+    values_bound_bytes,
+)
+
+__all__ = [
+    "MASK_CODECS",
+    "VALUE_CODECS",
+    "Frame",
+    "Kind",
+    "Section",
+    "WireError",
+    "decode_frame",
+    "decode_mask",
+    "decode_values",
+    "encode_frame",
+    "encode_mask",
+    "encode_values",
+    "magnitude_classes",
+    "mask_bound_bits",
+    "section_bytes",
+    "value_codec",
+    "values_bound_bytes",
+]

@@ -1,0 +1,147 @@
+"""Masks as bytes: codecs behind one interface, and the entropy bound they are held against."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mpfl.mask import Layout, Mask
+from mpfl.registry import Registry
+from mpfl.wire.errors import WireError
+from mpfl.wire.plan import Plan, magnitude_classes, make_plan
+
+__all__ = ["MASK_CODECS", "MaskCodec", "decode_mask", "encode_mask", "magnitude_classes",
+           "mask_bound_bits"]  # fmt: skip
+
+Bools = NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class MaskCodec:
+    """One way of writing the coded bits of a mask.
+
+    Attributes
+    ----------
+    number
+        First byte of its payloads.
+    encode
+        Coded bits (bool[n], segment after segment) and segment lengths to bytes.
+    decode
+        The reverse; raises WireError and nothing else, whatever the bytes.
+    """
+
+    number: int
+    encode: Callable[[Bools, tuple[int, ...]], bytes]
+    decode: Callable[[bytes, tuple[int, ...]], Bools]
+
+
+def encode_mask(
+    mask: Mask,
+    *,
+    within: Mask | None = None,
+    classes: NDArray[np.uint8] | None = None,
+    codec: str = "auto",
+) -> bytes:
+    """Return the payload of a mask for a receiver that holds the same context.
+
+    Parameters
+    ----------
+    mask
+        What to send.
+    within
+        A mask that the receiver holds and that contains `mask`: only its units are coded.
+    classes
+        uint8[d], a context per unit that the receiver knows too; the units of each class of each
+        layer are coded with their own statistics.
+    codec
+        A name in `MASK_CODECS`, or ``auto``: the smallest.
+
+    Raises
+    ------
+    ValueError
+        If the codec is unknown, `mask` is not inside `within`, or shapes do not fit.
+    """
+    plan = make_plan(mask.layout, within, classes)
+    if within is not None and not mask.issubset(within):
+        raise ValueError("mask: it keeps units outside `within`")
+    bits = plan.take(mask.bools())
+    if codec == "auto":
+        return _encode_auto(bits, plan)
+    chosen = MASK_CODECS[codec]
+    return bytes((chosen.number,)) + chosen.encode(bits, plan.lengths)
+
+
+def decode_mask(
+    payload: bytes,
+    layout: Layout,
+    *,
+    within: Mask | None = None,
+    classes: NDArray[np.uint8] | None = None,
+) -> Mask:
+    """Read what `encode_mask` wrote with the same `within` and `classes`.
+
+    Raises
+    ------
+    WireError
+        If the payload cannot have come from `encode_mask`.
+    """
+    plan = make_plan(layout, within, classes)
+    if not payload:
+        raise WireError("mask.codec", "the payload is empty")
+    for name in MASK_CODECS.names():
+        if MASK_CODECS[name].number == payload[0]:
+            return plan.put(MASK_CODECS[name].decode(payload[1:], plan.lengths))
+    raise WireError("mask.codec", f"unknown codec {payload[0]}")
+
+
+def mask_bound_bits(
+    mask: Mask, within: Mask | None = None, classes: NDArray[np.uint8] | None = None
+) -> float:
+    """Return the conditional entropy of the mask's bits.
+
+    That is the sum of n·H(k/n) over every class of every layer, k of whose n units inside
+    `within` are kept.
+    """
+    plan = make_plan(mask.layout, within, classes)
+    lengths = np.array(plan.lengths, np.int64)
+    if not lengths.size:
+        return 0.0
+    starts = np.concatenate(([0], np.cumsum(lengths)[:-1]))
+    ones = np.add.reduceat(plan.take(mask.bools()).astype(np.int64), starts)
+    return float(np.sum(_entropy_bits(ones, lengths)))
+
+
+def _entropy_bits(ones: NDArray[np.int64], total: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Return n·H(k/n) in bits."""
+    bits = np.zeros(total.shape)
+    for part in (ones, total - ones):
+        some = part > 0
+        bits[some] += part[some] * np.log2(total[some] / part[some])
+    return bits
+
+
+def _encode_auto(bits: Bools, plan: Plan) -> bytes:
+    chosen = MASK_CODECS["raw"]
+    return bytes((chosen.number,)) + chosen.encode(bits, plan.lengths)
+
+
+def _encode_raw(bits: Bools, lengths: tuple[int, ...]) -> bytes:
+    return np.packbits(bits, bitorder="little").tobytes()
+
+
+def _decode_raw(payload: bytes, lengths: tuple[int, ...]) -> Bools:
+    count = sum(lengths)
+    if len(payload) != (count + 7) // 8:
+        raise WireError("mask.raw", f"got {len(payload)} bytes for {count} units")
+    raw = np.frombuffer(payload, np.uint8)
+    if count % 8 and raw[-1] >> (count % 8):
+        raise WireError("mask.raw", "padding bits are not zero")
+    return np.unpackbits(raw, count=count, bitorder="little").view(np.bool_)
+
+
+MASK_CODECS: Registry[MaskCodec] = Registry(
+    "mask codec", {"raw": MaskCodec(0, _encode_raw, _decode_raw)}
+)

@@ -1,0 +1,113 @@
+"""Which units a mask payload codes, in what order, and in which segments."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mpfl.mask import Layout, Mask
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The coded units of a mask, known to both sides before a payload is read.
+
+    Attributes
+    ----------
+    layout
+        Layout of the mask.
+    units
+        Positions of the coded units in the mask, in coded order; None: all of them, in order.
+    lengths
+        Units per segment (none is zero); the segments stand one after another in coded order.
+        A segment holds the units of one class in one layer.
+    """
+
+    layout: Layout
+    units: NDArray[np.intp] | None
+    lengths: tuple[int, ...]
+
+    @property
+    def count(self) -> int:
+        """Number of coded units."""
+        return self.layout.total if self.units is None else self.units.size
+
+    def take(self, bools: NDArray[np.bool_]) -> NDArray[np.bool_]:
+        """Return the bits of the coded units, in coded order."""
+        return bools if self.units is None else bools[self.units]
+
+    def put(self, coded: NDArray[np.bool_]) -> Mask:
+        """Return the mask whose coded units have these bits; all others are dropped."""
+        if self.units is None:
+            return Mask.from_bools(self.layout, coded)
+        bools = np.zeros(self.layout.total, np.bool_)
+        bools[self.units] = coded
+        return Mask.from_bools(self.layout, bools)
+
+
+def make_plan(layout: Layout, within: Mask | None, classes: NDArray[np.uint8] | None) -> Plan:
+    """Return the plan for masks inside `within` with one context per unit in `classes`.
+
+    Raises
+    ------
+    ValueError
+        If `within` has another layout or `classes` is not uint8[d].
+    """
+    if within is not None and within.layout != layout:
+        raise ValueError("within: its layout is not the layout of the mask")
+    if classes is None:
+        return _plan_without_classes(layout, within)
+    if classes.shape != (layout.total,) or classes.dtype != np.uint8:
+        got = f"{classes.dtype}{list(classes.shape)}"
+        raise ValueError(f"classes: got {got}, expected uint8[{layout.total}]")
+    units: list[NDArray[np.intp]] = []
+    lengths: list[int] = []
+    bools = None if within is None else within.bools()
+    for part in layout.slices():
+        inside = np.arange(part.start, part.stop)
+        if bools is not None:
+            inside = inside[bools[part]]
+        labels = classes[inside]
+        units.append(inside[np.argsort(labels, kind="stable")])
+        lengths += [int(n) for n in np.bincount(labels) if n]
+    return Plan(layout, np.concatenate(units), tuple(lengths))
+
+
+def _plan_without_classes(layout: Layout, within: Mask | None) -> Plan:
+    if within is None:
+        return Plan(layout, None, layout.units)
+    units = np.flatnonzero(within.bools())
+    return Plan(layout, units, tuple(n for n in within.counts() if n))
+
+
+def magnitude_classes(values: list[NDArray[np.float32]], count: int) -> NDArray[np.uint8]:
+    """Return a class per unit: the bin of its value among those of its layer.
+
+    The bins are quantiles, finer towards the top, where a small density makes its choice: each
+    class holds about half as many units as the one below it. Ties go by unit index.
+
+    Parameters
+    ----------
+    values
+        For each layer one non-negative value per unit, usually :math:`|w_0|`; both sides must
+        hold the very same.
+    count
+        Number of classes, 1 to 64.
+
+    Returns
+    -------
+    ndarray
+        uint8[d], 0 = smallest values.
+    """
+    if not 1 <= count <= 64:
+        raise ValueError(f"count: got {count}, expected 1 to 64")
+    out = []
+    for layer in values:
+        order = np.argsort(layer, kind="stable")
+        edges = (layer.size * (1.0 - 0.5 ** np.arange(1, count))).astype(np.intp)
+        classes = np.empty(layer.size, np.uint8)
+        classes[order] = np.searchsorted(edges, np.arange(layer.size), side="right")
+        out.append(classes)
+    return np.concatenate(out)
