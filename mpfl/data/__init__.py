@@ -1,0 +1,88 @@
+"""Data sets by name, their division among clients, and clients with spoiled data."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from mpfl.config import DataConfig
+from mpfl.data.partition import PARTITIONS, partition
+from mpfl.data.samples import DataMissing, Dataset, Samples, stratified
+from mpfl.data.vision import cifar10, cifar100, digits, fashion_mnist, mnist
+from mpfl.registry import Registry
+from mpfl.seeding import numpy_rng
+
+__all__ = [
+    "DATASETS",
+    "PARTITIONS",
+    "DataMissing",
+    "Dataset",
+    "Samples",
+    "load_data",
+    "partition",
+]
+
+DATASETS: Registry[Callable[[DataConfig], Dataset]] = Registry(
+    "data set",
+    {
+        "digits": digits,
+        "mnist": mnist,
+        "fashion_mnist": fashion_mnist,
+        "cifar10": cifar10,
+        "cifar100": cifar100,
+    },
+)
+
+
+def load_data(config: DataConfig, seed: int) -> Dataset:
+    """Load a data set into memory.
+
+    Parameters
+    ----------
+    config
+        ``name``, ``folder``, ``download``, ``train_samples`` and ``test_samples`` are used.
+    seed
+        The run's seed: decides which samples stay where not all are wanted. They are drawn
+        stratified by class (or by group, of text).
+
+    Raises
+    ------
+    DataMissing
+        If the files are not in the folder and may not be fetched.
+    ValueError
+        For an unknown name, damaged files, or more samples wanted than there are.
+    """
+    try:
+        load = DATASETS[config.name]
+    except ValueError as error:
+        raise ValueError(f"data.name: {error}") from None
+    dataset = load(config)
+    if config.train_samples:
+        dataset = _fewer_train(dataset, config.train_samples, seed)
+    if config.test_samples:
+        chosen = _draw(dataset.test, None, config.test_samples, seed, "test_samples")
+        dataset = replace(dataset, test=dataset.test.subset(torch.from_numpy(chosen)))
+    return dataset
+
+
+def _fewer_train(dataset: Dataset, count: int, seed: int) -> Dataset:
+    chosen = _draw(dataset.train, dataset.groups, count, seed, "train_samples")
+    groups = None if dataset.groups is None else dataset.groups[chosen]
+    return replace(dataset, train=dataset.train.subset(torch.from_numpy(chosen)), groups=groups)
+
+
+def _draw(
+    samples: Samples, groups: NDArray[np.int64] | None, count: int, seed: int, key: str
+) -> NDArray[np.int64]:
+    if count > len(samples):
+        raise ValueError(f"data.{key}: got {count}, expected at most {len(samples)}")
+    labels = groups
+    if labels is None and samples.targets.dim() == 1:
+        labels = samples.targets.numpy()
+    if labels is None:
+        labels = np.zeros(len(samples), np.int64)
+    return stratified(labels, count, numpy_rng(seed, key))

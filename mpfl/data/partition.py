@@ -1,0 +1,251 @@
+"""Who holds which training samples: one array of positions per client, disjoint and complete."""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mpfl.config import DataConfig
+from mpfl.registry import Registry, number_argument, parse_spec
+from mpfl.seeding import numpy_rng
+
+Positions = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Division:
+    """What a partitioner is asked to divide.
+
+    Attributes
+    ----------
+    labels
+        Class of every sample, 0-based and without gaps, int64 [n].
+    clients
+        Number of clients, at most n.
+    spec, arguments
+        The partition as configured, and what stood in its parentheses.
+    rng
+        The stream to draw from.
+    groups
+        Natural client of every sample, int64 [n], or None.
+    """
+
+    labels: NDArray[np.int64]
+    clients: int
+    spec: str
+    arguments: tuple[str, ...]
+    rng: np.random.Generator
+    groups: NDArray[np.int64] | None
+
+
+def partition(
+    config: DataConfig,
+    targets: NDArray[np.int64],
+    seed: int,
+    groups: NDArray[np.int64] | None = None,
+) -> list[Positions]:
+    """Divide the training samples among the clients.
+
+    Parameters
+    ----------
+    config
+        ``clients`` and ``partition`` are used.
+    targets
+        Class of every training sample, [n]. Of token sequences, [n, length], the groups take the
+        place of the classes.
+    seed
+        The run's seed.
+    groups
+        Natural client of every sample, [n], where the data has one.
+
+    Returns
+    -------
+    list of numpy.ndarray
+        One ascending int64 array of positions per client, none empty; every position is in
+        exactly one.
+
+    Raises
+    ------
+    ValueError
+        For more clients than samples, an unknown partition or unfit arguments.
+    """
+    samples = len(targets)
+    if config.clients > samples:
+        raise ValueError(
+            f"data.clients: got {config.clients}, expected at most the {samples} training samples"
+        )
+    name, arguments = parse_spec(config.partition)
+    try:
+        divide = PARTITIONS[name]
+        labels = targets if targets.ndim == 1 else groups
+        if labels is None:
+            labels = np.zeros(samples, np.int64)
+        _, dense = np.unique(labels, return_inverse=True)
+        rng = numpy_rng(seed, "partition")
+        task = Division(dense, config.clients, config.partition, arguments, rng, groups)
+        owner = divide(task)
+    except ValueError as error:
+        raise ValueError(f"data.partition: {error}") from None
+    return _gather(owner, config.clients)
+
+
+def iid(task: Division) -> NDArray[np.int64]:
+    """Deal shuffled samples out evenly; sizes differ by one at most."""
+    _no_arguments(task)
+    owner = np.empty(len(task.labels), np.int64)
+    owner[task.rng.permutation(len(owner))] = _even(len(owner), task.clients)
+    return owner
+
+
+def dirichlet(task: Division) -> NDArray[np.int64]:
+    """Skew the labels: every class is divided in proportions drawn from Dir(alpha, ..., alpha).
+
+    For each class in turn, p ~ Dir_K(alpha) over the K clients is drawn, the class's samples are
+    shuffled and cut at ⌊n_c · (p_1 + ... + p_k)⌋ (Yurochkin et al. 2019, the common form of the
+    label skew of Hsu et al. 2019, who draw over classes for each client instead). A client left
+    with nothing is then given one sample, drawn at random, of the client that has most.
+    """
+    alpha = _positive(task)
+    owner = np.empty(len(task.labels), np.int64)
+    for members in _by_class(task.labels):
+        share = task.rng.dirichlet(np.full(task.clients, alpha))
+        edges = np.floor(np.cumsum(share) * len(members)).astype(np.int64)
+        edges[-1] = len(members)
+        counts = np.diff(edges, prepend=0)
+        owner[task.rng.permutation(members)] = np.repeat(np.arange(task.clients), counts)
+    return _fill_empty(owner, task.clients, task.rng)
+
+
+def shards(task: Division) -> NDArray[np.int64]:
+    """Give every client k shards of the samples sorted by class (McMahan et al. 2017).
+
+    The samples are sorted by class, at random within one, and cut into clients · k shards whose
+    sizes differ by one at most; the shards are dealt out at random.
+    """
+    value = number_argument(task.spec, task.arguments, 2.0)
+    per_client = int(value)
+    if per_client != value or per_client < 1:
+        raise ValueError(f"{task.spec!r}: the shards of a client must be a whole number from 1")
+    total = per_client * task.clients
+    if total > len(task.labels):
+        raise ValueError(
+            f"{task.spec!r}: {task.clients} clients need {total} shards, "
+            f"but there are {len(task.labels)} samples"
+        )
+    shuffled = task.rng.permutation(len(task.labels))
+    order = shuffled[np.argsort(task.labels[shuffled], kind="stable")]
+    holder = task.rng.permutation(np.repeat(np.arange(task.clients), per_client))
+    owner = np.empty(len(order), np.int64)
+    owner[order] = holder[_even(len(order), total)]
+    return owner
+
+
+def quantity(task: Division) -> NDArray[np.int64]:
+    """Skew the sizes: shuffled samples, client sizes in proportions drawn from Dir(alpha).
+
+    Every client has one sample for certain; the rest is divided as ⌊·⌋ of the proportions, what
+    is left over going to the largest remainders (NIID-Bench, Li et al. 2022).
+    """
+    alpha = _positive(task)
+    share = task.rng.dirichlet(np.full(task.clients, alpha))
+    spare = len(task.labels) - task.clients
+    exact = share * spare
+    sizes = np.floor(exact).astype(np.int64)
+    order = np.argsort(sizes - exact, kind="stable")
+    sizes[order[: spare - int(sizes.sum())]] += 1
+    owner = np.empty(len(task.labels), np.int64)
+    owner[task.rng.permutation(len(owner))] = np.repeat(np.arange(task.clients), sizes + 1)
+    return owner
+
+
+def natural(task: Division) -> NDArray[np.int64]:
+    """Give every client whole groups, evened out by number of samples.
+
+    Groups go, largest first (at random among equals), each to the client that has fewest
+    samples so far; a client per group if there are as many of either.
+    """
+    _no_arguments(task)
+    if task.groups is None:
+        raise ValueError("'natural' needs data with groups of its own, such as pydoc")
+    _, group, sizes = np.unique(task.groups, return_inverse=True, return_counts=True)
+    if task.clients > len(sizes):
+        raise ValueError(
+            f"'natural': data.clients is {task.clients}, expected at most {len(sizes)}, "
+            "the number of groups"
+        )
+    shuffled = task.rng.permutation(len(sizes))
+    order = shuffled[np.argsort(-sizes[shuffled], kind="stable")]
+    loads = [(0, client) for client in range(task.clients)]
+    holder = np.empty(len(sizes), np.int64)
+    for index in order:
+        load, client = heapq.heappop(loads)
+        holder[index] = client
+        heapq.heappush(loads, (load + int(sizes[index]), client))
+    return holder[group]
+
+
+Partitioner = Callable[[Division], NDArray[np.int64]]
+"""Returns the client of every sample, int64 [n]."""
+
+PARTITIONS: Registry[Partitioner] = Registry(
+    "partition",
+    {
+        "iid": iid,
+        "dirichlet": dirichlet,
+        "shards": shards,
+        "quantity": quantity,
+        "natural": natural,
+    },
+)
+
+
+def _no_arguments(task: Division) -> None:
+    if task.arguments:
+        raise ValueError(f"{task.spec!r}: {parse_spec(task.spec)[0]} takes no argument")
+
+
+def _positive(task: Division) -> float:
+    alpha = number_argument(task.spec, task.arguments)
+    if not 1e-3 <= alpha <= 1e6:
+        raise ValueError(f"{task.spec!r}: expected 0.001 <= alpha <= 1000000")
+    return alpha
+
+
+def _even(samples: int, clients: int) -> NDArray[np.int64]:
+    """Return 0, ..., 0, 1, ..., clients − 1, each repeated equally often to within one."""
+    return np.arange(samples, dtype=np.int64) * clients // samples
+
+
+def _by_class(labels: NDArray[np.int64]) -> list[Positions]:
+    order = np.argsort(labels, kind="stable")
+    return np.split(order, np.cumsum(np.bincount(labels))[:-1])
+
+
+def _gather(owner: NDArray[np.int64], clients: int) -> list[Positions]:
+    order = np.argsort(owner, kind="stable")
+    return np.split(order, np.cumsum(np.bincount(owner, minlength=clients))[:-1])
+
+
+def _fill_empty(
+    owner: NDArray[np.int64], clients: int, rng: np.random.Generator
+) -> NDArray[np.int64]:
+    sizes = np.bincount(owner, minlength=clients)
+    empty = np.flatnonzero(sizes == 0)
+    if not len(empty):
+        return owner
+    largest = [(-int(size), client) for client, size in enumerate(sizes)]
+    heapq.heapify(largest)
+    gives = np.zeros(clients, np.int64)
+    for _ in empty:
+        size, client = largest[0]
+        gives[client] += 1
+        heapq.heapreplace(largest, (size + 1, client))
+    parts = _gather(owner, clients)
+    given = [rng.permutation(parts[client])[: gives[client]] for client in np.flatnonzero(gives)]
+    filled = owner.copy()
+    filled[np.concatenate(given)] = empty
+    return filled

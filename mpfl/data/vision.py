@@ -1,0 +1,167 @@
+"""Labelled images of fixed size: digits, MNIST and Fashion-MNIST, CIFAR-10 and -100."""
+
+from __future__ import annotations
+
+import gzip
+import importlib.util
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from mpfl.config import DataConfig
+from mpfl.data.samples import DataMissing, Dataset, Samples, normalisation, stratified
+from mpfl.seeding import numpy_rng
+
+_IDX_TYPES = {1: "labels", 3: "images"}
+
+
+def missing(name: str, looked: Path) -> DataMissing:
+    """Return the error for a data set whose files are not in the folder looked in."""
+    return DataMissing(
+        f"data.folder: no files of {name} in {looked}; name their folder with --data-dir, "
+        "or fetch them with --download (data.download = true)"
+    )
+
+
+def data_folder(config: DataConfig) -> Path:
+    """Return the configured folder; ValueError where there is none."""
+    if not config.folder:
+        raise DataMissing(
+            f"data.folder: {config.name} needs a folder; name it with --data-dir, and add "
+            "--download (data.download = true) where its files are still to be fetched"
+        )
+    return Path(config.folder)
+
+
+def digits(config: DataConfig) -> Dataset:
+    """Load scikit-learn's 1,797 handwritten digits, 8×8, values 0 to 16 (Alpaydin & Kaynak 1998).
+
+    359 of them are held out, stratified, the same ones whatever the run's seed.
+    """
+    table = _digits_table()
+    labels = table[:, 64].astype(np.int64)
+    inputs = torch.from_numpy(table[:, :64].astype(np.uint8).reshape(-1, 1, 8, 8))
+    held = stratified(labels, len(labels) // 5, numpy_rng(0, "digits held out"))
+    kept = np.setdiff1d(np.arange(len(labels)), held)
+    scale = normalisation((0.3053,), (0.3760,), white=16.0)
+    whole = Samples(inputs, torch.from_numpy(labels), **scale)
+    train, test = (whole.subset(torch.from_numpy(part)) for part in (kept, held))
+    return Dataset(config.name, train, test, 10, (1, 8, 8))
+
+
+def _digits_table() -> NDArray[np.float64]:
+    # scikit-learn takes seconds to import, and the file is all that is wanted of it.
+    found = importlib.util.find_spec("sklearn")
+    for folder in (found.submodule_search_locations or ()) if found else ():
+        path = Path(folder) / "datasets" / "data" / "digits.csv.gz"
+        if path.is_file():
+            with gzip.open(path, "rt") as lines:
+                return np.loadtxt(lines, delimiter=",")
+    from sklearn.datasets import load_digits
+
+    bunch = load_digits()
+    return np.column_stack([bunch.data, bunch.target])
+
+
+def mnist(config: DataConfig) -> Dataset:
+    """Load MNIST, 60,000 + 10,000 images of 28×28 (LeCun et al. 1998), from ``MNIST/raw``."""
+    return _idx_dataset(config, "MNIST", 0.1307, 0.3081)
+
+
+def fashion_mnist(config: DataConfig) -> Dataset:
+    """Load Fashion-MNIST, the size of MNIST (Xiao et al. 2017), from ``FashionMNIST/raw``."""
+    return _idx_dataset(config, "FashionMNIST", 0.2860, 0.3530)
+
+
+def _idx_dataset(config: DataConfig, title: str, mean: float, std: float) -> Dataset:
+    folder = data_folder(config)
+    raw = folder / title / "raw"
+    if config.download and _idx_path(raw / "train-images-idx3-ubyte") is None:
+        _download(title, folder)
+    parts = []
+    for part in ("train", "t10k"):
+        images = _read_idx(raw / f"{part}-images-idx3-ubyte", 3, title)
+        labels = _read_idx(raw / f"{part}-labels-idx1-ubyte", 1, title)
+        if len(images) != len(labels):
+            raise ValueError(f"{raw}: {len(images)} {part} images but {len(labels)} labels")
+        parts.append(Samples(images.unsqueeze(1), labels.long(), **normalisation((mean,), (std,))))
+    train, test = parts
+    return Dataset(config.name, train, test, 10, tuple(train.inputs.shape[1:]))
+
+
+def _idx_path(path: Path) -> Path | None:
+    for candidate in (path, path.with_name(path.name + ".gz")):
+        if candidate.is_file():
+            return candidate
+    return None
+
+
+def _read_idx(path: Path, dimensions: int, title: str) -> Tensor:
+    """Read one idx file of bytes; an unpacked one is mapped, so processes share its memory."""
+    found = _idx_path(path)
+    if found is None:
+        raise missing(title, path.parent)
+    if found.suffix == ".gz":
+        with gzip.open(found) as packed:
+            flat = np.frombuffer(bytearray(packed.read()), np.uint8)
+    else:
+        # Mode "c": writable as torch wants it, yet never written back to the file.
+        flat = np.memmap(found, np.uint8, mode="c") if found.stat().st_size else np.empty(0, "u1")
+    header = 4 + 4 * dimensions
+    if len(flat) < header or bytes(flat[:4]) != bytes([0, 0, 8, dimensions]):
+        raise ValueError(f"{found}: not an idx file of {_IDX_TYPES[dimensions]}")
+    shape = [int(size) for size in np.frombuffer(bytes(flat[4:header]), ">u4")]
+    expected = header + int(np.prod(shape))
+    if len(flat) != expected:
+        raise ValueError(f"{found}: {len(flat)} bytes, expected {expected}")
+    return torch.from_numpy(np.asarray(flat[header:]).reshape(shape))
+
+
+def cifar10(config: DataConfig) -> Dataset:
+    """Load CIFAR-10, 50,000 + 10,000 colour images of 32×32 (Krizhevsky 2009)."""
+    scale = normalisation((0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616))
+    return _cifar(config, "CIFAR10", "cifar-10-batches-py", 10, scale)
+
+
+def cifar100(config: DataConfig) -> Dataset:
+    """Load CIFAR-100, the size of CIFAR-10 with 100 classes (Krizhevsky 2009)."""
+    scale = normalisation((0.5071, 0.4865, 0.4409), (0.2673, 0.2564, 0.2762))
+    return _cifar(config, "CIFAR100", "cifar-100-python", 100, scale)
+
+
+def _cifar(
+    config: DataConfig,
+    title: str,
+    inner: str,
+    classes: int,
+    scale: dict[str, tuple[float, ...]],
+) -> Dataset:
+    folder = data_folder(config)
+    if not (folder / inner).is_dir() and not config.download:
+        raise missing(title, folder)
+    parts = []
+    for source in _download(title, folder) if config.download else _open(title, folder):
+        images = torch.from_numpy(np.ascontiguousarray(source.data.transpose(0, 3, 1, 2)))
+        parts.append(Samples(images, torch.tensor(source.targets), **scale))
+    return Dataset(config.name, parts[0], parts[1], classes, (3, 32, 32))
+
+
+def _open(title: str, folder: Path, download: bool = False) -> list[Any]:
+    from mpfl import torchvision_shim  # noqa: F401, I001  (torchvision needs it first)
+    from torchvision import datasets
+
+    maker = getattr(datasets, title)
+    try:
+        return [maker(folder, train=train, download=download) for train in (True, False)]
+    except RuntimeError as error:
+        if "not found or corrupted" not in str(error):
+            raise
+        raise DataMissing(f"data.folder: files of {title} in {folder} are incomplete") from error
+
+
+def _download(title: str, folder: Path) -> list[Any]:
+    return _open(title, folder, download=True)

@@ -1,0 +1,33 @@
+"""Shared fixtures: one torch thread, and the folder of the real data sets."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+import torch
+
+torch.set_num_threads(1)
+
+_DEFAULT = Path(__file__).resolve().parent.parent.parent / "shared" / "data"
+
+
+def _folder() -> Path:
+    return Path(os.environ.get("MPFL_TEST_DATA", _DEFAULT))
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    folder = _folder()
+    if folder.is_dir():
+        return
+    skip = pytest.mark.skip(reason=f"no folder {folder}; set MPFL_TEST_DATA to one with data sets")
+    for item in items:
+        if "data" in item.keywords:
+            item.add_marker(skip)
+
+
+@pytest.fixture(scope="session")
+def data_folder() -> Path:
+    """The folder of the real data sets; for tests marked ``data``."""
+    return _folder()
