@@ -1,0 +1,69 @@
+"""Target density of every round of phase 1."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from mpfl.registry import Registry, parse_spec
+
+Schedule = Callable[[float, float], float]
+"""(target density, elapsed share of the rounds in (0, 1]) -> density."""
+
+
+def one_shot(target: float, elapsed: float) -> float:
+    """The target from the first round on."""
+    return target
+
+
+def linear(target: float, elapsed: float) -> float:
+    """Prune the same number of units every round."""
+    return 1.0 - (1.0 - target) * elapsed
+
+
+def geometric(target: float, elapsed: float) -> float:
+    """Prune the same share of the survivors every round (iterative magnitude pruning)."""
+    return float(target**elapsed)
+
+
+def cubic(target: float, elapsed: float) -> float:
+    """Prune fast first, then ever more slowly (Zhu & Gupta 2017, eq. 1)."""
+    return target + (1.0 - target) * (1.0 - elapsed) ** 3
+
+
+SCHEDULES: Registry[Schedule] = Registry(
+    "schedule",
+    {"one_shot": one_shot, "linear": linear, "geometric": geometric, "cubic": cubic},
+)
+
+
+def density_path(schedule: str, target: float, rounds: int) -> list[float]:
+    """Return the densities after round 1, …, `rounds`; the last one is exactly `target`.
+
+    Parameters
+    ----------
+    schedule
+        A name in `SCHEDULES`.
+    target
+        Share of the prunable units that survive in the end, 0 < target <= 1.
+    rounds
+        Rounds of phase 1, at least 1.
+
+    Raises
+    ------
+    ValueError
+        For an unknown schedule, a schedule with an argument, or a value out of range.
+
+    Examples
+    --------
+    >>> [round(density, 3) for density in density_path("geometric", 0.1, 3)]
+    [0.464, 0.215, 0.1]
+    """
+    name, arguments = parse_spec(schedule)
+    density = SCHEDULES[name]
+    if arguments:
+        raise ValueError(f"schedule {schedule!r}: {name} takes no argument")
+    if not 0 < target <= 1:
+        raise ValueError(f"target density: got {target}, expected 0 < density <= 1")
+    if rounds < 1:
+        raise ValueError(f"rounds: got {rounds}, expected at least 1")
+    return [density(target, t / rounds) for t in range(1, rounds)] + [target]

@@ -1,0 +1,326 @@
+"""Vote rules: from the tally of a round's ballots to the new global mask."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mpfl.mask import Layout, Mask
+from mpfl.registry import Registry, number_argument, parse_spec
+from mpfl.selection import at_least, best_overall, best_per_layer, units_to_keep
+
+
+@dataclass(frozen=True)
+class VoteContext:
+    """What the server knows besides the ballots.
+
+    Attributes
+    ----------
+    layout
+        Layers and units.
+    density
+        Target density of the round over all d units, 0 < density <= 1.
+    previous
+        The mask of the round before, C_{t-1}; the result is a subset of it.
+    tie_break
+        float32[d], larger is kept first among equal votes; |w0| of every unit.
+    tie
+        What a tied majority does: ``prune`` or ``keep``.
+    min_units
+        Units every layer keeps, as far as `previous` has them.
+    allow_regrow
+        Whether units outside `previous` may be kept.
+    """
+
+    layout: Layout
+    density: float
+    previous: Mask
+    tie_break: NDArray[np.float32]
+    tie: str = "prune"
+    min_units: int = 1
+    allow_regrow: bool = False
+
+    def __post_init__(self) -> None:
+        if self.previous.layout != self.layout:
+            raise ValueError("the previous mask has other layers than the vote")
+        if self.tie_break.shape != (self.layout.total,):
+            raise ValueError(
+                f"tie_break: got shape {self.tie_break.shape}, expected ({self.layout.total},)"
+            )
+        if np.isnan(self.tie_break).any():
+            raise ValueError("tie_break contains NaN")
+        if self.tie not in ("prune", "keep"):
+            raise ValueError(f"tie: got {self.tie!r}, expected 'prune' or 'keep'")
+        if not 0 < self.density <= 1:
+            raise ValueError(f"density: got {self.density}, expected 0 < density <= 1")
+        if self.min_units < 0:
+            raise ValueError(f"min_units: got {self.min_units}, expected at least 0")
+
+    @cached_property
+    def eligible(self) -> NDArray[np.bool_]:
+        """bool[d]: the units that may be kept."""
+        if self.allow_regrow:
+            return np.ones(self.layout.total, np.bool_)
+        return self.previous.bools()
+
+    @property
+    def units(self) -> int:
+        """Units to keep in all, round(density · d)."""
+        return units_to_keep(self.density, self.layout.total)
+
+
+@dataclass(frozen=True)
+class Vote:
+    """One tally as a rule sees it: counts uint32[d], their possible maximum, the context."""
+
+    counts: NDArray[np.uint32]
+    total: int
+    context: VoteContext
+
+    @property
+    def order(self) -> tuple[NDArray[np.generic], ...]:
+        """Keys that order units: votes, then the tie-break."""
+        return self.counts, self.context.tie_break
+
+
+Choose = Callable[[Vote, str], NDArray[np.bool_]]
+
+
+@dataclass(frozen=True)
+class Rule:
+    """A vote rule.
+
+    Attributes
+    ----------
+    choose
+        (vote, spec) -> bool[d], the units to keep; `decide` adds what holds for all rules. The
+        first line of its docstring describes the rule.
+    example
+        The rule as one would write it in a configuration.
+    needs_ballots
+        Whether the tally must leave out ballots that `trim` finds, so that they must be held.
+    """
+
+    choose: Choose
+    example: str
+    needs_ballots: bool = False
+
+    @property
+    def description(self) -> str:
+        """One line for listings."""
+        return (self.choose.__doc__ or "").strip().partition("\n")[0]
+
+
+def _majority(vote: Vote, spec: str) -> NDArray[np.bool_]:
+    """Keep a unit that more than half of the votes keep."""
+    _no_argument(spec)
+    twice = vote.counts.astype(np.uint64) * np.uint64(2)
+    if vote.context.tie == "keep":
+        return np.asarray(twice >= vote.total)
+    return np.asarray(twice > vote.total)
+
+
+def _unanimous(vote: Vote, spec: str) -> NDArray[np.bool_]:
+    """Keep a unit that every vote keeps."""
+    _no_argument(spec)
+    return np.asarray(vote.counts == vote.total)
+
+
+def _any(vote: Vote, spec: str) -> NDArray[np.bool_]:
+    """Keep a unit that at least one vote keeps."""
+    _no_argument(spec)
+    return np.asarray(vote.counts > 0)
+
+
+def _quorum(vote: Vote, spec: str) -> NDArray[np.bool_]:
+    """Keep a unit that at least the share q of the votes keeps."""
+    share = _number(spec)
+    if not 0 < share <= 1:
+        raise ValueError(f"{spec!r}: the quorum must be above 0 and at most 1")
+    return np.asarray(vote.counts >= math.ceil(share * vote.total))
+
+
+def _budget(vote: Vote, spec: str) -> NDArray[np.bool_]:
+    """Keep exactly density · d units, those with the most votes; ties by |w0|, then index."""
+    _no_argument(spec)
+    return _most_voted(vote)
+
+
+def _layer_budget(vote: Vote, spec: str) -> NDArray[np.bool_]:
+    """Keep exactly the target density within each layer, by votes; ties as in budget."""
+    _no_argument(spec)
+    context = vote.context
+    return best_per_layer(
+        vote.order, context.layout, context.eligible, context.units, context.min_units
+    )
+
+
+def _layer_threshold(vote: Vote, spec: str) -> NDArray[np.bool_]:
+    """Per layer the highest vote threshold that still keeps the target density.
+
+    The paper's dynamic threshold (Gez & Cohen, arXiv 2312.03889), starting high and going down
+    only as far as the density demands. It stops at one vote: a unit nobody voted for is not
+    kept to fill a layer.
+    """
+    _no_argument(spec)
+    context = vote.context
+    keep = np.zeros(context.layout.total, np.bool_)
+    for part in context.layout.slices():
+        counts = np.where(context.eligible[part], vote.counts[part], 0)
+        needed = max(1, math.ceil(context.density * counts.size - 1e-9))
+        place = counts.size - needed
+        keep[part] = counts >= max(1, int(np.partition(counts, place)[place]))
+    return keep
+
+
+def _histogram(vote: Vote, spec: str) -> NDArray[np.bool_]:
+    """Per layer, keep what reaches the p-th percentile of the tally over its surviving units.
+
+    The percentile is that of the votes per unit, as NumPy interpolates it, not of the pooled
+    zeros and ones of all ballots. A unit nobody voted for is never kept.
+    """
+    percent = float(_number(spec))
+    if not 0 <= percent <= 100:
+        raise ValueError(f"{spec!r}: the percentile must be between 0 and 100")
+    context = vote.context
+    keep = np.zeros(context.layout.total, np.bool_)
+    for part in context.layout.slices():
+        counts = vote.counts[part]
+        surviving = counts[context.eligible[part]]
+        if surviving.size:
+            keep[part] = counts >= max(1.0, float(np.percentile(surviving, percent)))
+    return keep
+
+
+def _trimmed(vote: Vote, spec: str) -> NDArray[np.bool_]:
+    """Budget without the f ballots (f < 1: that share) that agree least with the rest."""
+    _number(spec)
+    return _most_voted(vote)
+
+
+RULES: Registry[Rule] = Registry(
+    "vote rule",
+    {
+        "majority": Rule(_majority, "majority"),
+        "unanimous": Rule(_unanimous, "unanimous"),
+        "any": Rule(_any, "any"),
+        "quorum": Rule(_quorum, "quorum(0.7)"),
+        "budget": Rule(_budget, "budget"),
+        "layer_budget": Rule(_layer_budget, "layer_budget"),
+        "layer_threshold": Rule(_layer_threshold, "layer_threshold"),
+        "histogram": Rule(_histogram, "histogram(50)"),
+        "trimmed": Rule(_trimmed, "trimmed(0.2)", needs_ballots=True),
+    },
+)
+
+
+def decide(spec: str, counts: NDArray[np.uint32], total: int, context: VoteContext) -> Mask:
+    """Apply a vote rule to a tally.
+
+    Parameters
+    ----------
+    spec
+        A rule and its argument, e.g. ``"quorum(0.7)"``.
+    counts
+        Votes of every unit, uint32[d]; weighted ballots count by their weight. For a rule that
+        needs ballots: only of the ballots that `trim` left.
+    total
+        Sum of the weights of the ballots counted, i.e. the votes of a unanimous unit.
+    context
+        The target and what else the server knows.
+
+    Returns
+    -------
+    Mask
+        A subset of `context.previous` (unless regrowth is allowed) with at least
+        `context.min_units` units in every layer that had as many.
+
+    Raises
+    ------
+    ValueError
+        For an unknown rule, a bad argument, no ballots, or counts that do not fit.
+    """
+    rule = RULES[parse_spec(spec)[0]]
+    check_counts(counts, total, context.layout)
+    vote = Vote(counts, total, context)
+    keep = rule.choose(vote, spec) & context.eligible
+    keep = at_least(keep, vote.order, context.layout, context.eligible, context.min_units)
+    return Mask.from_bools(context.layout, keep)
+
+
+def needs_ballots(spec: str) -> bool:
+    """Tell whether the rule has to see the ballots, so that a tally alone is not enough."""
+    return RULES[parse_spec(spec)[0]].needs_ballots
+
+
+def trim(ballots: Sequence[Mask], spec: str) -> list[int]:
+    """Return the indices of the ballots that ``trimmed(f)`` counts, in order.
+
+    A ballot's agreement is the median of its Jaccard overlaps with the others, so that fewer
+    than half of the ballots cannot vouch for one another. Of equally agreeing ballots the later
+    ones go first.
+
+    Raises
+    ------
+    ValueError
+        If f is negative, or no ballot would be left.
+    """
+    f = _number(spec)
+    dropped = math.floor(f * len(ballots)) if f < 1 else math.floor(f)
+    if f < 0 or (f >= 1 and f != dropped):
+        raise ValueError(f"{spec!r}: f must be a whole number of ballots or a share below 1")
+    if dropped >= len(ballots):
+        raise ValueError(f"{spec!r} leaves none of {len(ballots)} ballots")
+    if dropped == 0:
+        return list(range(len(ballots)))
+    agreement = ballot_agreement(ballots)
+    ranked = sorted(range(len(ballots)), key=lambda i: (-agreement[i], i))
+    return sorted(ranked[: len(ballots) - dropped])
+
+
+def ballot_agreement(ballots: Sequence[Mask]) -> list[float]:
+    """Return each ballot's median Jaccard overlap with the other ballots."""
+    overlap = np.zeros((len(ballots), len(ballots)))
+    for i, ballot in enumerate(ballots):
+        for j in range(i):
+            overlap[i, j] = overlap[j, i] = ballot.jaccard(ballots[j])
+    return [
+        float(np.median(np.delete(row, i))) if row.size > 1 else 1.0
+        for i, row in enumerate(overlap)
+    ]
+
+
+def check_counts(counts: NDArray[np.uint32], total: int, layout: Layout) -> None:
+    """Raise ValueError unless `counts` can be the tally of `total` votes over `layout`."""
+    if total < 1:
+        raise ValueError("a vote needs at least one ballot")
+    if counts.shape != (layout.total,) or counts.dtype != np.uint32:
+        raise ValueError(
+            f"counts: got {counts.dtype}{list(counts.shape)}, expected uint32[{layout.total}]"
+        )
+    if int(counts.max()) > total:
+        raise ValueError(f"counts: a unit has {int(counts.max())} of {total} votes")
+
+
+def _most_voted(vote: Vote) -> NDArray[np.bool_]:
+    context = vote.context
+    return best_overall(
+        vote.order, context.layout, context.eligible, context.units, context.min_units
+    )
+
+
+def _number(spec: str) -> Fraction:
+    """Return the rule's one number as written: 0.07 of 100 is 7, not 7.000000000000001."""
+    return Fraction(str(number_argument(spec, parse_spec(spec)[1])))
+
+
+def _no_argument(spec: str) -> None:
+    name, arguments = parse_spec(spec)
+    if arguments:
+        raise ValueError(f"vote rule {spec!r}: {name} takes no argument")
