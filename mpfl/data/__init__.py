@@ -10,8 +10,12 @@ import torch
 from numpy.typing import NDArray
 
 from mpfl.config import DataConfig
+from mpfl.data.folder import imagefolder
 from mpfl.data.partition import PARTITIONS, partition
 from mpfl.data.samples import DataMissing, Dataset, Samples, stratified
+from mpfl.data.stress import spoil, stressed_clients
+from mpfl.data.summary import PartitionSummary, summary
+from mpfl.data.text import pydoc
 from mpfl.data.vision import cifar10, cifar100, digits, fashion_mnist, mnist
 from mpfl.registry import Registry
 from mpfl.seeding import numpy_rng
@@ -21,9 +25,13 @@ __all__ = [
     "PARTITIONS",
     "DataMissing",
     "Dataset",
+    "PartitionSummary",
     "Samples",
     "load_data",
     "partition",
+    "spoil",
+    "stressed_clients",
+    "summary",
 ]
 
 DATASETS: Registry[Callable[[DataConfig], Dataset]] = Registry(
@@ -34,6 +42,8 @@ DATASETS: Registry[Callable[[DataConfig], Dataset]] = Registry(
         "fashion_mnist": fashion_mnist,
         "cifar10": cifar10,
         "cifar100": cifar100,
+        "imagefolder": imagefolder,
+        "pydoc": pydoc,
     },
 )
 

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from functools import cached_property
+from pathlib import Path
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+
+from mpfl.config import DataConfig
 
 
 class DataMissing(ValueError):  # noqa: N818  (reads as what it says)
@@ -120,6 +123,25 @@ class Dataset:
     classes: int
     input_shape: tuple[int, ...]
     groups: NDArray[np.int64] | None = None
+
+
+def data_folder(config: DataConfig) -> Path:
+    """Return the configured folder; DataMissing where none is configured."""
+    if not config.folder:
+        raise DataMissing(
+            f"data.folder: {config.name} needs a folder; name it with --data-dir, and add "
+            "--download (data.download = true) where its files are still to be fetched"
+        )
+    return Path(config.folder)
+
+
+def missing(
+    name: str, looked: Path, hint: str = ", or fetch them with --download (data.download = true)"
+) -> DataMissing:
+    """Return the error for a data set whose files are not in the folder looked in."""
+    return DataMissing(
+        f"data.folder: no files of {name} in {looked}; name their folder with --data-dir{hint}"
+    )
 
 
 def normalisation(

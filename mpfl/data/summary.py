@@ -1,0 +1,88 @@
+"""Who holds how much of which class, as a matrix and as a table of plain characters."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+_SHADES = " .:-=+*#%@"
+_WIDEST = 40  # classes beyond this are shown in merged columns
+
+
+@dataclass(frozen=True, eq=False)
+class PartitionSummary:
+    """Counts of a partition.
+
+    Attributes
+    ----------
+    counts
+        Samples per client and class, int64 [clients, classes].
+    """
+
+    counts: NDArray[np.int64]
+
+    @property
+    def sizes(self) -> NDArray[np.int64]:
+        """Samples per client, int64 [clients]."""
+        return np.asarray(self.counts.sum(axis=1), np.int64)
+
+    def skew(self) -> float:
+        """Return the mean total variation distance of the clients' labels from the pooled ones.
+
+        0: every client has the pooled class shares; near 1: hardly any overlap with them.
+        """
+        pooled = self.counts.sum(axis=0) / self.counts.sum()
+        shares = self.counts / self.sizes[:, None]
+        return float(np.abs(shares - pooled).sum(axis=1).mean() / 2)
+
+    def text(self, rows: int = 20) -> str:
+        """Return a table: a client a line, its size, and a shade per class.
+
+        A shade is the class's share of the client's samples, from blank (none) to ``@`` (over
+        90 %). Of more clients than `rows`, those at evenly spaced ranks of size are shown.
+        """
+        clients, classes = self.counts.shape
+        sizes = self.sizes
+        shown = np.arange(clients)
+        if clients > rows:
+            ranks = np.linspace(0, clients - 1, rows).round().astype(np.int64)
+            shown = np.argsort(-sizes, kind="stable")[ranks]
+        lines = [
+            f"{clients} clients, {int(sizes.sum())} samples, {classes} classes; per client "
+            f"min {sizes.min()}, median {np.median(sizes):g}, max {sizes.max()}; "
+            f"label skew {self.skew():.3f}",
+            f"{'client':>7} {'samples':>8}  share per class: none '{_SHADES[0]}', "
+            f"then '{_SHADES[1:]}' to 100 %",
+        ]
+        if clients > rows:
+            lines[0] += f"; {rows} of the clients, by size"
+        lines += [f"{c:>7} {sizes[c]:>8}  |{_shades(self.counts[c])}|" for c in shown]
+        return "\n".join(lines)
+
+
+def summary(
+    parts: Sequence[NDArray[np.int64]], targets: NDArray[np.int64], classes: int
+) -> PartitionSummary:
+    """Count what every client holds.
+
+    Parameters
+    ----------
+    parts
+        Positions of each client's samples.
+    targets
+        Class of every sample, 0 to classes − 1: [n], or [n, length], where every position counts.
+    classes
+        Number of classes.
+    """
+    counts = [np.bincount(targets[part].ravel(), minlength=classes) for part in parts]
+    return PartitionSummary(np.array(counts, np.int64).reshape(len(parts), classes))
+
+
+def _shades(counts: NDArray[np.int64]) -> str:
+    step = -(-len(counts) // _WIDEST)
+    merged = np.add.reduceat(counts, np.arange(0, len(counts), step))
+    levels = np.ceil(merged / max(1, int(counts.sum())) * (len(_SHADES) - 1)).astype(np.int64)
+    return "".join(_SHADES[level] for level in levels)
