@@ -84,5 +84,5 @@ def summary(
 def _shades(counts: NDArray[np.int64]) -> str:
     step = -(-len(counts) // _WIDEST)
     merged = np.add.reduceat(counts, np.arange(0, len(counts), step))
-    levels = np.ceil(merged / max(1, int(counts.sum())) * (len(_SHADES) - 1)).astype(np.int64)
+    levels = -(-merged * (len(_SHADES) - 1) // max(1, int(counts.sum())))
     return "".join(_SHADES[level] for level in levels)
