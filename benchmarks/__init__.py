@@ -1,0 +1,1 @@
+"""The harness: command line, presets, experiments, comparisons, reports, speed benchmarks."""

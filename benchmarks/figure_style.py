@@ -1,0 +1,204 @@
+"""How figures look: palette, fonts, legends, and their deterministic rendering to SVG and PNG."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import matplotlib as mpl
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.ticker import FuncFormatter
+
+from benchmarks.units import bytes_text
+
+INK = "#1b1f24"
+MUTED = "#6f7782"
+GRID = "#dde1e6"
+PAPER = "#fefefe"
+"""Four tones that a report in dark mode exchanges for its own; all else is the palette."""
+
+BLUE, VERMILION, GREEN = "#0072b2", "#d55e00", "#009e73"
+PURPLE, ORANGE, SKY = "#cc79a7", "#e69f00", "#56b4e9"
+PALETTE = (VERMILION, BLUE, GREEN, PURPLE, ORANGE, SKY)
+"""Okabe and Ito's colour-blind-safe colours, without the yellow that vanishes on white."""
+
+_MARKERS = "o^DvPX<>ph*d8"
+_LINES: tuple[Any, ...] = ("-", (0, (4, 1.5)), (0, (1, 1.2)), (0, (5, 1.2, 1, 1.2)))
+_KNOWN = (
+    "mpfl",
+    "fedpm",
+    "topk",
+    "signsgd_mv",
+    "ssfl",
+    "prunefl",
+    "fedavg_q8",
+    "fedavg_prune",
+    "lotteryfl",
+    "mpfl_finetune",
+    "mpfl_regrow",
+)
+
+_SETTINGS = {
+    "svg.hashsalt": "mpfl",
+    "svg.fonttype": "path",
+    "font.family": "DejaVu Sans",
+    "font.size": 9.5,
+    "axes.titlesize": 9.5,
+    "axes.labelsize": 9.5,
+    "xtick.labelsize": 9,
+    "ytick.labelsize": 9,
+    "legend.fontsize": 9,
+    "legend.frameon": False,
+    "legend.handlelength": 2.4,
+    "text.color": INK,
+    "axes.edgecolor": MUTED,
+    "axes.labelcolor": INK,
+    "xtick.color": MUTED,
+    "ytick.color": MUTED,
+    "xtick.labelcolor": INK,
+    "ytick.labelcolor": INK,
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "grid.color": GRID,
+    "grid.linewidth": 0.7,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.facecolor": "none",
+    "figure.facecolor": PAPER,
+    "lines.linewidth": 1.7,
+    "lines.markersize": 4.8,
+    "hatch.linewidth": 0.6,
+}
+
+
+@dataclass(frozen=True)
+class Style:
+    """How one method is drawn everywhere."""
+
+    color: str
+    marker: str
+    line: Any
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A figure with everything that explains it.
+
+    Attributes
+    ----------
+    name
+        File name without ending.
+    title
+        What it shows, in a few words.
+    caption
+        What is seen, axes and scale said.
+    alternative
+        The same for those who cannot see it: the figures that matter, in a sentence.
+    svg, png
+        The rendered figure.
+    """
+
+    name: str
+    title: str
+    caption: str
+    alternative: str
+    svg: str
+    png: bytes
+
+
+def styled(draw: Callable[..., Any]) -> Callable[..., Any]:
+    """Decorate a function that makes figures: it runs under the house style."""
+
+    def wrapped(*args: Any, **kwargs: Any) -> Any:
+        with mpl.rc_context(_SETTINGS):
+            return draw(*args, **kwargs)
+
+    wrapped.__name__, wrapped.__doc__ = draw.__name__, draw.__doc__
+    return wrapped
+
+
+def picture(figure: Figure, name: str, title: str, caption: str, alternative: str) -> Picture:
+    """Render a figure. The same figure gives the same bytes on every call."""
+    vector, pixels = io.StringIO(), io.BytesIO()
+    figure.savefig(vector, format="svg", metadata={"Date": None, "Creator": None})
+    figure.savefig(pixels, format="png", dpi=144, metadata={"Software": None})
+    return Picture(name, title, caption, alternative, vector.getvalue(), pixels.getvalue())
+
+
+def new_figure(
+    height: float = 3.5, width: float = 5.8, rows: int = 1, columns: int = 1, **options: Any
+) -> tuple[Figure, Any]:
+    """Return a figure (inches) and its axes: one, or an array of shape [rows, columns]."""
+    figure = Figure(figsize=(width, height), layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.subplots(rows, columns, squeeze=False, **options)
+    return figure, axes[0, 0] if rows == columns == 1 else axes
+
+
+def method_styles(labels: Iterable[str], baseline: str) -> dict[str, Style]:
+    """Return a style per label: known methods always look the same, others take what is left."""
+    styles: dict[str, Style] = {}
+    rank = len(_KNOWN)
+    for label in sorted(set(labels)):
+        if label == baseline:
+            styles[label] = Style(INK, "s", "-")
+            continue
+        index = _KNOWN.index(label) if label in _KNOWN else rank
+        rank += label not in _KNOWN
+        styles[label] = Style(
+            PALETTE[index % len(PALETTE)],
+            _MARKERS[index % len(_MARKERS)],
+            _LINES[index // len(PALETTE) % len(_LINES)],
+        )
+    return styles
+
+
+def variant(style: Style, index: int) -> Style:
+    """Return the style of a label's `index`-th swept value: same colour, another line."""
+    if index == 0:
+        return style
+    first = _LINES.index(style.line)
+    return Style(style.color, style.marker, _LINES[(first + index) % len(_LINES)])
+
+
+def byte_axis(axis: Any) -> None:
+    """Label an axis' ticks as bytes."""
+    axis.set_major_formatter(FuncFormatter(lambda value, _: _short_bytes(value)))
+
+
+def _short_bytes(value: float) -> str:
+    number, unit = bytes_text(value).split(" ")
+    if "." in number:
+        number = number.rstrip("0").rstrip(".")
+    return f"{number} {unit}"
+
+
+def percent_axis(axis: Any) -> None:
+    """Label an axis' ticks as per cent of shares."""
+    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{100 * value:.4g}"))
+
+
+def legend_below(
+    figure: Figure, axes: Axes, columns: int = 3, handles: Sequence[Any] | None = None
+) -> None:
+    """Put the legend under the plot, where it covers nothing, and make room for it."""
+    lines = list(handles) if handles is not None else axes.get_legend_handles_labels()[0]
+    if not lines:
+        return
+    longest = max(len(str(line.get_label())) for line in lines)
+    columns = max(1, min(columns, len(lines), 66 // (longest + 6)))
+    rows = -(-len(lines) // columns)
+    figure.set_figheight(figure.get_figheight() + 0.19 * rows)
+    figure.legend(
+        lines, [str(line.get_label()) for line in lines], loc="outside lower center", ncols=columns
+    )
+
+
+def swatch(label: str, style: Style) -> Line2D:
+    """Return a legend entry for a style."""
+    return Line2D([], [], color=style.color, marker=style.marker, ls=style.line, label=label)

@@ -1,0 +1,80 @@
+"""Named configurations, and how a configuration is found, completed and overridden."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Mapping, Sequence
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from mpfl.config import read_toml, with_override
+from mpfl.registry import unknown_name
+
+
+def preset_names() -> list[str]:
+    """Return the names of the presets that come with the package."""
+    files = resources.files(__name__).iterdir()
+    return sorted(f.name.removesuffix(".toml") for f in files if f.name.endswith(".toml"))
+
+
+def describe(name: str) -> str:
+    """Return a preset's first comment line."""
+    text = (resources.files(__name__) / f"{name}.toml").read_text()
+    return text.splitlines()[0].lstrip("# ")
+
+
+def load_table(config: str) -> dict[str, Any]:
+    """Return the tables of a preset (by name) or of a TOML file (by path).
+
+    Raises
+    ------
+    ValueError
+        If there is no such preset or file, or it is not valid TOML.
+    """
+    if config.endswith(".toml") or "/" in config:
+        path = Path(config)
+        try:
+            return read_toml(path.read_text())
+        except (OSError, UnicodeDecodeError) as error:
+            raise ValueError(f"cannot read {path}: {error}") from None
+        except ValueError as error:
+            raise ValueError(f"{path}: {error}") from None
+    if config not in preset_names():
+        raise unknown_name("preset", config, preset_names())
+    return read_toml((resources.files(__name__) / f"{config}.toml").read_text())
+
+
+def parse_assignment(text: str) -> tuple[str, Any]:
+    """Read ``key=value``; the value is TOML, or a bare word taken as a string.
+
+    Examples
+    --------
+    >>> parse_assignment("prune.density=0.1")
+    ('prune.density', 0.1)
+    >>> parse_assignment("data.partition=dirichlet(0.3)")
+    ('data.partition', 'dirichlet(0.3)')
+    """
+    key, equals, value = text.partition("=")
+    if not equals or not key.strip():
+        raise ValueError(f"--set: got {text!r}, expected key=value")
+    return key.strip(), parse_value(value.strip())
+
+
+def parse_value(text: str) -> Any:
+    """Read a TOML value, or return the text itself where it is none."""
+    try:
+        return tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        return text
+
+
+def resolve(
+    config: str, assignments: Sequence[str] = (), overrides: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
+    """Return the tables of a configuration with ``--set`` assignments and overrides applied."""
+    table = load_table(config)
+    pairs = [parse_assignment(text) for text in assignments]
+    for key, value in [*pairs, *(overrides or {}).items()]:
+        table = with_override(table, key, value)
+    return table

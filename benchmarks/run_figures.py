@@ -1,0 +1,350 @@
+"""Figures of one run: layers, votes, the mask, bytes per round, and who holds what data."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from benchmarks.analysis import RunData
+from benchmarks.figure_style import (
+    BLUE,
+    INK,
+    PALETTE,
+    SKY,
+    VERMILION,
+    Picture,
+    byte_axis,
+    legend_below,
+    new_figure,
+    percent_axis,
+    picture,
+    styled,
+)
+from benchmarks.figures import composition
+from benchmarks.rundata import KINDS
+from benchmarks.units import percent_text
+
+_MARKERS = "o^DvPXs<>ph*"
+_MOST_LAYERS = 12
+
+
+def pruning_pictures(run: RunData) -> list[Picture]:
+    """Return the figures about a run's mask and votes that its folder has data for."""
+    made = [
+        layer_density(run),
+        vote_agreement(run),
+        rule_density(run),
+        vote_histogram(run),
+        mask_maps(run),
+    ]
+    return [item for item in made if item is not None]
+
+
+def byte_pictures(run: RunData) -> list[Picture]:
+    """Return the figures about a run's bytes, by phase and by round."""
+    made = [composition(_by_phase(run), "a phase's"), bytes_per_round(run)]
+    return [item for item in made if item is not None]
+
+
+@styled
+def layer_density(run: RunData) -> Picture | None:
+    """Draw each layer's density over rounds."""
+    lines = [line for line in run.rounds if line.layer_density]
+    if not lines or all(min(line.layer_density.values()) >= 1 for line in lines):
+        return None
+    figure, axes = new_figure(3.1)
+    names = list(lines[-1].layer_density)
+    for index, name in enumerate(names):
+        axes.plot(
+            [line.round for line in lines],
+            [line.layer_density.get(name, math.nan) for line in lines],
+            color=PALETTE[index % len(PALETTE)],
+            marker=_MARKERS[index % len(_MARKERS)],
+            ls="-" if index < len(PALETTE) else "--",
+            markevery=max(1, len(lines) // 8),
+            label=name,
+        )
+    axes.set_ylim(0, 1.03)
+    axes.set_xlabel("round")
+    axes.set_ylabel("density of the layer")
+    _whole_rounds(axes)
+    legend_below(figure, axes, 4)
+    last = lines[-1].layer_density
+    return picture(
+        figure,
+        "layer_density",
+        "Density per layer",
+        "Share of each layer's prunable parameters that survive after each round.",
+        "Final densities: " + ", ".join(f"{name} {value:.3g}" for name, value in last.items()) + ".",
+    )
+
+
+@styled
+def vote_agreement(run: RunData) -> Picture | None:
+    """Draw unanimity and mean pairwise overlap of the ballots over rounds."""
+    lines = [(n.round, n.vote) for n in run.rounds if n.vote and n.vote.unanimity is not None]
+    if not lines:
+        return None
+    figure, axes = new_figure(2.7)
+    rounds = [number for number, _ in lines]
+    unanimity = [vote.unanimity for _, vote in lines]
+    overlap = [math.nan if vote.overlap is None else vote.overlap for _, vote in lines]
+    axes.plot(rounds, unanimity, color=BLUE, marker="s", label="unanimous units")
+    axes.plot(rounds, overlap, color=VERMILION, marker="o", label="pairwise overlap (Jaccard)")
+    axes.set_ylim(0, 1.03)
+    axes.set_xlabel("round")
+    axes.set_ylabel("share (%)")
+    percent_axis(axes.yaxis)
+    _whole_rounds(axes)
+    legend_below(figure, axes)
+    return picture(
+        figure,
+        "vote_agreement",
+        "How far the clients agree",
+        "Share of units on which all ballots of a round agree, and how much two ballots overlap "
+        "on average (kept by both / kept by either).",
+        f"In the last vote {percent_text(unanimity[-1], 1)} of the units are unanimous and the "
+        f"mean overlap is {percent_text(overlap[-1], 1)}.",
+    )
+
+
+@styled
+def rule_density(run: RunData) -> Picture | None:
+    """Draw the density that every vote rule would have given on the same ballots."""
+    lines = [(n.round, n.vote.rule_density) for n in run.rounds if n.vote and n.vote.rule_density]
+    if not lines:
+        return None
+    figure, axes = new_figure(3.0)
+    for index, rule in enumerate(lines[-1][1]):
+        axes.plot(
+            [number for number, _ in lines],
+            [table.get(rule, math.nan) for _, table in lines],
+            color=PALETTE[index % len(PALETTE)],
+            marker=_MARKERS[index % len(_MARKERS)],
+            ls="-" if index < len(PALETTE) else "--",
+            label=rule,
+        )
+    axes.set_ylim(0, 1.03)
+    axes.set_xlabel("round")
+    axes.set_ylabel("density")
+    _whole_rounds(axes)
+    legend_below(figure, axes)
+    return picture(
+        figure,
+        "rule_density",
+        "What other vote rules would have kept",
+        "Density that each vote rule would have given on the ballots of each round.",
+        "On the last ballots: "
+        + ", ".join(f"{rule} {value:.3g}" for rule, value in lines[-1][1].items())
+        + ".",
+    )
+
+
+@styled
+def vote_histogram(run: RunData) -> Picture | None:
+    """Draw how many units got how many votes in the last vote."""
+    voted = [line for line in run.rounds if line.vote and line.vote.histogram]
+    if not voted or voted[-1].vote is None:
+        return None
+    table = voted[-1].vote.histogram
+    if len(table) > len(PALETTE):
+        longest = max(map(len, table.values()))
+        pooled = np.sum([np.pad(v, (0, longest - len(v))) for v in table.values()], axis=0)
+        table = {f"all {len(table)} layers": tuple(float(n) for n in pooled)}
+    figure, axes = new_figure(2.9)
+    for index, (name, counts) in enumerate(table.items()):
+        shares = np.asarray(counts) / max(1.0, float(np.sum(counts)))
+        axes.plot(
+            np.arange(shares.size),
+            np.where(shares > 0, shares, np.nan),
+            color=PALETTE[index],
+            marker=_MARKERS[index],
+            drawstyle="steps-mid",
+            label=name,
+        )
+    axes.set_yscale("log")
+    axes.set_xlabel("ballots that keep the unit")
+    axes.set_ylabel("share of units (%, log scale)")
+    percent_axis(axes.yaxis)
+    _whole_rounds(axes)
+    legend_below(figure, axes, 4)
+    return picture(
+        figure,
+        "vote_histogram",
+        "Votes per unit",
+        f"Share of each layer's units by the number of ballots that keep them, in the last vote "
+        f"(round {voted[-1].round}); log scale. Agreement piles up at both ends.",
+        f"Histogram of votes per unit in round {voted[-1].round}.",
+    )
+
+
+@styled
+def mask_maps(run: RunData) -> Picture | None:
+    """Draw where each layer's survivors are, as the density of blocks."""
+    if run.mask is None or run.mask.density() >= 1:
+        return None
+    layers = list(run.mask.layers().items())
+    shown = layers[:_MOST_LAYERS]
+    columns = min(3, len(shown))
+    rows = -(-len(shown) // columns)
+    figure, axes = new_figure(1.75 * rows + 0.3, rows=rows, columns=columns)
+    blocks = [mask_blocks(keep, run.shapes.get(f"{name}.weight", ())) for name, keep in shown]
+    brightest = max(float(block.max()) for block in blocks)
+    image = None
+    for panel, (name, keep), block in zip(axes.flat, shown, blocks, strict=False):
+        image = panel.imshow(
+            block, cmap="cividis", vmin=0, vmax=brightest, aspect="auto", interpolation="nearest"
+        )
+        panel.set_title(f"{name} · {float(keep.mean()):.3g}", fontsize=9)
+        panel.set_xticks([])
+        panel.set_yticks([])
+        panel.grid(visible=False)
+    for panel in list(axes.flat)[len(shown) :]:
+        panel.set_axis_off()
+    bar = figure.colorbar(image, ax=axes, shrink=0.8, pad=0.02)
+    bar.set_label("density of the block")
+    bar.outline.set_visible(False)
+    rest = len(layers) - len(shown)
+    return picture(
+        figure,
+        "mask_maps",
+        "Where the survivors are",
+        "The final mask, layer by layer (title: name and density): rows are outputs, columns are "
+        "inputs, each cell the density of a block of units. Dark columns are inputs, dark rows "
+        "outputs, that nothing uses."
+        + (f" {rest} further layer{'s' * (rest > 1)} not shown." if rest else ""),
+        "Heat maps of the final mask. Densities: "
+        + ", ".join(f"{name} {float(keep.mean()):.3g}" for name, keep in layers)
+        + ".",
+    )
+
+
+def mask_blocks(
+    keep: NDArray[np.bool_], shape: Sequence[int], most: int = 56
+) -> NDArray[np.float64]:
+    """Return the densities of blocks of a layer's mask, at most `most` × `most` of them.
+
+    Parameters
+    ----------
+    keep
+        bool[units] of the layer.
+    shape
+        Shape of the layer's weight; where it does not have as many entries as there are units
+        (whole filters, several tensors), the units are shown as one row.
+    """
+    matching = len(shape) >= 2 and math.prod(shape) == keep.size
+    grid = keep.reshape(shape[0], -1) if matching else keep.reshape(1, -1)
+    return _block_means(_block_means(grid.astype(np.float64), most).T, most).T
+
+
+def _block_means(grid: NDArray[np.float64], most: int) -> NDArray[np.float64]:
+    """Average rows into at most `most` bands of nearly equal height, each row in exactly one."""
+    edges = np.linspace(0, grid.shape[0], min(most, grid.shape[0]) + 1).round().astype(int)
+    sums = np.add.reduceat(grid, edges[:-1], axis=0)
+    return sums / np.diff(edges)[:, None]
+
+
+@styled
+def bytes_per_round(run: RunData) -> Picture | None:
+    """Draw claimed, sent and possible bytes of every round."""
+    ledger = run.ledger
+    if not len(ledger):
+        return None
+    rounds = np.unique(ledger.round)
+    place = np.searchsorted(rounds, ledger.round)
+    figure, axes = new_figure(3.0)
+    draw = (
+        ("claimed by the formula", ledger.formula_bytes, SKY, "v", "--"),
+        ("sent", ledger.message_bytes.astype(np.float64), INK, "o", "-"),
+        ("possible (entropy)", ledger.bound_bytes, VERMILION, "D", ":"),
+    )
+    for label, values, color, marker, line in draw:
+        if np.isfinite(values).any():
+            sums = np.bincount(place, np.nan_to_num(values), rounds.size)
+            axes.plot(
+                rounds,
+                np.where(sums > 0, sums, np.nan),
+                color=color,
+                marker=marker,
+                ls=line,
+                ms=4,
+                markevery=max(1, rounds.size // 16),
+                label=label,
+            )
+    axes.set_yscale("log")
+    byte_axis(axes.yaxis)
+    axes.set_xlabel("round")
+    axes.set_ylabel("bytes of the round (log scale)")
+    _whole_rounds(axes)
+    legend_below(figure, axes)
+    sent = np.bincount(place, ledger.message_bytes, rounds.size)
+    return picture(
+        figure,
+        "bytes_rounds",
+        "Claimed, sent, possible per round",
+        "Bytes of all messages of a round, both directions: by the formula of the method's paper, "
+        "as serialized, and the entropy of the content given what the receiver knows. Log scale.",
+        f"Bytes per round from {sent[0]:.0f} in round {rounds[0]} to {sent[-1]:.0f} in round "
+        f"{rounds[-1]}.",
+    )
+
+
+@styled
+def partition_map(run: RunData) -> Picture | None:
+    """Draw how many samples of each class each client holds."""
+    table = run.summary.get("partition")
+    if not table:
+        return None
+    counts = np.asarray(table, np.float64)
+    if counts.ndim != 2 or not counts.size:
+        return None
+    clients, classes = counts.shape
+    figure, axes = new_figure(min(4.6, 1.6 + 0.12 * clients))
+    image = axes.imshow(counts, cmap="cividis", vmin=0, aspect="auto", interpolation="nearest")
+    axes.set_xlabel("class")
+    axes.set_ylabel("client")
+    axes.grid(visible=False)
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.get_major_locator().set_params(integer=True)
+    bar = figure.colorbar(image, ax=axes, pad=0.02)
+    bar.set_label("samples")
+    bar.outline.set_visible(False)
+    held = counts.sum(axis=1)
+    kind = str(run.config.get("data", {}).get("partition", ""))
+    typical = float(np.median((counts > 0).sum(axis=1)))
+    return picture(
+        figure,
+        "partition",
+        "Who holds what",
+        f"Training samples of each class at each of {clients} clients"
+        + (f" (partition {kind})." if kind else "."),
+        f"Clients hold between {held.min():.0f} and {held.max():.0f} samples; half of them have "
+        f"at most {typical:.0f} of {classes} classes.",
+    )
+
+
+def _by_phase(run: RunData) -> list[tuple[str, dict[str, dict[str, int]]]]:
+    """Return byte sums by phase, direction and kind, in the order of the phases."""
+    ledger = run.ledger
+    phases = np.array(ledger.phase)
+    return [
+        (
+            f"phase {phase}",
+            {
+                direction: {
+                    kind: int(ledger.kinds[kind][(phases == phase) & chosen].sum())
+                    for kind in KINDS
+                }
+                for direction, chosen in (("uplink", ledger.uplink), ("downlink", ~ledger.uplink))
+            },
+        )
+        for phase in dict.fromkeys(ledger.phase)
+    ]
+
+
+def _whole_rounds(axes: Any) -> None:
+    axes.xaxis.get_major_locator().set_params(integer=True)

@@ -1,0 +1,370 @@
+"""Run folders, read back: one immutable `RunData` per folder, one line of error when damaged."""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+import struct
+import tomllib
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mpfl.mask import Mask
+
+KINDS = ("mask", "values", "scores", "metrics", "config", "framing")
+"""What the bytes of a message are for; they add up to the message."""
+
+_DIRECTIONS = ("uplink", "downlink")
+
+
+@dataclass(frozen=True)
+class Vote:
+    """What one round's ballots looked like.
+
+    Attributes
+    ----------
+    unanimity
+        Share of units on which all ballots agree.
+    overlap
+        Mean pairwise Jaccard overlap of the ballots.
+    rule_density
+        The density each vote rule would have given on these ballots.
+    histogram
+        Per layer, how many units got 0, 1, …, K votes.
+    """
+
+    unanimity: float | None = None
+    overlap: float | None = None
+    rule_density: Mapping[str, float] = field(default_factory=dict)
+    histogram: Mapping[str, Sequence[float]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Round:
+    """One line of ``rounds.jsonl``; byte counts are cumulative over rounds and clients."""
+
+    round: int
+    phase: str
+    uplink_bytes: int
+    downlink_bytes: int
+    total_bytes: int
+    density: float | None = None
+    density_all_parameters: float | None = None
+    test_accuracy: float | None = None
+    test_loss: float | None = None
+    clients_sampled: int = 0
+    clients_replied: int = 0
+    rejected: Mapping[str, int] = field(default_factory=dict)
+    seconds: float = 0.0
+    lr: float | None = None
+    layer_density: Mapping[str, float] = field(default_factory=dict)
+    vote: Vote | None = None
+    client_accuracy: Sequence[float] = ()
+
+
+@dataclass(frozen=True)
+class Ledger:
+    """``ledger.csv`` by columns, one entry a message, all of shape [messages].
+
+    Attributes
+    ----------
+    round, client
+        int64.
+    phase
+        One word a message.
+    uplink
+        bool: client to server.
+    kinds
+        Bytes per kind (int64), see `KINDS`.
+    message_bytes
+        int64, what was sent.
+    formula_bytes, bound_bytes
+        float64, what the paper's formula claims and what the entropy allows; NaN where the
+        method has none.
+    """
+
+    round: NDArray[np.int64]
+    client: NDArray[np.int64]
+    phase: tuple[str, ...]
+    uplink: NDArray[np.bool_]
+    kinds: Mapping[str, NDArray[np.int64]]
+    message_bytes: NDArray[np.int64]
+    formula_bytes: NDArray[np.float64]
+    bound_bytes: NDArray[np.float64]
+
+    def __len__(self) -> int:
+        return len(self.phase)
+
+
+@dataclass(frozen=True)
+class RunData:
+    """Everything a finished run left behind.
+
+    Attributes
+    ----------
+    folder
+        Name of the run folder (not its path, so that reports do not depend on it).
+    label
+        Method or variant; runs that share label and sweep and differ in seed are repetitions.
+    sweep
+        Swept configuration keys and this run's values.
+    mask
+        The final mask; None for a method without one.
+    shapes
+        Shapes of the model's tensors by name; empty where no model was saved.
+    """
+
+    folder: str
+    label: str
+    method: str
+    seed: int
+    sweep: Mapping[str, Any]
+    config: Mapping[str, Any]
+    rounds: tuple[Round, ...]
+    ledger: Ledger
+    summary: Mapping[str, Any]
+    mask: Mask | None = None
+    shapes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+
+    @property
+    def name(self) -> str:
+        """The label with the swept values, as tables and legends show it."""
+        swept = [f"{key.rpartition('.')[2]}={value}" for key, value in self.sweep.items()]
+        return " ".join([self.label, *swept])
+
+    @property
+    def evaluated(self) -> tuple[Round, ...]:
+        """The rounds after which the model was tested."""
+        return tuple(line for line in self.rounds if line.test_accuracy is not None)
+
+    @property
+    def final_client_accuracy(self) -> Sequence[float]:
+        """Accuracy per client as measured last; empty where it never was."""
+        return next((n.client_accuracy for n in reversed(self.rounds) if n.client_accuracy), ())
+
+    @property
+    def total_bytes(self) -> int:
+        """Bytes of all messages, both directions, all clients."""
+        return self.rounds[-1].total_bytes
+
+    @property
+    def is_ceiling(self) -> bool:
+        """Whether the run is a reference that sends nothing (training on pooled data)."""
+        return self.total_bytes == 0
+
+
+def load_run(folder: Path) -> RunData:
+    """Read one run folder.
+
+    Raises
+    ------
+    ValueError
+        One line naming the file, for one that is missing, damaged or inconsistent.
+    """
+    summary = _read_summary(folder / "summary.json")
+    rounds = _read_rounds(folder / "rounds.jsonl")
+    config = _read_toml(folder / "config.toml")
+    method = str(summary.get("method", config.get("method", "?")))
+    mask_file, model_file = folder / "mask.mpfl", folder / "model.safetensors"
+    return RunData(
+        folder=folder.resolve().name,
+        label=str(summary.get("label") or method),
+        method=method,
+        seed=int(summary.get("seed", config.get("seed", 0))),
+        sweep=dict(summary.get("sweep") or {}),
+        config=config,
+        rounds=rounds,
+        ledger=_read_ledger(folder / "ledger.csv"),
+        summary=summary,
+        mask=_read_mask(mask_file) if mask_file.exists() else None,
+        shapes=_read_shapes(model_file) if model_file.exists() else {},
+    )
+
+
+def is_comparison(folder: Path) -> bool:
+    """Tell whether a folder holds the cells of a comparison rather than one run."""
+    return (folder / "cells").is_dir() or (folder / "comparison.toml").exists()
+
+
+def load_folders(folders: Iterable[Path]) -> tuple[list[RunData], list[str]]:
+    """Read run folders and comparison folders.
+
+    Returns
+    -------
+    tuple
+        The finished runs, names told apart where two have the same label and seed, and the names
+        of comparison cells that are not finished.
+
+    Raises
+    ------
+    ValueError
+        Where a file is damaged or nothing is finished.
+    """
+    runs: list[RunData] = []
+    unfinished: list[str] = []
+    for folder in folders:
+        if not folder.is_dir():
+            raise ValueError(f"{folder}: no such folder")
+        if not is_comparison(folder):
+            runs.append(load_run(folder))
+            continue
+        for cell in sorted(path for path in (folder / "cells").glob("*") if path.is_dir()):
+            if (cell / "summary.json").exists():
+                runs.append(load_run(cell))
+            else:
+                unfinished.append(cell.name)
+    if not runs:
+        raise ValueError(f"no finished run in {', '.join(str(f) for f in folders) or 'nothing'}")
+    return _told_apart(runs), unfinished
+
+
+def _told_apart(runs: Sequence[RunData]) -> list[RunData]:
+    """Add the folder to the label of runs that nothing else distinguishes."""
+    seen = Counter((run.name, run.seed) for run in runs)
+    return [
+        replace(run, label=f"{run.label} ({run.folder})") if seen[run.name, run.seed] > 1 else run
+        for run in runs
+    ]
+
+
+def _read_text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise ValueError(f"{path}: missing; is this the folder of a finished run?") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path}: cannot be read ({error})") from None
+
+
+def _read_toml(path: Path) -> Mapping[str, Any]:
+    try:
+        return tomllib.loads(_read_text(path))
+    except tomllib.TOMLDecodeError as error:
+        raise ValueError(f"{path}: damaged ({error})") from None
+
+
+def _read_summary(path: Path) -> Mapping[str, Any]:
+    try:
+        summary = json.loads(_read_text(path))
+    except json.JSONDecodeError as error:
+        raise ValueError(f"{path}: damaged ({error})") from None
+    if not isinstance(summary, dict):
+        raise ValueError(f"{path}: damaged (expected an object, got {type(summary).__name__})")
+    return summary
+
+
+def _read_rounds(path: Path) -> tuple[Round, ...]:
+    rounds: list[Round] = []
+    for number, line in enumerate(_read_text(path).splitlines(), start=1):
+        try:
+            rounds.append(_round(json.loads(line)))
+        except (json.JSONDecodeError, KeyError, TypeError, ValueError) as error:
+            reason = f"no {error}" if isinstance(error, KeyError) else error
+            raise ValueError(f"{path}: line {number} is damaged ({reason})") from None
+        if len(rounds) > 1 and rounds[-1].total_bytes < rounds[-2].total_bytes:
+            raise ValueError(f"{path}: line {number} is damaged (cumulative bytes decrease)")
+    if not rounds:
+        raise ValueError(f"{path}: holds no round")
+    return tuple(rounds)
+
+
+def _round(line: Mapping[str, Any]) -> Round:
+    vote = line.get("vote")
+    return Round(
+        round=int(line["round"]),
+        phase=str(line["phase"]),
+        uplink_bytes=int(line["uplink_bytes"]),
+        downlink_bytes=int(line["downlink_bytes"]),
+        total_bytes=int(line["total_bytes"]),
+        density=_number(line.get("density")),
+        density_all_parameters=_number(line.get("density_all_parameters")),
+        test_accuracy=_number(line.get("test_accuracy")),
+        test_loss=_number(line.get("test_loss")),
+        clients_sampled=int(line.get("clients_sampled") or 0),
+        clients_replied=int(line.get("clients_replied") or 0),
+        rejected=dict(line.get("rejected") or {}),
+        seconds=float(line.get("seconds") or 0.0),
+        lr=_number(line.get("lr")),
+        layer_density={k: float(v) for k, v in (line.get("layer_density") or {}).items()},
+        vote=_vote(vote) if vote else None,
+        client_accuracy=tuple(
+            float(value) for value in line.get("client_accuracy") or () if value is not None
+        ),
+    )
+
+
+def _vote(table: Mapping[str, Any]) -> Vote:
+    return Vote(
+        unanimity=_number(table.get("unanimity")),
+        overlap=_number(table.get("overlap")),
+        rule_density={k: float(v) for k, v in (table.get("rule_density") or {}).items()},
+        histogram={
+            k: tuple(float(n) for n in v) for k, v in (table.get("histogram") or {}).items()
+        },
+    )
+
+
+def _number(value: object) -> float | None:
+    """Return a finite float, or None for null and NaN (a diverged loss is no figure)."""
+    if value is None:
+        return None
+    number = float(value)  # type: ignore[arg-type]
+    return number if math.isfinite(number) else None
+
+
+def _read_ledger(path: Path) -> Ledger:
+    rows = list(csv.DictReader(_read_text(path).splitlines()))
+    try:
+        kinds = {kind: _integers(rows, f"{kind}_bytes") for kind in KINDS}
+        ledger = Ledger(
+            round=_integers(rows, "round"),
+            client=_integers(rows, "client"),
+            phase=tuple(row["phase"] for row in rows),
+            uplink=np.array([_DIRECTIONS.index(row["direction"]) == 0 for row in rows], np.bool_),
+            kinds=kinds,
+            message_bytes=_integers(rows, "message_bytes"),
+            formula_bytes=_floats(rows, "formula_bytes"),
+            bound_bytes=_floats(rows, "bound_bytes"),
+        )
+    except KeyError as error:
+        raise ValueError(f"{path}: damaged (no column {error})") from None
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{path}: damaged ({error})") from None
+    wrong = np.flatnonzero(sum(kinds.values()) != ledger.message_bytes)
+    if wrong.size:
+        line = int(wrong[0]) + 2
+        raise ValueError(f"{path}: line {line} is damaged (the kinds do not add up to the message)")
+    return ledger
+
+
+def _integers(rows: Sequence[Mapping[str, str]], column: str) -> NDArray[np.int64]:
+    return np.array([int(row[column]) for row in rows], np.int64)
+
+
+def _floats(rows: Sequence[Mapping[str, str]], column: str) -> NDArray[np.float64]:
+    return np.array([float(row[column] or "nan") for row in rows], np.float64)
+
+
+def _read_mask(path: Path) -> Mask:
+    try:
+        return Mask.from_bytes(path.read_bytes())
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from None
+
+
+def _read_shapes(path: Path) -> dict[str, tuple[int, ...]]:
+    """Read the tensor shapes from a safetensors header without loading the tensors."""
+    try:
+        with path.open("rb") as file:
+            (length,) = struct.unpack("<Q", file.read(8))
+            header = json.loads(file.read(min(length, 100_000_000)))
+        return {k: tuple(v["shape"]) for k, v in header.items() if k != "__metadata__"}
+    except (struct.error, json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError) as error:
+        raise ValueError(f"{path}: damaged ({error})") from None

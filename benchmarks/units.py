@@ -1,0 +1,88 @@
+"""Numbers as people read them: kB = 1000 bytes, shares as per cent, seconds as a duration."""
+
+from __future__ import annotations
+
+_PREFIXES = ("B", "kB", "MB", "GB", "TB", "PB")
+
+
+def bytes_text(count: float | None) -> str:
+    """Return a byte count with three significant digits.
+
+    Examples
+    --------
+    >>> bytes_text(1234), bytes_text(999), bytes_text(25_000_000), bytes_text(None)
+    ('1.23 kB', '999 B', '25.0 MB', '–')
+    """
+    return "–" if count is None else _scaled(count, _PREFIXES)
+
+
+def count_text(count: float | None) -> str:
+    """Return a large count with three significant digits.
+
+    Examples
+    --------
+    >>> count_text(266_610), count_text(42)
+    ('267 k', '42')
+    """
+    return "–" if count is None else _scaled(count, ("", "k", "M", "G", "T", "P")).rstrip()
+
+
+def _scaled(value: float, prefixes: tuple[str, ...]) -> str:
+    step = 0
+    while step < len(prefixes) - 1 and abs(value) >= 999.5:
+        value, step = value / 1000, step + 1
+    digits = 0 if step == 0 or abs(value) >= 99.95 else 1 if abs(value) >= 9.995 else 2
+    return f"{value:.{digits}f} {prefixes[step]}"
+
+
+def percent_text(share: float | None, digits: int = 2) -> str:
+    """Return a share as per cent.
+
+    Examples
+    --------
+    >>> percent_text(0.9731), percent_text(None)
+    ('97.31 %', '–')
+    """
+    return "–" if share is None else f"{100 * share:.{digits}f} %"
+
+
+def ratio_text(ratio: float | None) -> str:
+    """Return a ratio with three significant digits, never in scientific notation.
+
+    Examples
+    --------
+    >>> ratio_text(0.05123), ratio_text(1.0), ratio_text(12.345)
+    ('0.0512', '1.00', '12.3')
+    """
+    if ratio is None:
+        return "–"
+    if ratio >= 99.95:
+        return f"{ratio:.0f}"
+    if ratio >= 9.995:
+        return f"{ratio:.1f}"
+    if ratio >= 0.9995:
+        return f"{ratio:.2f}"
+    digits, scaled = 3, ratio
+    while 0 < scaled < 0.09995 and digits < 8:
+        scaled, digits = scaled * 10, digits + 1
+    return f"{ratio:.{digits}f}"
+
+
+def duration_text(seconds: float | None) -> str:
+    """Return seconds as a duration.
+
+    Examples
+    --------
+    >>> duration_text(0.042), duration_text(75.2), duration_text(7300)
+    ('0.042 s', '1 min 15 s', '2 h 2 min')
+    """
+    if seconds is None:
+        return "–"
+    if seconds < 10:
+        return f"{seconds:.2g} s"
+    if seconds < 59.5:
+        return f"{seconds:.0f} s"
+    whole = round(seconds)
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60} s"
+    return f"{whole // 3600} h {whole % 3600 // 60} min"

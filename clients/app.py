@@ -1,0 +1,67 @@
+"""The ClientApp: unpacks a message, hands the frame to the method, packs the answer."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from flwr.app import ConfigRecord, Context, Message, RecordDict
+from flwr.clientapp import ClientApp
+from safetensors.numpy import load, save
+
+from clients.client import Client
+from clients.methods import METHODS
+from clients.replica import State, Uninformed
+from mpfl.wire.frame import Frame, Kind, decode_frame, encode_frame
+from mpfl.world import world_from_toml
+
+app = ClientApp()
+
+RECORD, BLOB, STATE = "m", "m", "mpfl-state"
+
+
+@app.train()
+def train(message: Message, context: Context) -> Message:
+    """Answer one request; everything a method does happens in here."""
+    torch.set_num_threads(1)  # results must not depend on the engine's thread count
+    blob = message.content[RECORD][BLOB]
+    content = RecordDict({RECORD: ConfigRecord({BLOB: answer(blob, context)})})
+    return Message(content, reply_to=message)
+
+
+@app.query()
+def query(message: Message, context: Context) -> Message:
+    """Tell which partition this node holds: engines number their nodes at random."""
+    number = int(context.node_config["partition-id"])
+    content = RecordDict({RECORD: ConfigRecord({"partition-id": number})})
+    return Message(content, reply_to=message)
+
+
+def answer(blob: bytes, context: Context) -> bytes:
+    """Return the reply frame to a request frame; `context` keeps the client's state.
+
+    Raises
+    ------
+    WireError
+        If the request is damaged.
+    """
+    world = world_from_toml(str(context.run_config.get("experiment", "")))
+    request = decode_frame(blob)
+    state = _load_state(context)
+    client = Client(world, int(context.node_config["partition-id"]), dict(state))
+    try:
+        reply = METHODS[world.experiment.method](request, client)
+    except Uninformed:
+        return encode_frame(Frame(Kind.REFUSAL, request.round, {}))
+    if client.state.keys() != state.keys() or any(client.state[k] is not state[k] for k in state):
+        context.state[STATE] = ConfigRecord({BLOB: save(_contiguous(client.state))})
+    return encode_frame(reply)
+
+
+def _load_state(context: Context) -> State:
+    if STATE not in context.state:
+        return {}
+    return load(context.state[STATE][BLOB])
+
+
+def _contiguous(state: State) -> State:
+    return {key: np.ascontiguousarray(value) for key, value in state.items()}

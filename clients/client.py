@@ -1,0 +1,128 @@
+"""One simulated client: its data, its streams, its state, and the work every method shares."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from clients.replica import Replica, State
+from mpfl.data.samples import Samples
+from mpfl.exchange import Metrics
+from mpfl.seeding import numpy_rng, torch_generator
+from mpfl.training import Observer, TrainResult, learning_rate, train
+from mpfl.wire.values import decode_values, encode_values, value_codec
+from mpfl.world import World
+
+Floats = NDArray[np.float32]
+
+
+@dataclass
+class Client:
+    """What a method's client half works with.
+
+    Attributes
+    ----------
+    world
+        The common ground: data, model, w0.
+    partition
+        This client's number, from 0.
+    state
+        Arrays that outlive the message; the method reads and writes them.
+    """
+
+    world: World
+    partition: int
+    state: State
+
+    @cached_property
+    def samples(self) -> Samples:
+        """This client's training samples, ready for many batches."""
+        index = torch.as_tensor(self.world.parts[self.partition])
+        return self.world.data.train.subset(index).prepared()
+
+    def generator(self, purpose: str, round_number: int) -> torch.Generator:
+        """Return the torch stream (purpose, round, this client)."""
+        return torch_generator(
+            self.world.experiment.seed, purpose, round_number, self.partition
+        )
+
+    def rng(self, purpose: str, round_number: int) -> np.random.Generator:
+        """Return the NumPy stream (purpose, round, this client)."""
+        return numpy_rng(self.world.experiment.seed, purpose, round_number, self.partition)
+
+    def train(
+        self,
+        start: Floats,
+        round_number: int,
+        *,
+        keep: NDArray[np.bool_] | None = None,
+        lr: float | None = None,
+        epochs: int = 0,
+        observer: Observer | None = None,
+    ) -> TrainResult:
+        """Train the world's model from `start` (float32[P + B]) on this client's samples.
+
+        Parameters
+        ----------
+        keep
+            bool[P], which parameters may live; None for all.
+        lr, epochs
+            Default to the experiment's.
+        """
+        world, config = self.world, self.world.experiment.train
+        count = world.structure.parameters.total
+        buffers = start[count:]
+        if world.experiment.model.batch_norm == "local" and "buffers" in self.state:
+            buffers = self.state["buffers"].astype(np.float32)
+        world.model.load(start[:count], buffers)
+        result = train(
+            world.model,
+            self.samples,
+            config,
+            lr=config.lr if lr is None else lr,
+            epochs=epochs or config.epochs,
+            generator=self.generator("batches", round_number),
+            keep=None if keep is None else torch.from_numpy(keep.astype(np.float32)),
+            observer=observer,
+            freeze_statistics=world.experiment.model.batch_norm == "freeze",
+        )
+        if world.experiment.model.batch_norm == "local":
+            self.state["buffers"] = world.model.buffers.numpy().copy()
+        return result
+
+    def train_public(self, replica: Replica, round_number: int, steps: int) -> TrainResult:
+        """Train from the public model under its mask at the learning rate of its step."""
+        count = self.world.structure.parameters.total
+        rate = learning_rate(self.world.experiment.train, replica.sync.step, steps)
+        keep = replica.footprint.keep[:count]
+        return self.train(
+            replica.public, round_number, lr=rate, keep=None if keep.all() else keep
+        )
+
+    def metrics(self, result: TrainResult) -> bytes:
+        """Return the metrics section of a reply."""
+        return Metrics(len(self.samples), result.loss).pack()
+
+    def encode_update(self, replica: Replica, codec: str, round_number: int) -> bytes:
+        """Encode the trained model's surviving values for the server.
+
+        Absolute codecs send the values; relative ones the difference to the public model, plus
+        what earlier rounds lost, whose new loss is kept in ``state["residual"]``.
+        """
+        keep, segments = replica.footprint.keep, replica.footprint.segments
+        trained = np.concatenate(self.world.model.snapshot())[keep]
+        rng = self.rng("uplink", round_number)
+        if not value_codec(codec).relative:
+            return encode_values(trained, codec, segments, rng)
+        update = trained - replica.public[keep]
+        feedback = self.world.experiment.wire.error_feedback
+        if feedback and "residual" in self.state:
+            update = update + self.state["residual"].astype(np.float32)
+        payload = encode_values(update, codec, segments, rng)
+        if feedback:
+            self.state["residual"] = update - decode_values(payload, codec, segments)
+        return payload

@@ -1,0 +1,21 @@
+"""What a client does with a request: one file per method, mirrored in ``server/methods``."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from clients.client import Client
+from clients.methods import centralized, fedavg, mpfl
+from mpfl.registry import Registry
+from mpfl.wire.frame import Frame
+
+Handler = Callable[[Frame, Client], Frame]
+
+METHODS: Registry[Handler] = Registry(
+    "method",
+    {
+        "mpfl": mpfl.handle,
+        "fedavg": fedavg.handle,
+        "centralized": centralized.handle,
+    },
+)

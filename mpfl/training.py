@@ -1,0 +1,222 @@
+"""Local training under a mask, and evaluation. Exact, deterministic, free of global state."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from mpfl.config import TrainConfig
+from mpfl.data.samples import Samples
+from mpfl.flat import FlatModel
+from mpfl.registry import number_argument, parse_spec
+
+Observer = Callable[[Tensor, Tensor, float], None]
+"""Sees (values, gradients, learning rate) after each backward pass, before the step."""
+
+
+@dataclass(frozen=True)
+class TrainResult:
+    """What local training reports: mean loss over all steps, and the number of steps."""
+
+    loss: float
+    steps: int
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Mean loss (nats) and accuracy (share) over `samples` predictions."""
+
+    loss: float
+    accuracy: float
+    samples: int
+
+
+def learning_rate(config: TrainConfig, step: int, steps: int) -> float:
+    """Return the learning rate of round `step` (from 0) of `steps` rounds.
+
+    ``cosine`` falls to zero after the last round; ``exponential(f)`` is lr·f^step.
+    """
+    name, arguments = parse_spec(config.lr_decay)
+    if name == "cosine":
+        return config.lr * 0.5 * (1 + math.cos(math.pi * min(step / max(steps, 1), 1.0)))
+    if name == "exponential":
+        return float(config.lr * number_argument(config.lr_decay, arguments) ** step)
+    return config.lr
+
+
+def loss_of(logits: Tensor, targets: Tensor) -> Tensor:
+    """Return the mean cross entropy of logits [..., classes] and integer targets [...]."""
+    return functional.cross_entropy(logits.reshape(-1, logits.shape[-1]), targets.reshape(-1))
+
+
+def precision_context(precision: str, device: str = "cpu") -> AbstractContextManager[object]:
+    """Return the autocast context for a precision.
+
+    Raises
+    ------
+    ValueError
+        For ``bf16`` on a processor without AVX512-BF16 or AMX: it would be slower, silently.
+    """
+    if precision == "float32":
+        return nullcontext()
+    if device == "cpu" and not cpu_has_bf16():
+        raise ValueError(
+            "train.precision: bf16 needs a processor with AVX512-BF16 or AMX; "
+            "this one has neither, use float32"
+        )
+    return torch.autocast(device, dtype=torch.bfloat16)
+
+
+def cpu_has_bf16() -> bool:
+    """Tell whether this processor multiplies bfloat16 in hardware."""
+    return bool(
+        torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+    )
+
+
+def prepare_module(module: nn.Module, config: TrainConfig) -> None:
+    """Refuse what the machine cannot do before any work starts; see `precision_context`."""
+    precision_context(config.precision, config.device)
+    if config.device == "cuda" and not torch.cuda.is_available():
+        raise ValueError("train.device: no CUDA device here, use cpu")
+
+
+def batches(count: int, size: int, generator: torch.Generator) -> Iterator[Tensor]:
+    """Yield the index batches of one epoch in a random order; the last may be smaller."""
+    order = torch.randperm(count, generator=generator)
+    yield from order.split(size)
+
+
+def train(
+    model: FlatModel,
+    samples: Samples,
+    config: TrainConfig,
+    *,
+    lr: float,
+    epochs: int,
+    generator: torch.Generator,
+    keep: Tensor | None = None,
+    observer: Observer | None = None,
+    freeze_statistics: bool = False,
+) -> TrainResult:
+    """Train in place for `epochs` epochs.
+
+    Parameters
+    ----------
+    keep
+        float32[P] of zeros and ones. Masked values are set to zero at once and their gradient
+        is zeroed before anything reads it, so that they stay exactly zero whatever momentum,
+        weight decay or clipping do.
+    generator
+        Decides the order of the batches.
+    observer
+        Called after every backward pass.
+    freeze_statistics
+        Keep normalisation layers in evaluation mode.
+    """
+    step = _Optimizer(model, config, lr)
+    model.module.train(not freeze_statistics)
+    if keep is not None:
+        model.values.mul_(keep)
+    context = precision_context(config.precision, config.device)
+    total, steps = torch.zeros(()), 0
+    for _ in range(epochs):
+        for index in batches(len(samples), config.batch_size, generator):
+            loss = _backward(model, *samples.batch(index), context, config.channels_last)
+            if keep is not None:
+                model.grads.mul_(keep)
+            if observer is not None:
+                observer(model.values, model.grads, lr)
+            step()
+            total += loss.detach()
+            steps += 1
+    return TrainResult(float(total) / max(steps, 1), steps)
+
+
+def _backward(
+    model: FlatModel,
+    inputs: Tensor,
+    targets: Tensor,
+    context: AbstractContextManager[object],
+    channels_last: bool,
+) -> Tensor:
+    if channels_last and inputs.dim() == 4:
+        inputs = inputs.contiguous(memory_format=torch.channels_last)
+    model.grads.zero_()
+    with context:
+        logits = model.module(inputs)
+    loss = loss_of(logits.float(), targets)
+    loss.backward()  # type: ignore[no-untyped-call]
+    return loss
+
+
+class _Optimizer:
+    """SGD or Adam over the flat vectors: the arithmetic of torch.optim in a few kernels."""
+
+    def __init__(self, model: FlatModel, config: TrainConfig, lr: float) -> None:
+        self._values, self._grads = model.values, model.grads
+        self._config, self._lr, self._count = config, lr, 0
+        state = config.optimizer == "adam" or config.momentum > 0
+        self._first = torch.zeros_like(model.values) if state else None
+        self._second = torch.zeros_like(model.values) if config.optimizer == "adam" else None
+
+    @torch.no_grad()
+    def __call__(self) -> None:
+        values, grads, config = self._values, self._grads, self._config
+        self._count += 1
+        if config.clip > 0:
+            norm = float(torch.linalg.vector_norm(grads))
+            if norm > config.clip:
+                grads.mul_(config.clip / norm)
+        if config.weight_decay > 0:
+            grads.add_(values, alpha=config.weight_decay)
+        if self._second is not None and self._first is not None:
+            self._adam(self._first, self._second)
+        elif self._first is not None:
+            if self._count == 1:
+                self._first.copy_(grads)
+            else:
+                self._first.mul_(config.momentum).add_(grads)
+            values.add_(self._first, alpha=-self._lr)
+        else:
+            values.add_(grads, alpha=-self._lr)
+
+    def _adam(self, first: Tensor, second: Tensor) -> None:
+        first.lerp_(self._grads, 1 - 0.9)
+        second.mul_(0.999).addcmul_(self._grads, self._grads, value=1 - 0.999)
+        bias_1, bias_2 = 1 - 0.9**self._count, 1 - 0.999**self._count
+        scale = (second / bias_2).sqrt_().add_(1e-8)
+        self._values.addcdiv_(first, scale, value=-self._lr / bias_1)
+
+
+@torch.no_grad()
+def evaluate(
+    model: FlatModel,
+    samples: Samples,
+    *,
+    batch_size: int = 1000,
+    batch_statistics: bool = False,
+) -> Evaluation:
+    """Evaluate on all samples; accuracy counts predictions (tokens for language models).
+
+    With `batch_statistics` normalisation uses each batch's own statistics (for models whose
+    running statistics never leave the clients).
+    """
+    buffers = model.buffers.clone() if batch_statistics else None
+    model.module.train(batch_statistics)
+    loss, correct, count = 0.0, 0, 0
+    for index in torch.arange(len(samples)).split(batch_size):
+        inputs, targets = samples.batch(index)
+        logits = model.module(inputs).float()
+        loss += float(loss_of(logits, targets)) * targets.numel()
+        correct += int((logits.argmax(-1) == targets).sum())
+        count += targets.numel()
+    if buffers is not None:
+        model.buffers.copy_(buffers)
+    return Evaluation(loss / count, correct / count, count)

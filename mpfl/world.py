@@ -1,0 +1,99 @@
+"""What every party of a run derives from its configuration alone: data, model, w0, contexts."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mpfl.config import DataConfig, Experiment, from_toml
+from mpfl.data import Dataset, load_data
+from mpfl.data.partition import partition
+from mpfl.flat import FlatModel
+from mpfl.layers import Structure
+from mpfl.mask import Layout
+from mpfl.models import build_model
+from mpfl.seeding import torch_generator
+from mpfl.structure import find_structure
+from mpfl.training import prepare_module
+from mpfl.wire.masks import magnitude_classes
+
+
+@dataclass(frozen=True)
+class World:
+    """The common ground of clients and server; a pure function of the experiment.
+
+    Attributes
+    ----------
+    parts
+        Indices of each client's training samples.
+    model
+        One network to train or evaluate in; its values are scratch.
+    w0, b0
+        Initial parameters float32[P] and buffers float32[B]: known to all, never sent.
+    tie_break
+        float32[d]: |w0| of every unit.
+    classes
+        uint8[d]: the statistics class of every unit in mask codecs, from |w0|.
+    """
+
+    experiment: Experiment
+    data: Dataset
+    parts: tuple[NDArray[np.int64], ...]
+    model: FlatModel
+    structure: Structure
+    layout: Layout
+    w0: NDArray[np.float32]
+    b0: NDArray[np.float32]
+    tie_break: NDArray[np.float32]
+    classes: NDArray[np.uint8]
+
+
+@lru_cache(maxsize=4)
+def _dataset(config: DataConfig, seed: int) -> Dataset:
+    return load_data(config, seed)
+
+
+def _data(experiment: Experiment) -> tuple[Dataset, tuple[NDArray[np.int64], ...]]:
+    config = experiment.data
+    data = _dataset(config, experiment.seed if config.train_samples or config.test_samples else 0)
+    parts = partition(config, data.train.targets.numpy(), experiment.seed, data.groups)
+    return data, tuple(parts)
+
+
+def build_world(experiment: Experiment) -> World:
+    """Load the data, divide it, build the network and w0.
+
+    Raises
+    ------
+    ValueError
+        For unknown names, missing data, more clients than samples, unsupported combinations.
+    """
+    data, parts = _data(experiment)
+    generator = torch_generator(experiment.seed, "w0")
+    module = build_model(experiment.model.name, data.classes, data.input_shape, generator)
+    prepare_module(module, experiment.train)
+    structure = find_structure(module, experiment.prune.granularity, data.input_shape)
+    model = FlatModel(module)
+    w0, b0 = model.snapshot()
+    magnitudes = structure.unit_values(w0)
+    return World(
+        experiment=experiment,
+        data=data,
+        parts=parts,
+        model=model,
+        structure=structure,
+        layout=structure.layout,
+        w0=w0,
+        b0=b0,
+        tie_break=np.concatenate(magnitudes),
+        classes=magnitude_classes(magnitudes, experiment.wire.mask_classes),
+    )
+
+
+@lru_cache(maxsize=2)
+def world_from_toml(text: str) -> World:
+    """Return the world of a configuration text; the same object for the same text."""
+    return build_world(from_toml(text))

@@ -1,0 +1,75 @@
+"""The ServerApp, and the session it shares with the local engine."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from flwr.app import Context
+from flwr.serverapp import Grid, ServerApp
+
+from mpfl.config import Experiment, from_toml, to_toml
+from mpfl.world import World, world_from_toml
+from server.grid import LocalGrid
+from server.loop import OnRound, run_rounds
+from server.runfolder import Progress, RunFolder
+from server.summary import model_bytes, summarize
+
+app = ServerApp()
+
+
+def run_session(
+    world: World,
+    grid: Grid,
+    folder: RunFolder,
+    progress: Progress | None = None,
+    on_round: OnRound | None = None,
+    engine: str = "local",
+    tags: Mapping[str, Any] | None = None,
+) -> dict[str, Any]:
+    """Run an experiment over `grid` into `folder`; returns what ``summary.json`` says.
+
+    Parameters
+    ----------
+    tags
+        Replace columns of the summary, e.g. the label a comparison gives to this run.
+    """
+    torch.set_num_threads(1)  # as in every client: results must not depend on threads
+    state = run_rounds(world, grid, folder, progress, on_round)
+    workers = grid.workers if isinstance(grid, LocalGrid) else 0
+    summary = {**summarize(world, state, engine, workers), **(tags or {})}
+    mask = state.method.mask().to_bytes()
+    folder.finish(mask, model_bytes(world, state.method.model()), summary)
+    return summary
+
+
+def experiment_of(run_config: dict[str, Any]) -> Experiment:
+    """Return the experiment that a Flower run configuration describes.
+
+    ``experiment`` is TOML text (empty: all defaults), completed to every key.
+    """
+    return from_toml(str(run_config.get("experiment", "")))
+
+
+@app.main()
+def main(grid: Grid, context: Context) -> None:
+    """Run the experiment of the run configuration into the folder ``out`` (absolute)."""
+    experiment = experiment_of(context.run_config)
+    out = Path(str(context.run_config.get("out", "")))
+    if not out.is_absolute():
+        raise ValueError(f"run-config out: got {str(out)!r}, expected an absolute path")
+    world = world_from_toml(to_toml(experiment))
+    folder = RunFolder.create(out, experiment)
+    run_session(world, grid, folder, on_round=_print_round, engine="flower")
+
+
+def _print_round(record: dict[str, Any]) -> None:
+    accuracy = record["test_accuracy"]
+    shown = "" if accuracy is None else f" accuracy {accuracy:.4f}"
+    print(  # the log of a Flower run is its standard output
+        f"round {record['round']} {record['phase']}{shown} density {record['density']:.4f} "
+        f"bytes {record['total_bytes']}",
+        flush=True,
+    )

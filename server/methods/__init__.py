@@ -1,0 +1,21 @@
+"""What the server asks and does with the replies: one file per method, as in ``clients``."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from mpfl.registry import Registry
+from mpfl.world import World
+from server.methods import centralized, fedavg, mpfl
+from server.methods.base import Receipt, Request, ServerMethod
+
+METHODS: Registry[Callable[[World], ServerMethod]] = Registry(
+    "method",
+    {
+        "mpfl": mpfl.Mpfl,
+        "fedavg": fedavg.FedAvg,
+        "centralized": centralized.Centralized,
+    },
+)
+
+__all__ = ["METHODS", "Receipt", "Request", "ServerMethod"]

@@ -1,0 +1,136 @@
+"""Rounds of weight averaging under a mask: the part that weight-exchanging methods share."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mpfl.average import FixedPointMean
+from mpfl.exchange import Footprint, Metrics, Sync
+from mpfl.mask import Mask
+from mpfl.wire.errors import WireError
+from mpfl.wire.frame import Frame, Kind, Section
+from mpfl.wire.values import decode_values, value_codec, values_bound_bytes
+from mpfl.world import World
+from server.methods.base import Receipt, Request
+from server.sync import Broadcaster, MaskLog
+
+Floats = NDArray[np.float32]
+
+
+class WeightRounds:
+    """Sends the public model, averages what comes back (McMahan et al. 2017, Algorithm 1).
+
+    The mean is weighted by samples and computed in fixed point, so that the order of the
+    replies does not matter.
+    """
+
+    def __init__(self, world: World, masks: MaskLog) -> None:
+        self._world, self._masks = world, masks
+        config = world.experiment
+        self._uplink = config.wire.uplink_values
+        self._relative = value_codec(self._uplink).relative
+        self._samples = sum(len(part) for part in world.parts)
+        self._with_buffers = config.model.batch_norm == "aggregate"
+        self.initial = np.concatenate([world.w0, world.b0])
+        footprint = Footprint.of(world.structure, masks.current, self._with_buffers)
+        self.broadcaster = Broadcaster(
+            config.wire.downlink_values, config.seed, self.initial, footprint
+        )
+        self.latest = self.broadcaster.public
+        self.step = 0
+        self._mean = FixedPointMean(footprint.count, self._samples)
+
+    def refit(self, mask: Mask) -> None:
+        """Follow a new mask."""
+        footprint = Footprint.of(self._world.structure, mask, self._with_buffers)
+        self.broadcaster.refit(footprint)
+        self.latest = np.where(footprint.keep, self.latest, np.float32(0))
+
+    def begin_round(self) -> None:
+        """Start a round with an empty mean."""
+        self._mean = FixedPointMean(self.broadcaster.footprint.count, self._samples)
+
+    def request(self, round_number: int, client: int) -> Request:
+        """Return a request that brings `client` to the newest mask and model."""
+        sync, mask_payload, mask_bound = self._masks.offer(client)
+        sync, values, bound = self.broadcaster.offer(client, sync)
+        sections = {Section.CONFIG: _with_step(sync, self.step).pack()}
+        if mask_payload:
+            sections[Section.MASK] = mask_payload
+        if values:
+            sections[Section.VALUES] = values
+        formula = 4.0 * self.broadcaster.footprint.count * bool(values)
+        formula += self._masks.current.layout.total / 8 * bool(mask_payload)
+        frame = Frame(Kind.TRAIN_REQUEST, round_number, sections)
+        return Request(frame, formula, bound + mask_bound)
+
+    def accept(self, client: int, reply: Frame) -> Receipt:
+        """Add one client's values to the mean."""
+        if reply.kind is not Kind.UPDATE:
+            raise WireError("kind", f"expected UPDATE, got {reply.kind.name}")
+        metrics = Metrics.unpack(reply.sections.get(Section.METRICS, b""))
+        expected = len(self._world.parts[client])
+        if metrics.samples != expected:
+            raise WireError("metrics", f"client claims {metrics.samples} samples, has {expected}")
+        payload = reply.sections.get(Section.VALUES, b"")
+        segments = self.broadcaster.footprint.segments
+        values = decode_values(payload, self._uplink, segments)
+        self._mean.add(values, metrics.samples)
+        self._masks.confirm(client, self._masks.version)
+        self.broadcaster.confirm(client, self.broadcaster.version)
+        bound = values_bound_bytes(payload, self._uplink, segments)
+        return Receipt(4.0 * values.size, bound)
+
+    def finish_round(self, enough: bool) -> dict[str, Any]:
+        """Publish the new mean as the next version of the model."""
+        self.step += 1
+        if enough and self._mean.weight:
+            keep = self.broadcaster.footprint.keep
+            mean = self._mean.mean()
+            model = np.zeros_like(self.initial)
+            model[keep] = self.broadcaster.public[keep] + mean if self._relative else mean
+            self.broadcaster.publish(model)
+            self.latest = self._serve()
+        return {}
+
+    def _serve(self) -> Floats:
+        keep = self.broadcaster.footprint.keep
+        return np.where(keep, self.broadcaster.public, self._untravelled()).astype(np.float32)
+
+    def _untravelled(self) -> Floats:
+        base = np.zeros_like(self.initial)
+        count = self._world.structure.parameters.total
+        base[count:] = self.initial[count:]
+        return base
+
+    def state(self) -> dict[str, Any]:
+        """Return everything `restore` needs."""
+        return {
+            "broadcaster": self.broadcaster.state(),
+            "latest": self.latest,
+            "step": np.array([self.step], np.int64),
+        }
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Take over what `state` returned; the mask log must have been restored before."""
+        footprint = Footprint.of(
+            self._world.structure, self._masks.current, self._with_buffers
+        )
+        self.broadcaster.restore(state["broadcaster"], footprint)
+        self.latest = state["latest"]
+        self.step = int(state["step"][0])
+
+
+def _with_step(sync: Sync, step: int) -> Sync:
+    return Sync(
+        sync.flags,
+        sync.mask_base,
+        sync.mask_version,
+        sync.values_base,
+        sync.values_version,
+        step,
+    )

@@ -1,0 +1,113 @@
+"""What the round loop needs of a method's server half."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mpfl.mask import Mask
+from mpfl.wire.frame import Frame
+
+Floats = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Request:
+    """A request for one client.
+
+    Attributes
+    ----------
+    frame
+        What is sent.
+    formula_bytes
+        What the method's paper would say this costs.
+    bound_bytes
+        Entropy of the content, given what the client holds.
+    """
+
+    frame: Frame
+    formula_bytes: float = 0.0
+    bound_bytes: float = 0.0
+
+
+@dataclass(frozen=True)
+class Receipt:
+    """What the ledger books beside the length of an accepted reply; see `Request`.
+
+    Attributes
+    ----------
+    ballot
+        The reply's ballot, if it was one; kept only where the run asks for a record of ballots.
+    """
+
+    formula_bytes: float = 0.0
+    bound_bytes: float = 0.0
+    ballot: Mask | None = None
+
+
+class ServerMethod(ABC):
+    """The server half of a method.
+
+    The loop calls ``begin_round``, then ``request`` for each sampled client, ``accept`` for
+    each reply in order of arrival, ``finish_round`` once, and reads ``model`` and ``mask``.
+    ``accept`` may run in any order with the same result.
+    """
+
+    uses_clients: bool = True
+
+    @property
+    @abstractmethod
+    def phase(self) -> str:
+        """Name of the current phase, for the records (``mask``, ``train``, ...)."""
+
+    @abstractmethod
+    def begin_round(self, round_number: int, clients: Sequence[int]) -> None:
+        """Prepare a round with these sampled clients."""
+
+    @abstractmethod
+    def request(self, client: int) -> Request:
+        """Return what to send to `client` this round."""
+
+    @abstractmethod
+    def accept(self, client: int, reply: Frame) -> Receipt:
+        """Take in one reply and keep nothing of it.
+
+        Raises
+        ------
+        ValueError
+            (WireError included) if the reply is unusable; then nothing has changed.
+        """
+
+    @abstractmethod
+    def finish_round(self, enough: bool) -> dict[str, Any]:
+        """End the round and return extra columns for its record.
+
+        Parameters
+        ----------
+        enough
+            Whether enough replies were usable; if not, mask and model stay as they were.
+        """
+
+    @abstractmethod
+    def model(self) -> Floats:
+        """Return the federated model, float32[P + B]: what clients would be served."""
+
+    @abstractmethod
+    def mask(self) -> Mask:
+        """Return the current global mask (full where the method does not prune)."""
+
+    def forget(self, client: int) -> None:
+        """Learn that a client lost its state; the next request must not build on any."""
+
+    @abstractmethod
+    def state(self) -> dict[str, Any]:
+        """Return everything `restore` needs: nested dicts of NumPy arrays."""
+
+    @abstractmethod
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Take over what `state` returned, in a method newly made from the same experiment."""

@@ -1,0 +1,77 @@
+"""The accuracy ceiling: ordinary training on the pooled data; no client, no byte."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+
+from mpfl.mask import Mask
+from mpfl.seeding import torch_generator
+from mpfl.training import learning_rate, train
+from mpfl.wire.frame import Frame
+from mpfl.world import World
+from server.methods.base import Floats, Receipt, Request, ServerMethod
+
+
+class Centralized(ServerMethod):
+    """One round is as many local epochs as a client would do, over all data."""
+
+    uses_clients = False
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+        self._model = np.concatenate([world.w0, world.b0])
+        self._round = 0
+        index = torch.as_tensor(np.sort(np.concatenate(world.parts)))
+        self._samples = world.data.train.subset(index).prepared()
+
+    @property
+    def phase(self) -> str:
+        """Always ``central``."""
+        return "central"
+
+    def begin_round(self, round_number: int, clients: Sequence[int]) -> None:
+        """Remember the round; it decides learning rate and batches."""
+        self._round = round_number
+
+    def request(self, client: int) -> Request:
+        """Never called: there are no clients."""
+        raise ValueError("centralized training has no clients")
+
+    def accept(self, client: int, reply: Frame) -> Receipt:
+        """Never called: there are no clients."""
+        raise ValueError("centralized training has no clients")
+
+    def finish_round(self, enough: bool) -> dict[str, Any]:
+        """Train on the pooled data, starting from the last round's model."""
+        experiment, count = self._world.experiment, self._world.structure.parameters.total
+        self._world.model.load(self._model[:count], self._model[count:])
+        train(
+            self._world.model,
+            self._samples,
+            experiment.train,
+            lr=learning_rate(experiment.train, self._round - 1, experiment.federation.rounds),
+            epochs=experiment.train.epochs,
+            generator=torch_generator(experiment.seed, "central", self._round),
+        )
+        self._model = np.concatenate(self._world.model.snapshot())
+        return {}
+
+    def model(self) -> Floats:
+        """Return the trained model."""
+        return self._model
+
+    def mask(self) -> Mask:
+        """Return the full mask."""
+        return Mask.full(self._world.layout)
+
+    def state(self) -> dict[str, Any]:
+        """Return the model."""
+        return {"model": self._model}
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Take over a model."""
+        self._model = state["model"]

@@ -1,0 +1,122 @@
+"""The run folder: what a run writes, how a killed one is continued."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from mpfl.config import Experiment, from_toml, to_toml
+from server.checkpoint import load_checkpoint, save_checkpoint, write_atomically
+from server.ledger import HEADER, Row
+
+CONFIG, ROUNDS, LEDGER, SUMMARY = "config.toml", "rounds.jsonl", "ledger.csv", "summary.json"
+MASK, MODEL = "mask.mpfl", "model.safetensors"
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Where a checkpointed run stands.
+
+    Attributes
+    ----------
+    facts
+        Round, totals, digest and elapsed seconds.
+    arrays
+        ``method`` (nested) and ``clients`` (state bytes by node).
+    """
+
+    facts: dict[str, Any]
+    arrays: dict[str, Any]
+
+
+class RunFolder:
+    """Writes one run. Rows are flushed as they come; nothing is ever rewritten."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    @classmethod
+    def create(cls, path: Path, experiment: Experiment) -> RunFolder:
+        """Start a run in a new or empty folder.
+
+        Raises
+        ------
+        ValueError
+            If the folder is not empty or cannot be written.
+        """
+        try:
+            path.mkdir(parents=True, exist_ok=True)
+            if any(path.iterdir()):
+                raise ValueError(
+                    f"--out: {path} is not empty; choose another folder or use mpfl resume"
+                )
+            (path / "checkpoint").mkdir()
+            write_atomically(path / CONFIG, to_toml(experiment).encode())
+            (path / ROUNDS).touch()
+            (path / LEDGER).write_text(HEADER + "\n")
+        except OSError as error:
+            raise ValueError(f"--out: cannot write {path}: {error.strerror}") from None
+        return cls(path)
+
+    @classmethod
+    def open(cls, path: Path) -> tuple[RunFolder, Experiment, Progress | None]:
+        """Open an unfinished run; rows after its last checkpoint are cut off.
+
+        Raises
+        ------
+        ValueError
+            If the folder is no run folder, or its configuration or checkpoint is damaged.
+        """
+        config = path / CONFIG
+        if not config.is_file():
+            raise ValueError(f"{path} is not a run folder: it has no {CONFIG}")
+        experiment = from_toml(config.read_text())
+        folder = cls(path)
+        progress = None
+        if (path / "checkpoint" / "latest").exists():
+            progress = Progress(*load_checkpoint(path / "checkpoint" / "latest"))
+        folder._cut(progress)
+        return folder, experiment, progress
+
+    def _cut(self, progress: Progress | None) -> None:
+        lengths = progress.facts["lengths"] if progress else {ROUNDS: 0, LEDGER: len(HEADER) + 1}
+        for name, length in lengths.items():
+            target = self.path / name
+            if not target.is_file() or target.stat().st_size < length:
+                raise ValueError(f"{target} is shorter than its checkpoint says")
+            with target.open("r+b") as file:
+                file.truncate(length)
+
+    @property
+    def finished(self) -> bool:
+        """Whether the run has come to its end."""
+        return (self.path / SUMMARY).is_file()
+
+    def write_round(self, record: Mapping[str, Any], rows: Sequence[Row]) -> None:
+        """Append a round's record and its ledger rows."""
+        with (self.path / LEDGER).open("a") as file:
+            file.writelines(row.csv() + "\n" for row in rows)
+        with (self.path / ROUNDS).open("a") as file:
+            file.write(json.dumps(record) + "\n")
+
+    def checkpoint(self, facts: Mapping[str, Any], arrays: Mapping[str, Any]) -> None:
+        """Write a checkpoint that resumes after the rows written so far."""
+        lengths = {name: (self.path / name).stat().st_size for name in (ROUNDS, LEDGER)}
+        path = self.path / "checkpoint" / "latest"
+        save_checkpoint(path, {**facts, "lengths": lengths}, arrays)
+
+    def write_ballot(self, round_number: int, client: int, packed: bytes) -> None:
+        """Keep one ballot, as ``ballots/round-R/client-N.mpfl``."""
+        folder = self.path / "ballots" / f"round-{round_number}"
+        folder.mkdir(parents=True, exist_ok=True)
+        write_atomically(folder / f"client-{client}.mpfl", packed)
+
+    def finish(self, mask: bytes, model: bytes, summary: Mapping[str, Any]) -> None:
+        """Write the result; the summary comes last and marks the run as finished."""
+        write_atomically(self.path / MASK, mask)
+        write_atomically(self.path / MODEL, model)
+        text = json.dumps(summary, indent=2, sort_keys=True) + "\n"
+        write_atomically(self.path / SUMMARY, text.encode())

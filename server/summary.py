@@ -1,0 +1,127 @@
+"""What a finished run says about itself: result, digests, versions, machine."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import platform
+import resource
+import sys
+from importlib import metadata
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors.numpy import save
+
+from mpfl.training import evaluate
+from mpfl.world import World
+from server.loop import RunState
+
+_PACKAGES = ("mpfl", "flwr", "torch", "torchvision", "numpy", "bitarray", "zstandard")
+
+
+def model_bytes(world: World, model: np.ndarray) -> bytes:
+    """Return the model as a safetensors file: one tensor per parameter and buffer."""
+    parameters, buffers = world.structure.parameters, world.structure.buffers
+    tensors = {}
+    for names, part in (
+        (parameters, model[: parameters.total]),
+        (buffers, model[parameters.total :]),
+    ):
+        for name in names.names:
+            where, shape = names.place(name)
+            tensors[name] = np.ascontiguousarray(part[where].reshape(shape))
+    return save(tensors)
+
+
+def summarize(world: World, state: RunState, engine: str, workers: int) -> dict[str, Any]:
+    """Return the content of ``summary.json``."""
+    last = state.last or {}
+    mask = state.method.mask()
+    model = state.method.model()
+    keep = world.structure.parameter_mask(mask)
+    usage = [resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF,)]
+    children = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
+    unit = 1 if sys.platform == "darwin" else 1024
+    return {
+        "method": world.experiment.method,
+        "label": world.experiment.method,
+        "seed": world.experiment.seed,
+        "sweep": {},
+        "engine": engine,
+        "rounds": state.round,
+        "seconds": round(state.seconds, 3),
+        **{
+            key: last.get(key)
+            for key in (
+                "test_accuracy",
+                "test_loss",
+                "density",
+                "density_all_parameters",
+                "uplink_bytes",
+                "downlink_bytes",
+                "total_bytes",
+            )
+        },
+        "mask_digest": mask.digest(),
+        "model_digest": hashlib.sha256(np.ascontiguousarray(model).tobytes()).hexdigest(),
+        "payload_digest": state.ledger.digest,
+        "parameters": int(keep.size),
+        "prunable": int(world.structure.prunable().sum()),
+        "surviving_parameters": int(keep.sum()),
+        "units": world.layout.total,
+        "surviving_units": mask.count(),
+        "client_accuracy": client_accuracy(world, model),
+        "partition": partition_counts(world),
+        "peak_memory_bytes": (usage[0] + workers * children) * unit,
+        "versions": versions(),
+        "machine": {
+            "processor": platform.machine(),
+            "system": platform.system(),
+            "cores": os.cpu_count(),
+            "workers": workers,
+        },
+    }
+
+
+def partition_counts(world: World) -> list[list[int]]:
+    """Return samples of each class that each client holds; empty for more than 200 clients."""
+    if len(world.parts) > 200 or world.data.train.targets.dim() > 1:
+        return []
+    targets = world.data.train.targets.numpy()
+    return [np.bincount(targets[p], minlength=world.data.classes).tolist() for p in world.parts]
+
+
+def client_accuracy(world: World, model: np.ndarray, most: int = 100) -> list[float]:
+    """Return the model's accuracy on the test set as each client would weigh its classes.
+
+    For every client the test accuracy per class is averaged with the client's own class
+    frequencies: how the common model serves that client's distribution, on held-out data.
+    """
+    counts = np.array(partition_counts(world), np.float64)[:most]
+    if counts.size == 0:
+        return []
+    size = world.structure.parameters.total
+    world.model.load(model[:size], model[size:])
+    targets = world.data.test.targets
+    per_class = np.zeros(world.data.classes)
+    for number in range(world.data.classes):
+        index = (targets == number).nonzero().flatten()
+        if len(index):
+            per_class[number] = evaluate(world.model, world.data.test.subset(index)).accuracy
+    return [float(v) for v in counts @ per_class / counts.sum(axis=1)]
+
+
+def versions() -> dict[str, str]:
+    """Return the versions of Python and of the packages that can change a result."""
+    found = {"python": platform.python_version()}
+    for name in _PACKAGES:
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            found[name] = "unknown"
+    found["torch"] = torch.__version__
+    return found
+
+
