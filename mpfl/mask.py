@@ -96,9 +96,7 @@ class Mask:
     def from_bools(cls, layout: Layout, keep: NDArray[np.bool_]) -> Mask:
         """Pack a boolean vector of shape [d]."""
         if keep.shape != (layout.total,) or keep.dtype != np.bool_:
-            raise ValueError(
-                f"expected bool[{layout.total}], got {keep.dtype}{list(keep.shape)}"
-            )
+            raise ValueError(f"expected bool[{layout.total}], got {keep.dtype}{list(keep.shape)}")
         return cls.from_packed(layout, np.packbits(keep, bitorder="little").tobytes())
 
     @classmethod
@@ -182,9 +180,7 @@ class Mask:
         return Mask(self.layout, ~self._bits)
 
     def __eq__(self, other: object) -> bool:
-        return (
-            isinstance(other, Mask) and self.layout == other.layout and self._bits == other._bits
-        )
+        return isinstance(other, Mask) and self.layout == other.layout and self._bits == other._bits
 
     def __hash__(self) -> int:
         return hash((self.layout, self._bits))
@@ -221,7 +217,7 @@ class Mask:
         try:
             table = json.loads(body[:length])
             layout = Layout(tuple(table["names"]), tuple(int(n) for n in table["units"]))
-        except (KeyError, TypeError, UnicodeDecodeError, json.JSONDecodeError) as error:
+        except (KeyError, TypeError, ValueError, OverflowError, RecursionError) as error:
             raise ValueError(f"mask file has a bad layer table: {error}") from error
         return cls.from_packed(layout, body[length:])
 
