@@ -1,0 +1,72 @@
+"""Masks as gaps between the rarer bits, one byte each, through zstandard."""
+
+from __future__ import annotations
+
+import numpy as np
+import zstandard
+from numpy.typing import NDArray
+
+from mpfl.wire.errors import WireError
+
+Bools = NDArray[np.bool_]
+
+_ESCAPE = 255
+_LEVEL = 1
+
+
+def encode_gaps(bits: Bools, lengths: tuple[int, ...]) -> bytes:
+    """Return which bit is the rarer (one byte), then the compressed gaps.
+
+    A gap is the number of the other bits before a rarer one; 255 stands for 255 of them and says
+    that the gap goes on. What follows the last rarer bit is not sent.
+    """
+    rarer = int(np.count_nonzero(bits)) * 2 <= bits.size
+    places = np.flatnonzero(bits if rarer else ~bits)
+    gaps = np.diff(places, prepend=-1) - 1
+    if gaps.size and gaps.max() >= _ESCAPE:
+        escapes = gaps // _ESCAPE
+        raw = np.full(int(gaps.size + escapes.sum()), _ESCAPE, np.uint8)
+        raw[np.arange(gaps.size) + np.cumsum(escapes)] = gaps % _ESCAPE
+    else:
+        raw = gaps.astype(np.uint8)
+    compressor = zstandard.ZstdCompressor(compression_params=_parameters())
+    return bytes((rarer,)) + compressor.compress(raw.tobytes())
+
+
+def decode_gaps(payload: bytes, lengths: tuple[int, ...]) -> Bools:
+    """Read what `encode_gaps` wrote; raises WireError and nothing else."""
+    count = sum(lengths)
+    if not payload or payload[0] > 1:
+        raise WireError("mask.gaps", "which bit is the rarer is neither 0 nor 1")
+    raw = np.frombuffer(_decompress(payload[1:], count), np.uint8)
+    places = np.cumsum(raw, dtype=np.int64)
+    if raw.size and raw.max() == _ESCAPE:
+        ends = raw != _ESCAPE
+        if not ends[-1]:
+            raise WireError("mask.gaps", "they end with an escape")
+        places = places[ends]
+    places += np.arange(places.size)
+    if places.size and places[-1] >= count:
+        raise WireError("mask.gaps", f"they reach beyond the {count} units")
+    bits = np.full(count, payload[0] == 0)
+    bits[places] = payload[0] == 1
+    return bits
+
+
+def _parameters() -> zstandard.ZstdCompressionParameters:
+    return zstandard.ZstdCompressionParameters.from_level(
+        _LEVEL, format=zstandard.FORMAT_ZSTD1_MAGICLESS, write_content_size=False
+    )
+
+
+def _decompress(payload: bytes, limit: int) -> bytes:
+    """Return at most `limit` bytes, and never hold more, whatever the payload claims."""
+    magicless = zstandard.FORMAT_ZSTD1_MAGICLESS
+    try:
+        header = zstandard.get_frame_parameters(payload, format=magicless)
+        if header.content_size != zstandard.CONTENTSIZE_UNKNOWN or header.dict_id:
+            raise WireError("mask.gaps", "a zstandard frame of a form that is never sent")
+        decompressor = zstandard.ZstdDecompressor(format=magicless)
+        return decompressor.decompress(payload, max_output_size=limit, allow_extra_data=False)
+    except (zstandard.ZstdError, MemoryError) as error:
+        raise WireError("mask.gaps", f"zstandard: {error}") from None

@@ -1,0 +1,137 @@
+"""Interleaved rANS, the receiver's half: see mpfl.wire.rans_encoder."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mpfl.wire.errors import WireError
+from mpfl.wire.rans_states import LOWEST, MAX_LANES_LOG, stages, unpack_states
+from mpfl.wire.tables import PRECISION, Ints, Tables
+from mpfl.wire.varint import decode_varint
+
+_MAX_SYMBOLS = 1 << 48
+
+
+class Decoder:
+    """Gives back the symbols of a stream, for tables that the caller works out as it goes.
+
+    It allocates what the caller asks for and what the stream is long, never what the stream
+    claims. Every method raises WireError if the bytes are not a stream of such symbols.
+    """
+
+    def __init__(self, blob: bytes) -> None:
+        self._lanes: list[int] = []
+        self._left: list[int] = []  # symbols of every stage but the last, which takes the rest
+        self._states = np.ones(1, np.int64)
+        begin = self._read_header(blob) if blob else 0
+        if (len(blob) - begin) % 2:
+            raise WireError("rans.words", "half a word at the end")
+        self._words = np.frombuffer(blob, "<u2", offset=begin).astype(np.int64)
+        self._next = 0
+        self._row = 0  # lane of the next symbol
+
+    def _read_header(self, blob: bytes) -> int:
+        if blob[0] > MAX_LANES_LOG:
+            raise WireError("rans.lanes", f"2 to the power of {blob[0]} are too many")
+        self._lanes = stages(blob[0])[::-1]
+        begin = 1
+        for _ in self._lanes[:-1]:
+            count, begin = decode_varint(blob, begin, "rans.count", _MAX_SYMBOLS)
+            self._left.append(count)
+        if blob[0]:
+            self._states, begin = unpack_states(blob, begin, 1 << blob[0])
+            return begin
+        # Three or four bytes of state, then words; without words, the state alone.
+        size = len(blob) - begin
+        width = size if size <= 4 else 4 - size % 2
+        state = int.from_bytes(blob[begin : begin + width], "little")
+        if state >> 8 * (width - 1) == 0 if width else True:
+            raise WireError("rans.states", "the state is not in its shortest form")
+        self._states = np.array([state], np.int64)
+        return begin + width
+
+    def take(self, contexts: Ints, tables: Tables) -> NDArray[np.uint8]:
+        """Return the next symbols, one for each context (the number of its table)."""
+        symbols = np.empty(contexts.size, np.uint8)
+        slots = tables.slots() if contexts.size else np.zeros(0, np.uint8)
+        done = 0
+        while done < contexts.size:
+            self._enter_stage()
+            count = contexts.size - done
+            if self._left:
+                count = min(count, self._left[0])
+                self._left[0] -= count
+            step = self._take_rows if self._states.size > 1 else self._take_scalar
+            step(contexts[done : done + count], tables, slots, symbols[done : done + count])
+            done += count
+        return symbols
+
+    def finish(self) -> None:
+        """Check that the stream holds nothing more."""
+        if self._lanes:
+            self._enter_stage()
+        if self._left or self._next != self._words.size or self._states.tolist() != [1]:
+            raise WireError("rans.words", "the stream does not end with its last symbol")
+
+    def _enter_stage(self) -> None:
+        """Leave every stage that has no symbols left; its further lanes give their words back."""
+        if not self._lanes:
+            raise WireError("rans.lanes", "there is no stream")
+        while self._left and self._left[0] == 0:
+            del self._left[0], self._lanes[0]
+            words = self._states[self._lanes[0] :] - LOWEST
+            if (words >> 16).any():
+                raise WireError("rans.states", "a lane does not end where it began")
+            self._words = np.concatenate([words, self._words[self._next :]])
+            self._states = self._states[: self._lanes[0]]
+            self._next = self._row = 0
+
+    def _take_scalar(
+        self, contexts: Ints, tables: Tables, slots: NDArray[np.uint8], out: NDArray[np.uint8]
+    ) -> None:
+        state = int(self._states[0])
+        words = self._words[self._next :].tolist()
+        taken = 0
+        alphabet = tables.frequencies.shape[1]
+        # Single numbers are read much faster through a memoryview than from an array.
+        frequencies, starts = tables.frequencies.ravel().data, tables.starts.ravel().data
+        symbol_of, mask = slots.data, (1 << PRECISION) - 1
+        for i, context in enumerate(contexts.tolist()):
+            slot = state & mask
+            symbol = symbol_of[context << PRECISION | slot]
+            place = context * alphabet + symbol
+            state = frequencies[place] * (state >> PRECISION) + slot - starts[place]
+            out[i] = symbol
+            if state < LOWEST and taken < len(words):
+                state = state << 16 | words[taken]
+                taken += 1
+        self._next += taken
+        self._states = np.array([state], np.int64)
+
+    def _take_rows(
+        self, contexts: Ints, tables: Tables, slots: NDArray[np.uint8], out: NDArray[np.uint8]
+    ) -> None:
+        lanes, words, mask = self._states.size, self._words, (1 << PRECISION) - 1
+        frequencies, starts = tables.frequencies.ravel(), tables.starts.ravel()
+        slot_base = contexts << PRECISION
+        place_base = contexts * tables.frequencies.shape[1]
+        done = 0
+        while done < contexts.size:
+            end = min(done + lanes - self._row, contexts.size)
+            state = self._states[self._row : self._row + end - done]
+            slot = state & mask
+            symbols = slots[slot_base[done:end] + slot]
+            place = place_base[done:end] + symbols
+            state >>= PRECISION
+            state *= frequencies[place]
+            state += slot
+            state -= starts[place]
+            low = np.flatnonzero(state < LOWEST)
+            if self._next + low.size > words.size:
+                raise WireError("rans.words", "the stream ends before its last symbol")
+            state[low] = state[low] << 16 | words[self._next : self._next + low.size]
+            self._next += low.size
+            out[done:end] = symbols
+            self._row = (self._row + end - done) % lanes
+            done = end

@@ -1,0 +1,123 @@
+"""Interleaved rANS, the sender's half: symbols to bytes at their entropy, many at a time.
+
+The coder is range asymmetric numeral systems (Duda, arXiv 1311.2540) with states of 32 bits that
+shed words of 16. Lanes (independent states) take turns, so that one NumPy call serves a row of
+symbols. One lane alone serves the last symbols; the words it sheds become the first states of
+further lanes, and so these cost nothing to begin and about half a byte each to end.
+See docs/wire-format.md for the bytes.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mpfl.wire.rans_states import LOWEST, MAX_LANES_LOG, pack_states, stages
+from mpfl.wire.tables import PRECISION, Ints, Tables
+from mpfl.wire.varint import encode_varint
+
+_BYTES_PER_LANE = 256
+_FEWEST_LANES_LOG = 3  # a row of fewer symbols takes NumPy longer than one after another
+
+
+class Encoder:
+    """Collects symbols in the order in which the decoder will ask for them."""
+
+    def __init__(self) -> None:
+        self._frequencies: list[Ints] = []
+        self._starts: list[Ints] = []
+
+    def put(self, symbols: NDArray[np.uint8], contexts: Ints, tables: Tables) -> None:
+        """Append symbols, each with the number of its table (0 to contexts - 1)."""
+        place = contexts * tables.frequencies.shape[1] + symbols
+        self._frequencies.append(tables.frequencies.ravel()[place])
+        self._starts.append(tables.starts.ravel()[place])
+
+    def finish(self) -> bytes:
+        """Return the stream; no bytes for no symbols."""
+        if not sum(part.size for part in self._frequencies):
+            return b""
+        return _encode(np.concatenate(self._frequencies), np.concatenate(self._starts))
+
+
+def _encode(frequencies: Ints, starts: Ints) -> bytes:
+    stream_bits = PRECISION * frequencies.size - float(np.log2(frequencies).sum())
+    lanes_log = int(stream_bits / 8 / _BYTES_PER_LANE).bit_length() - 1
+    lanes_log = min(lanes_log, MAX_LANES_LOG) if lanes_log >= _FEWEST_LANES_LOG else 0
+    while True:
+        stream = _encode_stages(lanes_log, frequencies, starts)
+        if stream is not None:
+            return stream
+        lanes_log = lanes_log - 1 if lanes_log > _FEWEST_LANES_LOG else 0
+
+
+def _encode_stages(lanes_log: int, frequencies: Ints, starts: Ints) -> bytes | None:
+    """Encode from the last symbol to the first; None if the symbols do not feed all lanes."""
+    states, words, end = np.ones(1, np.int64), np.zeros(0, np.uint16), frequencies.size
+    counts: list[int] = []
+    lanes_of = stages(lanes_log)
+    for lanes, following in zip(lanes_of, [*lanes_of[1:], 0], strict=True):
+        fresh = words[: lanes - states.size].astype(np.int64)
+        states, words = np.concatenate([states, fresh + LOWEST]), words[fresh.size :]
+        wanted = following - lanes if following else None
+        step = _encode_scalar if lanes == 1 else _encode_rows
+        states, new, begin = step(states, frequencies[:end], starts[:end], wanted)
+        words = np.concatenate([new, words])
+        if wanted is not None and words.size < wanted:
+            return None
+        counts.append(end - begin)
+        end = begin
+    header = bytes((lanes_log,)) + b"".join(encode_varint(n) for n in counts[:0:-1])
+    return header + pack_states(states) + words.astype("<u2").tobytes()
+
+
+def _encode_scalar(
+    states: Ints, frequencies: Ints, starts: Ints, wanted: int | None
+) -> tuple[Ints, NDArray[np.uint16], int]:
+    """Encode backwards with one lane, all symbols or until `wanted` words are out."""
+    state = int(states[0])
+    words: list[int] = []
+    begin = frequencies.size
+    while begin and (wanted is None or len(words) < wanted):
+        end, begin = begin, max(begin - 256, 0)
+        chunk = slice(begin, end)
+        for frequency, start in zip(
+            frequencies[chunk][::-1].tolist(), starts[chunk][::-1].tolist(), strict=True
+        ):
+            if state >= frequency << (32 - PRECISION):
+                words.append(state & 0xFFFF)
+                state >>= 16
+            high, low = divmod(state, frequency)
+            state = (high << PRECISION) + low + start
+    return np.array([state], np.int64), np.array(words[::-1], np.uint16), begin
+
+
+def _encode_rows(
+    states: Ints, frequencies: Ints, starts: Ints, wanted: int | None
+) -> tuple[Ints, NDArray[np.uint16], int]:
+    """Encode backwards a row of lanes at a time; see `_encode_scalar`.
+
+    The decoder gives the first symbol of a stage to lane 0, so that only the last row of a
+    stage, here the first, may be short; where the end is open, none is.
+    """
+    lanes = states.size
+    chunks: list[NDArray[np.uint16]] = []
+    out = 0
+    begin = frequencies.size
+    while begin >= lanes or (begin and wanted is None):
+        if wanted is not None and out >= wanted:
+            break
+        end, begin = begin, (begin - 1) // lanes * lanes if wanted is None else begin - lanes
+        frequency, state = frequencies[begin:end], states[: end - begin]
+        over = np.flatnonzero(state >= frequency << (32 - PRECISION))
+        chunk = state[over]
+        chunks.append(chunk.astype(np.uint16))
+        out += over.size
+        state[over] = chunk >> 16
+        # Exact: both are far below 2 ** 53 and a quotient is never nearer to the next integer
+        # than 2 ** -14.
+        high = (state / frequency).astype(np.int64)
+        state += high * ((1 << PRECISION) - frequency)
+        state += starts[begin:end]
+    words = np.concatenate(chunks[::-1]) if chunks else np.zeros(0, np.uint16)
+    return states, words, begin

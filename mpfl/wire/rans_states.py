@@ -1,0 +1,57 @@
+"""The lanes of an rANS stream: how many serve which symbols, and their last states as bytes."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mpfl.wire.errors import WireError
+
+Ints = NDArray[np.int64]
+
+LOWEST = 1 << 16
+"""States are at least this, and below its square."""
+MAX_LANES_LOG = 11
+_MIDDLE_LANES_LOG = 6
+
+
+def stages(lanes_log: int) -> list[int]:
+    """Return the lanes of each stage, in encoding order: from the last symbols to the first."""
+    middle = [1 << _MIDDLE_LANES_LOG] if lanes_log > _MIDDLE_LANES_LOG else []
+    return [1, *middle, *([1 << lanes_log] if lanes_log else [])]
+
+
+def pack_states(states: Ints) -> bytes:
+    """Write one state in its fewest bytes; several as exponents (4 bits), then mantissas."""
+    if states.size == 1:
+        state = int(states[0])
+        return state.to_bytes((state.bit_length() + 7) // 8, "little")
+    exponents = _bit_lengths(states) - 17
+    nibbles = exponents.astype(np.uint8)
+    packed = (nibbles[::2] | nibbles[1::2] << 4).tobytes()
+    places = np.arange(31)
+    used = places < exponents[:, None] + 16
+    return packed + np.packbits((states[:, None] >> places & 1)[used], bitorder="little").tobytes()
+
+
+def _bit_lengths(states: Ints) -> Ints:
+    return np.frexp(states.astype(np.float64))[1].astype(np.int64)
+
+
+def unpack_states(blob: bytes, begin: int, lanes: int) -> tuple[Ints, int]:
+    """Read several lanes' states; returns them and where the words begin, or raises WireError."""
+    nibbles = np.frombuffer(blob[begin : begin + lanes // 2], np.uint8)
+    if nibbles.size * 2 != lanes:
+        raise WireError("rans.states", "the stream ends inside them")
+    exponents = np.stack([nibbles & 15, nibbles >> 4], axis=1).ravel().astype(np.int64)
+    places = np.arange(31)
+    used = places < exponents[:, None] + 16
+    count = int(used.sum())
+    begin += lanes // 2
+    end = begin + (count + 7) // 8
+    packed = np.frombuffer(blob[begin:end], np.uint8)
+    if packed.size != end - begin:
+        raise WireError("rans.states", "the stream ends inside them")
+    bits = np.zeros(used.shape, np.int64)
+    bits[used] = np.unpackbits(packed, count=count, bitorder="little")
+    return (bits << places).sum(axis=1) + (1 << (exponents + 16)), end
