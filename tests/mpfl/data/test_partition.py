@@ -154,3 +154,14 @@ def test_ten_thousand_clients_take_less_than_two_seconds(spec):
     parts = divide(spec, labels, 10_000)
     assert time.perf_counter() - start < 2
     assert min(map(len, parts)) >= 1
+
+
+def test_natural_gives_the_next_largest_group_to_whoever_has_fewest_samples():
+    groups = np.repeat(np.arange(6), [1, 1, 5, 1, 1, 1])
+    parts = divide("natural", np.zeros(10, np.int64), 2, groups=groups)
+    assert sorted(len(part) for part in parts) == [5, 5]
+
+
+def test_dirichlet_draws_the_samples_of_a_class_at_random():
+    parts = divide("dirichlet(100)", np.zeros(1000, np.int64), 4)
+    assert all(part.max() - part.min() > 900 for part in parts)
