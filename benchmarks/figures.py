@@ -21,8 +21,8 @@ from benchmarks.analysis import (
 )
 from benchmarks.figure_style import (
     BLUE,
-    GRID,
     GREEN,
+    GRID,
     INK,
     MUTED,
     ORANGE,
@@ -147,10 +147,7 @@ def accuracy_zoom(groups: Sequence[Group], target: float | None) -> Picture | No
     low = target - 2 * reach
     axes.set_ylim(max(0.0, low), min(1.0, top + 0.5 * reach))
     shown = [
-        point[0]
-        for group in rivals
-        for point in common_rounds(group.runs)
-        if point[1].mean >= low
+        point[0] for group in rivals for point in common_rounds(group.runs) if point[1].mean >= low
     ]
     axes.set_xlim(min(shown) / 1.5, max(shown) * 1.3)
     legend_below(figure, axes)
@@ -433,7 +430,9 @@ def spread_over_clients(groups: Sequence[Group]) -> Picture | None:
     for place, (group, spread) in enumerate(known):
         values = np.sort(np.asarray(group.runs[0].final_client_accuracy))
         wave = 0.2 * np.sin(2.4 * np.arange(values.size))
-        axes.plot(values, place + wave, color=group.style.color, marker="o", ms=3.2, ls="", alpha=0.6)
+        axes.plot(
+            values, place + wave, color=group.style.color, marker="o", ms=3.2, ls="", alpha=0.6
+        )
         axes.plot([spread.median] * 2, [place - 0.33, place + 0.33], color=INK, lw=2)
     axes.set_yticks(range(len(known)), [group.name for group, _ in known])
     axes.invert_yaxis()

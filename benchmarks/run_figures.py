@@ -79,7 +79,9 @@ def layer_density(run: RunData) -> Picture | None:
         "layer_density",
         "Density per layer",
         "Share of each layer's prunable parameters that survive after each round.",
-        "Final densities: " + ", ".join(f"{name} {value:.3g}" for name, value in last.items()) + ".",
+        "Final densities: "
+        + ", ".join(f"{name} {value:.3g}" for name, value in last.items())
+        + ".",
     )
 
 

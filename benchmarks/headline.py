@@ -1,0 +1,93 @@
+"""The sentence at the top of a report: what the figures say, winners and losers alike."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from benchmarks.analysis import Row, RunData, final_accuracy
+from benchmarks.table import accuracy_text
+from benchmarks.units import bytes_text, percent_text, ratio_text
+
+
+def comparison_headline(rows: Sequence[Row], baseline: str, own: str = "mpfl") -> str:
+    """Say which method needs the fewest bytes for the baseline's accuracy, and how `own` does."""
+    rivals = [row for row in rows if not row.ceiling and row.method != baseline]
+    judged = [row for row in rivals if row.target is not None]
+    if not judged:
+        return _without_baseline(rows)
+    ours = [row for row in judged if row.method == own or row.method.startswith(own + " ")]
+    able = sorted(
+        (row for row in judged if row.ratio_at_target is not None),
+        key=lambda row: row.ratio_at_target.mean if row.ratio_at_target else 0.0,
+    )
+    sentences = [_winner(able[0], baseline) if able else _none_reached(judged, baseline)]
+    best_of_ours = next((row for row in able if row in ours), None)
+    if best_of_ours is not None and best_of_ours is not able[0]:
+        sentences.append(
+            f"{best_of_ours.method} needs {_times(best_of_ours, baseline)} "
+            f"({bytes_text(best_of_ours.bytes_to_target)})."
+        )
+    elif ours and best_of_ours is None and able:
+        row = max(ours, key=lambda r: r.accuracy.mean)
+        sentences.append(
+            f"{row.method} ends at {accuracy_text(row.accuracy)} and does not reach it"
+            + (" with every seed." if row.reached else ".")
+        )
+    return " ".join(sentences)
+
+
+def _winner(row: Row, baseline: str) -> str:
+    return (
+        f"{row.method} reaches {percent_text(row.target, 1)} test accuracy, what {baseline} holds "
+        f"at its end less the margin, with {_times(row, baseline)}: "
+        f"{bytes_text(row.bytes_to_target)} in total{_seeds(row)}."
+    )
+
+
+def _times(row: Row, baseline: str) -> str:
+    ratio = row.ratio_at_target.mean if row.ratio_at_target else 1.0
+    if ratio <= 0.95:
+        return f"1/{ratio_text(1 / ratio)} of {baseline}'s bytes"
+    return f"{ratio_text(ratio)} times {baseline}'s bytes"
+
+
+def _none_reached(rows: Sequence[Row], baseline: str) -> str:
+    best = max(rows, key=lambda row: row.accuracy.mean)
+    return (
+        f"No method reaches {percent_text(best.target, 1)}, what {baseline} holds at its end less "
+        f"the margin, with every seed; {best.method} comes closest with "
+        f"{accuracy_text(best.accuracy)} for {bytes_text(best.total_bytes)}{_seeds(best)}."
+    )
+
+
+def _without_baseline(rows: Sequence[Row]) -> str:
+    best = max((r for r in rows if not r.ceiling), key=lambda r: r.accuracy.mean, default=rows[0])
+    spent = "" if best.ceiling else f" for {bytes_text(best.total_bytes)} in total"
+    return (
+        f"{best.method} ends highest, at {accuracy_text(best.accuracy)} test accuracy"
+        f"{spent}{_seeds(best)}."
+    )
+
+
+def _seeds(row: Row) -> str:
+    return f" (mean over {len(row.seeds)} seeds)" if len(row.seeds) > 1 else " (one seed)"
+
+
+def run_headline(run: RunData) -> str:
+    """Say what one run reached and what it sent."""
+    last = run.rounds[-1]
+    clients = run.config.get("data", {}).get("clients")
+    reached = f"{run.name} ends at {percent_text(final_accuracy(run))} test accuracy"
+    density = "" if last.density in (None, 1.0) else f" at density {last.density:.3g}"
+    if run.is_ceiling:
+        return f"{reached}{density} after {_plural(last.round, 'round')} on pooled data."
+    return (
+        f"{reached}{density} after {_plural(last.round, 'round')}"
+        + (f" with {_plural(int(clients), 'client')}" if clients else "")
+        + f" and {bytes_text(last.total_bytes)} sent in total: {bytes_text(last.uplink_bytes)} up, "
+        f"{bytes_text(last.downlink_bytes)} down."
+    )
+
+
+def _plural(count: int, word: str) -> str:
+    return f"{count} {word}" if count == 1 else f"{count} {word}s"

@@ -1,0 +1,289 @@
+"""What stands between the figures of a report: the tables, the facts, the configuration."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import tomli_w
+
+from benchmarks import page
+from benchmarks.analysis import (
+    LINKS,
+    Estimate,
+    Row,
+    RunData,
+    accuracy_within,
+    area_under_curve,
+    client_spread,
+    final_accuracy,
+    group_runs,
+    transfer_seconds,
+)
+from benchmarks.table import columns
+from benchmarks.units import (
+    bytes_text,
+    count_text,
+    duration_text,
+    percent_text,
+    ratio_text,
+)
+
+
+def comparison(rows: Sequence[Row], baseline: str, margin: float) -> str:
+    """Return the comparison table and the words that explain it."""
+    shown = columns(baseline)
+    body = []
+    for row in rows:
+        classes = [
+            name
+            for name, on in (("front", row.on_front), ("baseline", row.method == baseline))
+            if on
+        ]
+        cells = [page.head_cell(row.method)]
+        for column in shown[1:]:
+            small = _interval(column.key, row)
+            cells.append(page.cell(column.text(row), column.value(row), small))
+        body.append((" ".join(classes), cells))
+    table = page.table([c.heading for c in shown], body, "Comparison of the methods", sort=True)
+    words = (
+        "Bytes are those of all serialized messages: all clients, rounds and phases (kB = 1000 "
+        "bytes), mean over seeds. ± and brackets: 95 % t-interval over seeds; ratios are geometric "
+        "means, paired by seed. ◆ on the Pareto front: no other method ends at least as accurate "
+        "for at most these bytes. Density: survivors / prunable parameters."
+    )
+    targets = sorted({row.target for row in rows if row.target is not None})
+    if targets:
+        words += (
+            f" Target: the median of {baseline}'s last five test accuracies with the same seed, "
+            f"minus {100 * margin:g} percentage points (mean "
+            f"{', '.join(percent_text(target) for target in targets)}); bytes to target count up "
+            "to the first evaluated round that reaches it."
+        )
+    return table + page.paragraph(words) + _table_files()
+
+
+def _table_files() -> str:
+    return (
+        '<p class="under">Exact figures: <a href="table.csv">table.csv</a>, '
+        '<a href="table.tex">table.tex</a>.</p>\n'
+    )
+
+
+def _interval(key: str, row: Row) -> str:
+    estimate = {"total_ratio": row.ratio, "target_ratio": row.ratio_at_target}.get(key)
+    if not isinstance(estimate, Estimate) or estimate.low is None or estimate.high is None:
+        return ""
+    if estimate.high - estimate.low < 5e-4 * estimate.mean:
+        return ""
+    return f"[{ratio_text(estimate.low)}, {ratio_text(estimate.high)}]"
+
+
+def more_questions(runs: Sequence[RunData], rows: Sequence[Row], baseline: str) -> str:
+    """Return the tables on budgets, areas, model size, time and clients."""
+    groups = group_runs(runs)
+    ordered = {row.method: groups[row.method] for row in rows}
+    sending = {name: group for name, group in ordered.items() if not group[0].is_ceiling}
+    return (
+        _budget_table(sending, baseline)
+        + _model_table(ordered)
+        + link_table([run for group in sending.values() for run in group])
+    )
+
+
+def _budget_table(groups: Mapping[str, Sequence[RunData]], baseline: str) -> str:
+    """Return accuracy within byte budgets, and the area under accuracy over log bytes."""
+    if not groups:
+        return ""
+    every = [run for group in groups.values() for run in group]
+    reference = groups.get(baseline, every)
+    full = max(run.total_bytes for run in reference)
+    budgets = [full / 100, full / 10, full]
+    low = min(run.evaluated[0].total_bytes for run in every if run.evaluated)
+    high = max(run.total_bytes for run in every)
+    body = []
+    for name, group in groups.items():
+        cells = [page.head_cell(name)]
+        for budget in budgets:
+            shares = [accuracy_within(run, budget) for run in group]
+            mean = _mean(shares)
+            cells.append(page.cell(percent_text(mean), mean))
+        area = _mean([area_under_curve(run, low, high) for run in group]) if low < high else None
+        cells.append(page.cell(ratio_text(area), area))
+        body.append(("baseline" if name == baseline else "", cells))
+    headings = ["method", *(f"within {bytes_text(b)}" for b in budgets), "area under curve"]
+    return page.table(headings, body, "Accuracy within byte budgets", sort=True) + page.paragraph(
+        f"Accuracy of the model one has when stopping within a byte budget (1 %, 10 % and all of "
+        f"{baseline}'s bytes); – where not every seed has a tested model by then. Area under "
+        "curve: mean accuracy over the logarithm of total bytes between "
+        f"{bytes_text(low)} and {bytes_text(high)}."
+    )
+
+
+def _model_table(groups: Mapping[str, Sequence[RunData]]) -> str:
+    """Return size and cost of the final model, clients' spread and wall time."""
+    body = []
+    for name, group in groups.items():
+        first = group[0].summary
+        spread = client_spread(group[0])
+        surviving = _mean([_figure(run, "surviving_parameters") for run in group])
+        macs = [_figure(group[0], f"macs_{kind}") for kind in ("dense", "masked", "compacted")]
+        seconds = _mean([_figure(run, "seconds") for run in group])
+        memory = _figure(group[0], "peak_memory_bytes")
+        cells = [
+            page.head_cell(name),
+            page.cell(count_text(surviving), surviving, f"of {count_text(first['parameters'])}")
+            if surviving is not None and first.get("parameters")
+            else page.cell("–", None),
+            *(page.cell(count_text(value), value) for value in macs),
+            page.cell(percent_text(spread.lowest, 1), spread.lowest, f"to {_high(spread)}")
+            if spread
+            else page.cell("–", None),
+            page.cell(duration_text(seconds), seconds),
+            page.cell(bytes_text(memory), memory),
+        ]
+        body.append(("", cells))
+    headings = ["method", "surviving parameters", "MACs dense", "MACs masked", "MACs compacted"]
+    headings += ["accuracy over clients", "wall time", "peak memory"]
+    return page.table(headings, body, "Final models and costs", sort=True) + page.paragraph(
+        "MACs: multiply-accumulate operations for one sample, of the dense network, of its "
+        "surviving weights, and of the smaller network that remains when whole units are cut out. "
+        "Accuracy over clients: lowest to highest. Wall time is the simulation's, mean over seeds."
+    )
+
+
+def _high(spread: Any) -> str:
+    return percent_text(spread.highest, 1)
+
+
+def _figure(run: RunData, key: str) -> float | None:
+    value = run.summary.get(key)
+    return float(value) if isinstance(value, int | float) else None
+
+
+def _mean(values: Sequence[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return sum(known) / len(known) if known and len(known) == len(values) else None
+
+
+def link_table(runs: Sequence[RunData]) -> str:
+    """Return the modelled transfer times over links."""
+    body = []
+    for name, group in group_runs([run for run in runs if not run.is_ceiling]).items():
+        times = [_mean([transfer_seconds(run, link) for run in group]) for link in LINKS]
+        cells = [page.cell(duration_text(time), time) for time in times]
+        body.append(("", [page.head_cell(name), *cells]))
+    if not body:
+        return ""
+    words = "; ".join(
+        f"{link.name} {link.uplink_bits_per_second / 1e6:g} Mbit/s up, "
+        f"{link.downlink_bits_per_second / 1e6:g} down, "
+        f"{1000 * link.round_trip_seconds:g} ms round trip"
+        for link in LINKS
+    )
+    headings = ["transfer time over", *(link.name for link in LINKS)]
+    return page.table(headings, body, "Modelled transfer times", sort=True) + page.paragraph(
+        "Modelled time all rounds spend on transfers, computing not included: clients of a round "
+        "transfer at the same time, each over its own link, and the round waits for the slowest. "
+        f"{words}."
+    )
+
+
+def run_facts(run: RunData) -> str:
+    """Return the figures of one run."""
+    last, summary = run.rounds[-1], run.summary
+    facts = {
+        "test accuracy": percent_text(final_accuracy(run)),
+        "density": ratio_text(last.density),
+        "density, all parameters": ratio_text(last.density_all_parameters),
+        "uplink": bytes_text(last.uplink_bytes),
+        "downlink": bytes_text(last.downlink_bytes),
+        "total": bytes_text(last.total_bytes),
+        "rounds": str(last.round),
+        "parameters": count_text(summary.get("parameters")),
+        "surviving": count_text(summary.get("surviving_parameters")),
+        "wall time": duration_text(summary.get("seconds")),
+        "peak memory": bytes_text(summary.get("peak_memory_bytes")),
+    }
+    rejected = sum(sum(line.rejected.values()) for line in run.rounds)
+    if rejected:
+        facts["rejected replies"] = str(rejected)
+    return page.facts({name: value for name, value in facts.items() if value != "–"})
+
+
+def setting(runs: Sequence[RunData]) -> str:
+    """Say in one line on what work the methods are compared."""
+    config = runs[0].config
+    data, model = config.get("data", {}), config.get("model", {})
+    federation = config.get("federation", {})
+    clients = data.get("clients", "?")
+    sampled = federation.get("clients_per_round") or clients
+    seeds = sorted({run.seed for run in runs})
+    return (
+        f"{data.get('name', '?')}, {model.get('name', '?')}, {clients} clients "
+        f"({data.get('partition', '?')}), {sampled} of them in each of "
+        f"{federation.get('rounds', '?')} rounds; seed{'s' * (len(seeds) > 1)} "
+        f"{', '.join(map(str, seeds))}."
+    )
+
+
+def provenance(runs: Sequence[RunData]) -> str:
+    """Return the configuration, what differs between runs, the versions, the machines."""
+    flat = [_flatten(run.config) for run in runs]
+    keys = list(dict.fromkeys(key for table in flat for key in table))
+    differing = [key for key in keys if len({repr(table.get(key)) for table in flat}) > 1]
+    parts = page.folded(
+        f"Configuration of {runs[0].name}, seed {runs[0].seed}, in full",
+        page.verbatim(tomli_w.dumps(dict(runs[0].config))),
+    )
+    if differing:
+        body = [
+            (
+                "",
+                [
+                    page.head_cell(f"{run.name}, seed {run.seed}"),
+                    *(page.cell(_shown(table.get(key)), table.get(key)) for key in differing),
+                ],
+            )
+            for run, table in zip(runs, flat, strict=True)
+        ]
+        table = page.table(["run", *differing], body, "Differing configuration", sort=False)
+        parts += page.folded("Where the configurations differ", table)
+    parts += page.folded(
+        "Versions, machines and digests",
+        page.verbatim(
+            "\n".join(dict.fromkeys(_environment(run) for run in runs))
+            + "\n"
+            + "\n".join(_digests(run) for run in runs)
+        ),
+    )
+    return parts
+
+
+def _shown(value: object) -> str:
+    return "–" if value is None else str(value)
+
+
+def _flatten(table: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in table.items():
+        if isinstance(value, Mapping):
+            flat |= _flatten(value, f"{prefix}{key}.")
+        else:
+            flat[prefix + key] = value
+    return flat
+
+
+def _environment(run: RunData) -> str:
+    known = {key: run.summary[key] for key in ("versions", "machine") if run.summary.get(key)}
+    return json.dumps(known, indent=2, ensure_ascii=False)
+
+
+def _digests(run: RunData) -> str:
+    digests = [
+        f"{kind} {run.summary[f'{kind}_digest']}"
+        for kind in ("mask", "model")
+        if run.summary.get(f"{kind}_digest")
+    ]
+    return f"{run.name}, seed {run.seed}: {', '.join(digests) or 'no digest'}"
