@@ -9,6 +9,7 @@ import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import pairwise
 
 import numpy as np
 from bitarray import bitarray, frozenbitarray
@@ -56,7 +57,7 @@ class Layout:
     def slices(self) -> list[slice]:
         """Return each layer's slice of a vector over all units."""
         edges = self.offsets
-        return [slice(a, b) for a, b in zip(edges, edges[1:], strict=False)]
+        return [slice(a, b) for a, b in pairwise(edges)]
 
     def split(self, vector: NDArray[np.generic]) -> list[NDArray[np.generic]]:
         """Cut a vector of shape [d] into views, one per layer."""

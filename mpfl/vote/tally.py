@@ -9,7 +9,7 @@ from mpfl.mask import Layout, Mask
 
 Words = NDArray[np.uint64]
 
-_BLOCK = 1 << 15  # words per step: 256 KiB per operand, so that carries stay in the cache
+_BLOCK = 1 << 15  # words per step at most: 256 KiB per operand, so that carries stay in cache
 _DEFERRED = 2  # levels whose carry waits for a second one before it moves up
 
 
@@ -33,7 +33,8 @@ class Tally:
         self._planes: list[Words] = []
         self._carries: list[Words] = []
         self._waiting = [False] * _DEFERRED
-        self._scratch = np.empty((2, min(_BLOCK, self._words)), np.uint64)
+        self._block = min(_BLOCK, 64 + self._words // 8)  # two of them are a quarter of a plane
+        self._scratch = np.empty((2, self._block), np.uint64)
         self._ballots = 0
         self._weight = 0
 
@@ -104,8 +105,8 @@ class Tally:
         last = level
         while last < len(self._carries) and self._waiting[last]:
             last += 1
-        for start in range(0, body.size, _BLOCK):
-            self._add_block(level, last, slice(start, min(start + _BLOCK, body.size)), body)
+        for start in range(0, body.size, self._block):
+            self._add_block(level, last, slice(start, min(start + self._block, body.size)), body)
         if tail.size:
             self._add_block(level, last, slice(body.size, self._words), tail, body.size)
         for i in range(level, last):

@@ -1,0 +1,182 @@
+"""The configuration: TOML there and back, and errors that name the key."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mpfl.config import (
+    Experiment,
+    from_mapping,
+    from_toml,
+    read_toml,
+    to_mapping,
+    to_toml,
+    with_override,
+)
+
+
+def leaves(table, prefix=""):
+    for key, value in table.items():
+        if isinstance(value, dict):
+            yield from leaves(value, f"{prefix}{key}.")
+        else:
+            yield prefix + key, value
+
+
+ALL = dict(leaves(to_mapping(Experiment())))
+
+
+def test_the_default_experiment_survives_toml():
+    assert from_toml(to_toml(Experiment())) == Experiment()
+    assert from_toml("") == Experiment()
+
+
+@given(
+    st.integers(0, 2**32 - 1),
+    st.floats(0.001, 1.0),
+    st.sampled_from(["budget", "quorum(0.7)", "trimmed(2)"]),
+    st.integers(1, 500),
+    st.booleans(),
+)
+def test_any_experiment_survives_toml(seed, density, vote, clients, weighted):
+    table = {
+        "seed": seed,
+        "prune": {"density": density, "vote": vote, "weighted": weighted},
+        "data": {"clients": clients},
+    }
+    experiment = from_mapping(table)
+    assert experiment.prune.density == density
+    assert experiment.data.clients == clients
+    assert from_toml(to_toml(experiment)) == experiment
+    assert from_mapping(to_mapping(experiment)) == experiment
+
+
+def test_the_resolved_form_holds_every_field():
+    names = {item.name for item in dataclasses.fields(Experiment)}
+    assert set(to_mapping(Experiment())) == names
+    for name in names - {"seed", "method"}:
+        section = getattr(Experiment(), name)
+        fields = {item.name for item in dataclasses.fields(section)}
+        assert set(to_mapping(Experiment())[name]) == fields
+
+
+def test_an_experiment_cannot_be_changed():
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        Experiment().prune.density = 0.5
+
+
+@pytest.mark.parametrize("key", sorted(ALL))
+def test_every_key_refuses_a_value_of_the_wrong_type_by_name(key):
+    wrong = 3 if isinstance(ALL[key], str) else "three"
+    with pytest.raises(ValueError, match=rf"^{key.replace('.', '[.]')}: got"):
+        from_mapping(with_override({}, key, wrong))
+
+
+@pytest.mark.parametrize("key", sorted(k for k, v in ALL.items() if type(v) is int))
+def test_a_flag_is_no_number(key):
+    with pytest.raises(ValueError, match="of type int"):
+        from_mapping(with_override({}, key, True))
+
+
+@pytest.mark.parametrize("key", sorted(k for k, v in ALL.items() if type(v) is float))
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_floats_are_finite(key, value):
+    with pytest.raises(ValueError, match=f"{key}: got {value}, expected a finite number"):
+        from_mapping(with_override({}, key, value))
+
+
+def test_a_whole_number_serves_as_a_float():
+    density = from_mapping({"prune": {"density": 1}}).prune.density
+    assert density == 1.0
+    assert type(density) is float
+
+
+@pytest.mark.parametrize(
+    ("table", "message"),
+    [
+        ({"sed": 1}, r"unknown key 'sed'; did you mean 'seed'\?"),
+        (
+            {"prune": {"densty": 0.1}},
+            r"unknown key 'prune.densty'; did you mean 'prune.density'\?",
+        ),
+        ({"prune": 3}, "prune: got 3, expected a table"),
+        ({"prune": {"density": 0.0}}, "prune.density: got 0.0, expected 0 < density <= 1"),
+        ({"prune": {"density": 1.5}}, "prune.density: got 1.5"),
+        ({"prune": {"tie": "toss"}}, "prune.tie: unknown value 'toss'"),
+        ({"prune": {"granularity": "filtr"}}, "did you mean 'filter'"),
+        ({"prune": {"vote": "quorum(0.5"}}, r"prune.vote: cannot read 'quorum\(0.5'"),
+        ({"data": {"partition": "Dirichlet"}}, "data.partition: cannot read"),
+        ({"train": {"lr": 0.0}}, "train.lr: got 0.0, expected a positive number"),
+        ({"train": {"momentum": 1.0}}, "train.momentum: got 1.0"),
+        ({"train": {"optimizer": "adm"}}, "did you mean 'adam'"),
+        ({"train": {"lr_decay": "linear"}}, "train.lr_decay"),
+        ({"model": {"batch_norm": "frozen"}}, "model.batch_norm"),
+        ({"faults": {"straggle": 1.1}}, "faults.straggle: got 1.1, expected 0 to 1"),
+        ({"wire": {"mask_classes": 65}}, "wire.mask_classes: got 65, expected 1 to 64"),
+        ({"engine": {"workers": -2}}, "engine.workers"),
+        ({"seed": -1}, "seed: got -1"),
+        ({"seed": 2**32}, "seed: got 4294967296"),
+        (
+            {"federation": {"clients_per_round": 11}, "data": {"clients": 10}},
+            "at most data.clients = 10",
+        ),
+    ],
+)
+def test_bad_values_name_the_key_what_was_got_and_what_is_allowed(table, message):
+    with pytest.raises(ValueError, match=message):
+        from_mapping(table)
+
+
+@pytest.mark.parametrize(
+    ("key", "worst"),
+    [
+        ("data.clients", 0),
+        ("data.train_samples", -1),
+        ("data.test_samples", -1),
+        ("train.epochs", 0),
+        ("train.batch_size", 0),
+        ("train.weight_decay", -0.1),
+        ("train.clip", -1.0),
+        ("prune.rounds", 0),
+        ("prune.epochs", -1),
+        ("prune.min_units", -1),
+        ("prune.score_samples", -1),
+        ("prune.regrow_fraction", 0.0),
+        ("prune.regrow_every", 0),
+        ("prune.gate", 1.1),
+        ("prune.converged", 1.0),
+        ("prune.alpha_fc", 0.0),
+        ("prune.alpha_conv", 1.1),
+        ("federation.rounds", 0),
+        ("federation.clients_per_round", -1),
+        ("federation.min_replies", 0),
+        ("federation.eval_every", 0),
+        ("stop.target_accuracy", 1.1),
+        ("stop.byte_budget", -1),
+        ("stop.seconds", -1.0),
+        ("engine.timeout", 0.0),
+        ("engine.checkpoint_every", 0),
+    ],
+)
+def test_values_out_of_range_name_the_key(key, worst):
+    with pytest.raises(ValueError, match=rf"^{key}: got {worst}, expected"):
+        from_mapping(with_override({}, key, worst))
+
+
+def test_malformed_toml_gives_the_place():
+    with pytest.raises(ValueError, match=r"not valid TOML: .*line 2"):
+        read_toml("seed = 1\nprune = ?\n")
+
+
+def test_an_override_copies_and_reaches_any_depth():
+    table = {"prune": {"density": 0.5, "tie": "keep"}}
+    changed = with_override(table, "prune.density", 0.1)
+    assert changed == {"prune": {"density": 0.1, "tie": "keep"}}
+    assert table == {"prune": {"density": 0.5, "tie": "keep"}}
+    assert with_override({}, "a.b.c", 1) == {"a": {"b": {"c": 1}}}
+    with pytest.raises(ValueError, match="'seed' is not a table"):
+        with_override({"seed": 1}, "seed.x", 2)
