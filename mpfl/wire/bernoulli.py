@@ -24,8 +24,8 @@ CONSTANT = 254
 """Parameter of a segment of zeros; one more: of ones."""
 
 
-def _grid() -> NDArray[np.float64]:
-    """Return the 127 probabilities: 1/2, 15/32, ... 9/32, 1/4, ... down by powers of 2."""
+def probabilities() -> NDArray[np.float64]:
+    """Return the 127 probabilities of the rarer bit: 1/2, 15/32, ... 9/32, 1/4, ... down by powers of 2."""
     return np.array([(16 - i % 8) / 2.0 ** (5 + i // 8) for i in range(CONSTANT // 2)])
 
 
@@ -58,7 +58,7 @@ class _Model:
         depth = 1 + (index >= 20) + (index >= 44) + (index >= 68)
         return cls(
             np.where(constant, 0, np.array(lengths, np.int64)),
-            _grid()[index],
+            probabilities()[index],
             np.where(constant, 0, depth),
             (parameters & 1).astype(np.bool_),
         )
@@ -102,22 +102,36 @@ class _Model:
 
 def encode_segments(bits: Bools, lengths: tuple[int, ...]) -> bytes:
     """Return the segments' bits as bytes: one parameter a segment, then an rANS stream."""
-    parameters = _fit(bits, lengths)
+    parameters = fit_parameters(bits, lengths)
     model = _Model.read(parameters, lengths)
-    current = bits ^ np.repeat(model.flip, lengths)
-    current = current[np.repeat(model.lengths > 0, lengths)]
     blocks: list[NDArray[np.uint8]] = []
     for level in model.levels()[::-1]:
         if level > 1:
             above = np.repeat(model.depth >= level, (model.lengths_at(level - 1) + 7) // 8)
-            current = blocks[-1][above] > 0
-        blocks.append(_pack(current, model.lengths_at(level)))
+            blocks.append(_pack(blocks[-1][above] > 0, model.lengths_at(level)))
+        else:
+            blocks.append(_pack(_variable(bits, model, lengths), model.lengths))
     encoder = Encoder()
     for level in model.levels():
         symbols, contexts = blocks[level - 1], model.contexts_at(level)
-        coded = (symbols > 0) | (model.depth[contexts % model.depth.size] == level)
-        encoder.put(symbols[coded], contexts[coded], model.tables_at(level))
+        if (model.depth > level).any():
+            coded = (symbols > 0) | (model.depth[contexts % model.depth.size] == level)
+            symbols, contexts = symbols[coded], contexts[coded]
+        encoder.put(symbols, contexts, model.tables_at(level))
     return parameters.tobytes() + encoder.finish()
+
+
+def _variable(bits: Bools, model: _Model, lengths: tuple[int, ...]) -> Bools:
+    """Return the bits of all segments that are not constant, flipped where that is agreed."""
+    parts = []
+    end = 0
+    for n, variable, flip in zip(lengths, model.lengths > 0, model.flip, strict=True):
+        end += n
+        if variable:
+            parts.append(~bits[end - n : end] if flip else bits[end - n : end])
+    if len(parts) == 1:
+        return parts[0]
+    return np.concatenate(parts) if parts else np.zeros(0, np.bool_)
 
 
 def decode_segments(payload: bytes, lengths: tuple[int, ...]) -> Bools:
@@ -130,31 +144,45 @@ def decode_segments(payload: bytes, lengths: tuple[int, ...]) -> Bools:
     bits = np.zeros(0, np.bool_)
     for level in model.levels():
         contexts = model.contexts_at(level)
-        depth = model.depth[contexts % model.depth.size]
-        coded = depth == level
-        coded[depth > level] = bits
-        symbols = np.zeros(contexts.size, np.uint8)
-        symbols[coded] = decoder.take(contexts[coded], model.tables_at(level))
+        if (model.depth > level).any():
+            depth = model.depth[contexts % model.depth.size]
+            coded = depth == level
+            coded[depth > level] = bits
+            symbols = np.zeros(contexts.size, np.uint8)
+            symbols[coded] = decoder.take(contexts[coded], model.tables_at(level))
+        else:
+            symbols = decoder.take(contexts, model.tables_at(level))
         bits = _unpack(symbols, model.lengths_at(level))
     decoder.finish()
     return _restore(bits, model, lengths)
 
 
 def _restore(bits: Bools, model: _Model, lengths: tuple[int, ...]) -> Bools:
-    out = np.repeat(model.flip, lengths)
-    variable = np.repeat(model.lengths > 0, lengths)
-    out[variable] ^= bits
+    """Undo `_variable`, constant segments included."""
+    if len(lengths) == 1 and model.lengths[0]:
+        return ~bits if model.flip[0] else bits
+    out = np.empty(sum(lengths), np.bool_)
+    begin = taken = 0
+    for n, variable, flip in zip(lengths, model.lengths > 0, model.flip, strict=True):
+        if variable:
+            np.logical_xor(bits[taken : taken + n], flip, out=out[begin : begin + n])
+            taken += n
+        else:
+            out[begin : begin + n] = flip
+        begin += n
     return out
 
 
-def _fit(bits: Bools, lengths: tuple[int, ...]) -> NDArray[np.uint8]:
-    """Return each segment's cheapest parameter."""
+def fit_parameters(bits: Bools, lengths: tuple[int, ...]) -> NDArray[np.uint8]:
+    """Return each segment's cheapest parameter, uint8[segments]."""
     total = np.array(lengths, np.float64)
-    starts = np.cumsum(lengths) - np.array(lengths)
-    ones = np.add.reduceat(bits, starts, dtype=np.int64) if len(lengths) else np.zeros(0)
+    ends = np.cumsum(lengths)
+    ones = np.array(
+        [np.count_nonzero(bits[end - n : end]) for n, end in zip(lengths, ends, strict=True)]
+    )
     flip = ones * 2 > total
     rare = np.where(flip, total - ones, ones)
-    grid = _grid()
+    grid = probabilities()
     cost = -np.outer(rare, np.log2(grid)) - np.outer(total - rare, np.log2(1.0 - grid))
     index = np.where(rare == 0, CONSTANT // 2, cost.argmin(axis=1))
     return (2 * index + flip).astype(np.uint8)

@@ -10,8 +10,11 @@ from numpy.typing import NDArray
 
 from mpfl.mask import Layout, Mask
 from mpfl.registry import Registry
+from mpfl.wire.bernoulli import decode_segments, encode_segments
 from mpfl.wire.errors import WireError
+from mpfl.wire.gaps import decode_gaps, encode_gaps
 from mpfl.wire.plan import Plan, magnitude_classes, make_plan
+from mpfl.wire.range_coder import decode_range, encode_range
 
 __all__ = ["MASK_CODECS", "MaskCodec", "decode_mask", "encode_mask", "magnitude_classes",
            "mask_bound_bits"]  # fmt: skip
@@ -70,8 +73,7 @@ def encode_mask(
     bits = plan.take(mask.bools())
     if codec == "auto":
         return _encode_auto(bits, plan)
-    chosen = MASK_CODECS[codec]
-    return bytes((chosen.number,)) + chosen.encode(bits, plan.lengths)
+    return _encode_with(codec, bits, plan)
 
 
 def decode_mask(
@@ -106,12 +108,7 @@ def mask_bound_bits(
     `within` are kept.
     """
     plan = make_plan(mask.layout, within, classes)
-    lengths = np.array(plan.lengths, np.int64)
-    if not lengths.size:
-        return 0.0
-    starts = np.concatenate(([0], np.cumsum(lengths)[:-1]))
-    ones = np.add.reduceat(plan.take(mask.bools()).astype(np.int64), starts)
-    return float(np.sum(_entropy_bits(ones, lengths)))
+    return float(np.sum(_entropy_bits(*_counts(plan.take(mask.bools()), plan))))
 
 
 def _entropy_bits(ones: NDArray[np.int64], total: NDArray[np.int64]) -> NDArray[np.float64]:
@@ -123,9 +120,44 @@ def _entropy_bits(ones: NDArray[np.int64], total: NDArray[np.int64]) -> NDArray[
     return bits
 
 
+_LARGE = 1 << 20
+_GAPS_DENSEST = 0.21
+_GAPS_SLACK = 1.015
+_RAW_FROM = 0.995
+
+
 def _encode_auto(bits: Bools, plan: Plan) -> bytes:
-    chosen = MASK_CODECS["raw"]
-    return bytes((chosen.number,)) + chosen.encode(bits, plan.lengths)
+    """Return the smallest payload.
+
+    Except that for more than a million units, where time matters, `gaps` is taken unseen where
+    ones are neither too rare nor too frequent for it and it is within 1.5 % of the bound; it is
+    decoded several times faster than `rans`.
+    """
+    if bits.size < _LARGE:
+        return min((_encode_with(name, bits, plan) for name in ("raw", "rans", "gaps")), key=len)
+    ones, lengths = _counts(bits, plan)
+    bound_bytes = float(np.sum(_entropy_bits(ones, lengths))) / 8
+    rarer = min(int(ones.sum()), bits.size - int(ones.sum()))
+    if bound_bytes > _RAW_FROM * bits.size / 8:
+        return _encode_with("raw", bits, plan)
+    if rarer <= _GAPS_DENSEST * bits.size:
+        payload = _encode_with("gaps", bits, plan)
+        if len(payload) <= _GAPS_SLACK * bound_bytes:
+            return payload
+    return _encode_with("rans", bits, plan)
+
+
+def _encode_with(name: str, bits: Bools, plan: Plan) -> bytes:
+    codec = MASK_CODECS[name]
+    return bytes((codec.number,)) + codec.encode(bits, plan.lengths)
+
+
+def _counts(bits: Bools, plan: Plan) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return the ones and the units of every segment."""
+    ends = np.cumsum(plan.lengths, dtype=np.int64)
+    pairs = zip(plan.lengths, ends, strict=True)
+    ones = [int(np.count_nonzero(bits[end - n : end])) for n, end in pairs]
+    return np.array(ones, np.int64), np.array(plan.lengths, np.int64)
 
 
 def _encode_raw(bits: Bools, lengths: tuple[int, ...]) -> bytes:
@@ -143,5 +175,11 @@ def _decode_raw(payload: bytes, lengths: tuple[int, ...]) -> Bools:
 
 
 MASK_CODECS: Registry[MaskCodec] = Registry(
-    "mask codec", {"raw": MaskCodec(0, _encode_raw, _decode_raw)}
+    "mask codec",
+    {
+        "raw": MaskCodec(0, _encode_raw, _decode_raw),
+        "gaps": MaskCodec(1, encode_gaps, decode_gaps),
+        "rans": MaskCodec(2, encode_segments, decode_segments),
+        "range": MaskCodec(3, encode_range, decode_range),
+    },
 )

@@ -113,7 +113,7 @@ class Decoder:
         self, contexts: Ints, tables: Tables, slots: NDArray[np.uint8], out: NDArray[np.uint8]
     ) -> None:
         lanes, words, mask = self._states.size, self._words, (1 << PRECISION) - 1
-        frequencies, starts = tables.frequencies.ravel(), tables.starts.ravel()
+        packed = tables.packed()
         slot_base = contexts << PRECISION
         place_base = contexts * tables.frequencies.shape[1]
         done = 0
@@ -122,16 +122,18 @@ class Decoder:
             state = self._states[self._row : self._row + end - done]
             slot = state & mask
             symbols = slots[slot_base[done:end] + slot]
-            place = place_base[done:end] + symbols
+            both = packed[place_base[done:end] + symbols]
             state >>= PRECISION
-            state *= frequencies[place]
+            state *= both & 0xFFFF
+            both >>= 16
             state += slot
-            state -= starts[place]
+            state -= both
             low = np.flatnonzero(state < LOWEST)
-            if self._next + low.size > words.size:
+            following = self._next + low.size
+            if following > words.size:
                 raise WireError("rans.words", "the stream ends before its last symbol")
-            state[low] = state[low] << 16 | words[self._next : self._next + low.size]
-            self._next += low.size
+            state[low] = state[low] << 16 | words[self._next : following]
+            self._next = following
             out[done:end] = symbols
             self._row = (self._row + end - done) % lanes
             done = end

@@ -57,3 +57,7 @@ class Tables:
         contexts, alphabet = self.frequencies.shape
         symbols = np.tile(np.arange(alphabet, dtype=np.uint8), contexts)
         return np.repeat(symbols, self.frequencies.ravel())
+
+    def packed(self) -> Ints:
+        """Return start · 2^16 + frequency of every symbol, contexts one after another."""
+        return (self.starts << 16 | self.frequencies).ravel()

@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mpfl.registry import Registry, parse_spec
+from mpfl.registry import Registry, number_argument, parse_spec
 from mpfl.wire.errors import WireError
+from mpfl.wire.quantised import (
+    QuantisedCodec,
+    dead_zone,
+    full_range,
+    least_error,
+    nearest,
+    of_root_mean_square,
+    stochastic,
+)
 
 Floats = NDArray[np.float32]
 
@@ -101,10 +110,7 @@ def values_bound_bytes(payload: bytes, codec: str, segments: Sequence[int]) -> f
 def value_codec(spec: str) -> ValueCodec:
     """Return the codec a spec such as ``"int4(nearest)"`` asks for; ValueError if there is none."""
     name, arguments = parse_spec(spec)
-    codec = VALUE_CODECS[name]
-    if arguments:
-        raise ValueError(f"{spec!r}: {name} takes no arguments")
-    return codec
+    return VALUE_CODECS[name].build(spec, arguments)
 
 
 @dataclass(frozen=True)
@@ -165,7 +171,57 @@ class FloatCodec:
         return (np.frombuffer(payload, "<u2").astype(np.uint32) << 16).view(np.float32)
 
 
-VALUE_CODECS: Registry[ValueCodec] = Registry(
+@dataclass(frozen=True)
+class ValueEntry:
+    """What a name in the registry stands for.
+
+    Attributes
+    ----------
+    build
+        From a spec and its arguments to the codec; ValueError if they do not fit.
+    relative
+        True: it loses much, and is meant for differences against what the receiver holds.
+    """
+
+    build: Callable[[str, tuple[str, ...]], ValueCodec]
+    relative: bool
+
+
+def _float_entry(name: str) -> ValueEntry:
+    def build(spec: str, arguments: tuple[str, ...]) -> ValueCodec:
+        if arguments:
+            raise ValueError(f"{spec!r}: {name} takes no arguments")
+        return FloatCodec(name)
+
+    return ValueEntry(build, relative=False)
+
+
+def _integer_entry(name: str, largest: int) -> ValueEntry:
+    def build(spec: str, arguments: tuple[str, ...]) -> ValueCodec:
+        rounding = arguments[0] if len(arguments) == 1 else "" if arguments else "stochastic"
+        if rounding == "stochastic":
+            return QuantisedCodec(name, full_range(largest), stochastic, largest)
+        if rounding == "nearest":
+            return QuantisedCodec(name, least_error(largest), nearest, largest)
+        raise ValueError(f"{spec!r}: expected {name}, {name}(stochastic) or {name}(nearest)")
+
+    return ValueEntry(build, relative=True)
+
+
+def _build_step(spec: str, arguments: tuple[str, ...]) -> ValueCodec:
+    factor = number_argument(spec, arguments[:1], 1.0)
+    threshold = number_argument(spec, arguments[1:], 0.5)
+    if not 0.02 <= factor <= 100.0 or not 0.5 <= threshold <= 1.0:
+        raise ValueError(f"{spec!r}: expected step(0.02 to 100, 0.5 to 1)")
+    return QuantisedCodec("step", of_root_mean_square(factor), dead_zone(threshold), 127)
+
+
+VALUE_CODECS: Registry[ValueEntry] = Registry(
     "value codec",
-    {name: FloatCodec(name) for name in ("float32", "float16", "bfloat16")},
+    {name: _float_entry(name) for name in ("float32", "float16", "bfloat16")}
+    | {
+        name: _integer_entry(name, largest)
+        for name, largest in (("int8", 127), ("int4", 7), ("int3", 3), ("ternary", 1))
+    }
+    | {"step": ValueEntry(_build_step, relative=True)},
 )
