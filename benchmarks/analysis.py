@@ -65,6 +65,8 @@ class Row:
     ----------
     method
         Label with swept values.
+    label
+        The label alone.
     seeds
         The seeds, ascending.
     accuracy
@@ -90,6 +92,7 @@ class Row:
     """
 
     method: str
+    label: str
     seeds: tuple[int, ...]
     accuracy: Estimate
     density: float | None
@@ -107,7 +110,7 @@ class Row:
 
 
 def comparison_table(
-    runs: Sequence[RunData], baseline: str = "fedavg", margin: float = 0.01
+    runs: Sequence[RunData], baseline: str = "fedavg", margin: float = 0.005
 ) -> list[Row]:
     """Return one row per method, cheapest first, ceilings last.
 
@@ -138,6 +141,7 @@ def _row(
     all_reached = len(mine) == len(group) and not ceiling
     return Row(
         method=name,
+        label=group[0].label,
         seeds=tuple(run.seed for run in group),
         accuracy=mean_interval([final_accuracy(run) for run in group]),
         density=_mean([run.rounds[-1].density for run in group]),

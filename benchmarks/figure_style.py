@@ -124,14 +124,16 @@ def styled(draw: Callable[..., Any]) -> Callable[..., Any]:
 
 def picture(figure: Figure, name: str, title: str, caption: str, alternative: str) -> Picture:
     """Render a figure. The same figure gives the same bytes on every call."""
+    figure.draw_without_rendering()
+    figure.set_layout_engine("none")
     vector, pixels = io.StringIO(), io.BytesIO()
     figure.savefig(vector, format="svg", metadata={"Date": None, "Creator": None})
-    figure.savefig(pixels, format="png", dpi=144, metadata={"Software": None})
+    figure.savefig(pixels, format="png", dpi=200, metadata={"Software": None})
     return Picture(name, title, caption, alternative, vector.getvalue(), pixels.getvalue())
 
 
 def new_figure(
-    height: float = 3.5, width: float = 5.8, rows: int = 1, columns: int = 1, **options: Any
+    height: float = 3.1, width: float = 4.8, rows: int = 1, columns: int = 1, **options: Any
 ) -> tuple[Figure, Any]:
     """Return a figure (inches) and its axes: one, or an array of shape [rows, columns]."""
     figure = Figure(figsize=(width, height), layout="constrained")
@@ -191,7 +193,7 @@ def legend_below(
     if not lines:
         return
     longest = max(len(str(line.get_label())) for line in lines)
-    columns = max(1, min(columns, len(lines), 66 // (longest + 6)))
+    columns = max(1, min(columns, len(lines), 62 // (longest + 5)))
     rows = -(-len(lines) // columns)
     figure.set_figheight(figure.get_figheight() + 0.19 * rows)
     figure.legend(

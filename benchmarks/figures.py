@@ -94,7 +94,7 @@ def comparison_pictures(
 
 def _common_target(rows: Sequence[Row]) -> float | None:
     targets = {round(row.target, 9) for row in rows if row.target is not None}
-    return targets.pop() if len(targets) == 1 else None
+    return targets.pop() if len(targets) == 1 and len(rows) > 1 else None
 
 
 def _interval_words(groups: Sequence[Group]) -> str:
@@ -112,7 +112,7 @@ def accuracy_against_bytes(groups: Sequence[Group], target: float | None) -> Pic
     rivals = [group for group in groups if not group.is_ceiling]
     if not rivals:
         return None
-    figure, axes = new_figure(3.6)
+    figure, axes = new_figure(3.1)
     _draw_curves(axes, groups, target)
     axes.set_ylim(bottom=0)
     legend_below(figure, axes)
@@ -139,7 +139,7 @@ def accuracy_zoom(groups: Sequence[Group], target: float | None) -> Picture | No
     rivals = [group for group in groups if not group.is_ceiling]
     if target is None or not rivals:
         return None
-    figure, axes = new_figure(3.6)
+    figure, axes = new_figure(3.1)
     _draw_curves(axes, groups, target)
     finals = [curve[-1][1].mean for g in groups if (curve := common_rounds(g.runs))]
     top = max(finals)
@@ -231,7 +231,7 @@ def _seed_lines(axes: Any, group: Group, by_bytes: bool) -> None:
 @styled
 def accuracy_per_round(groups: Sequence[Group]) -> Picture | None:
     """Draw accuracy over rounds."""
-    figure, axes = new_figure(3.4)
+    figure, axes = new_figure(3.0)
     words: list[str] = []
     for group in groups:
         curve = common_rounds(group.runs)
@@ -267,7 +267,7 @@ def accuracy_per_round(groups: Sequence[Group]) -> Picture | None:
 @styled
 def density_per_round(groups: Sequence[Group]) -> Picture | None:
     """Draw the density of the shared model over rounds, for methods that prune."""
-    figure, axes = new_figure(3.0)
+    figure, axes = new_figure(2.7)
     words: list[str] = []
     for group in groups:
         lines = [line for line in group.runs[0].rounds if line.density is not None]
@@ -327,7 +327,7 @@ def composition(
         for place, (_, parts) in enumerate(entries):
             _stack(panel, place, parts[direction], used)
         panel.set_title(direction, loc="left")
-        panel.set_xlim(0, 1.42)
+        panel.set_xlim(0, 1.5)
         panel.set_xticks([0, 0.5, 1])
         panel.set_xlabel("share of bytes (%)", loc="left")
         percent_axis(panel.xaxis)

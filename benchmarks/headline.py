@@ -9,18 +9,22 @@ from benchmarks.table import accuracy_text
 from benchmarks.units import bytes_text, percent_text, ratio_text
 
 
-def comparison_headline(rows: Sequence[Row], baseline: str, own: str = "mpfl") -> str:
+def comparison_headline(
+    rows: Sequence[Row], baseline: str, margin: float, own: str = "mpfl"
+) -> str:
     """Say which method needs the fewest bytes for the baseline's accuracy, and how `own` does."""
-    rivals = [row for row in rows if not row.ceiling and row.method != baseline]
+    rivals = [row for row in rows if not row.ceiling and row.label != baseline]
     judged = [row for row in rivals if row.target is not None]
     if not judged:
         return _without_baseline(rows)
-    ours = [row for row in judged if row.method == own or row.method.startswith(own + " ")]
+    ours = [row for row in judged if row.label == own]
     able = sorted(
         (row for row in judged if row.ratio_at_target is not None),
         key=lambda row: row.ratio_at_target.mean if row.ratio_at_target else 0.0,
     )
-    sentences = [_winner(able[0], baseline) if able else _none_reached(judged, baseline)]
+    sentences = [
+        _winner(able[0], baseline, margin) if able else _none_reached(judged, baseline, margin)
+    ]
     best_of_ours = next((row for row in able if row in ours), None)
     if best_of_ours is not None and best_of_ours is not able[0]:
         sentences.append(
@@ -36,12 +40,15 @@ def comparison_headline(rows: Sequence[Row], baseline: str, own: str = "mpfl") -
     return " ".join(sentences)
 
 
-def _winner(row: Row, baseline: str) -> str:
+def _winner(row: Row, baseline: str, margin: float) -> str:
     return (
-        f"{row.method} reaches {percent_text(row.target, 1)} test accuracy, what {baseline} holds "
-        f"at its end less the margin, with {_times(row, baseline)}: "
-        f"{bytes_text(row.bytes_to_target)} in total{_seeds(row)}."
+        f"{row.method} reaches {baseline}'s accuracy ({_target(row, margin)}) with "
+        f"{_times(row, baseline)}: {bytes_text(row.bytes_to_target)}{_seeds(row)}."
     )
+
+
+def _target(row: Row, margin: float) -> str:
+    return f"{percent_text(row.target)}, {100 * margin:g} points below what it holds at its end"
 
 
 def _times(row: Row, baseline: str) -> str:
@@ -51,12 +58,12 @@ def _times(row: Row, baseline: str) -> str:
     return f"{ratio_text(ratio)} times {baseline}'s bytes"
 
 
-def _none_reached(rows: Sequence[Row], baseline: str) -> str:
+def _none_reached(rows: Sequence[Row], baseline: str, margin: float) -> str:
     best = max(rows, key=lambda row: row.accuracy.mean)
     return (
-        f"No method reaches {percent_text(best.target, 1)}, what {baseline} holds at its end less "
-        f"the margin, with every seed; {best.method} comes closest with "
-        f"{accuracy_text(best.accuracy)} for {bytes_text(best.total_bytes)}{_seeds(best)}."
+        f"No method reaches {baseline}'s accuracy ({_target(best, margin)}) with every seed; "
+        f"{best.method} comes closest: {accuracy_text(best.accuracy)} for "
+        f"{bytes_text(best.total_bytes)}{_seeds(best)}."
     )
 
 

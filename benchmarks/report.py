@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import dataclasses
 import re
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from benchmarks import page, report_parts
@@ -13,20 +13,41 @@ from benchmarks.figure_style import Picture
 from benchmarks.figures import comparison_pictures
 from benchmarks.headline import comparison_headline, run_headline
 from benchmarks.run_figures import byte_pictures, partition_map, pruning_pictures
+from benchmarks.rundata import comparison_settings
 from benchmarks.table import table_csv, table_tex, table_text
 
-__all__ = ["comparison_table", "table_text", "write_report"]
+__all__ = ["Report", "comparison_table", "table_text", "write_report"]
 
 _MOST_MASKS = 6
+_CURVES = ("accuracy_bytes", "accuracy_bytes_zoom", "accuracy_rounds", "density_rounds")
+
+
+@dataclass(frozen=True)
+class Report:
+    """What `write_report` wrote.
+
+    Attributes
+    ----------
+    path
+        The page.
+    rows
+        The comparison table.
+    baseline
+        What the rows are compared with.
+    """
+
+    path: Path
+    rows: list[Row]
+    baseline: str
 
 
 def write_report(
     folders: Path | Sequence[Path],
     out: Path | None = None,
     *,
-    baseline: str = "fedavg",
-    margin: float = 0.01,
-) -> Path:
+    baseline: str | None = None,
+    margin: float | None = None,
+) -> Report:
     """Write ``report.html``, ``figures/``, ``table.csv`` and ``table.tex``.
 
     Parameters
@@ -35,15 +56,8 @@ def write_report(
         A run folder, a comparison folder, or several of either.
     out
         Where to write; the folder itself where there is just one.
-    baseline
-        Label of the method the others are compared with.
-    margin
-        How far below the accuracy the baseline holds at its end the target lies (a share).
-
-    Returns
-    -------
-    Path
-        The page.
+    baseline, margin
+        See `comparison_table`; by default what the comparison's own configuration says.
 
     Raises
     ------
@@ -56,6 +70,9 @@ def write_report(
             raise ValueError("a report on several folders needs a folder to write to")
         out = chosen[0]
     runs, unfinished = load_folders(chosen)
+    asked = comparison_settings(chosen)
+    baseline = baseline or str(asked.get("baseline", "fedavg"))
+    margin = float(asked.get("margin", 0.005)) if margin is None else margin
     rows = comparison_table(runs, baseline, margin)
     if len(runs) == 1 and not unfinished:
         text, pictures = _run_page(runs[0], rows, baseline)
@@ -69,7 +86,7 @@ def write_report(
     _write(out / "table.csv", table_csv(rows).encode())
     _write(out / "table.tex", table_tex(rows, baseline).encode())
     _write(out / "report.html", text.encode())
-    return out / "report.html"
+    return Report(out / "report.html", rows, baseline)
 
 
 def _write(path: Path, content: bytes) -> None:
@@ -83,7 +100,7 @@ def _run_page(run: RunData, rows: Sequence[Row], baseline: str) -> tuple[str, li
     """Return the page on one run, and its figures."""
     curves = [
         item
-        for item in comparison_pictures([run], rows, baseline)
+        for item in comparison_pictures([run], rows, "")
         if item.name not in ("byte_composition", "claimed_sent_possible", "density_rounds")
         or (item.name == "density_rounds" and not any(n.layer_density for n in run.rounds))
     ]
@@ -112,8 +129,8 @@ def _comparison_page(
 ) -> tuple[str, list[Picture]]:
     """Return the page on several runs, and its figures."""
     pictures = comparison_pictures(runs, rows, baseline)
-    curves = [item for item in pictures if item.name.startswith("accuracy")]
-    others = [item for item in pictures if not item.name.startswith("accuracy")]
+    curves = [item for item in pictures if item.name in _CURVES]
+    others = [item for item in pictures if item.name not in _CURVES]
     held = [item for item in (partition_map(runs[0]),) if item]
     masks, mask_sections = _mask_sections(runs, rows)
     notes = [report_parts.setting(runs)]
@@ -121,13 +138,13 @@ def _comparison_page(
         notes.append(f"Not finished, and not in any figure: {', '.join(unfinished)}.")
     body = (
         page.section("Comparison", report_parts.comparison(rows, baseline, margin))
-        + page.section("Accuracy", page.figures(curves))
-        + page.section("Density, bytes, clients, data", page.figures([*others, *held]))
+        + page.section("Accuracy and density", page.figures(curves))
+        + page.section("Bytes, clients, data", page.figures([*others, *held]))
         + page.section("More questions", report_parts.more_questions(runs, rows, baseline))
         + page.section("Masks and votes", mask_sections)
         + page.section("Configuration and versions", report_parts.provenance(runs))
     )
-    headline = comparison_headline(rows, baseline)
+    headline = comparison_headline(rows, baseline, margin)
     text = page.page(f"mpfl: {heading}", heading, headline, notes, body)
     return text, [*curves, *others, *held, *masks]
 
@@ -141,7 +158,7 @@ def _mask_sections(runs: Sequence[RunData], rows: Sequence[Row]) -> tuple[list[P
     html = ""
     for index, run in enumerate([*voted, *masked][:_MOST_MASKS]):
         made = [
-            dataclasses.replace(item, name=f"{_file_name(run.name)}_{item.name}")
+            replace(item, name=f"{_file_name(run.name)}_{item.name}")
             for item in pruning_pictures(run)
         ]
         if made:

@@ -38,7 +38,7 @@ def comparison(rows: Sequence[Row], baseline: str, margin: float) -> str:
     for row in rows:
         classes = [
             name
-            for name, on in (("front", row.on_front), ("baseline", row.method == baseline))
+            for name, on in (("front", row.on_front), ("baseline", row.label == baseline))
             if on
         ]
         cells = [page.head_cell(row.method)]
@@ -57,7 +57,7 @@ def comparison(rows: Sequence[Row], baseline: str, margin: float) -> str:
     if targets:
         words += (
             f" Target: the median of {baseline}'s last five test accuracies with the same seed, "
-            f"minus {100 * margin:g} percentage points (mean "
+            f"minus {100 * margin:g} points (mean "
             f"{', '.join(percent_text(target) for target in targets)}); bytes to target count up "
             "to the first evaluated round that reaches it."
         )

@@ -147,7 +147,8 @@ class RunData:
     @property
     def final_client_accuracy(self) -> Sequence[float]:
         """Accuracy per client as measured last; empty where it never was."""
-        return next((n.client_accuracy for n in reversed(self.rounds) if n.client_accuracy), ())
+        last = next((n.client_accuracy for n in reversed(self.rounds) if n.client_accuracy), ())
+        return tuple(self.summary.get("client_accuracy") or last)
 
     @property
     def total_bytes(self) -> int:
@@ -191,6 +192,15 @@ def load_run(folder: Path) -> RunData:
 def is_comparison(folder: Path) -> bool:
     """Tell whether a folder holds the cells of a comparison rather than one run."""
     return (folder / "cells").is_dir() or (folder / "comparison.toml").exists()
+
+
+def comparison_settings(folders: Sequence[Path]) -> Mapping[str, Any]:
+    """Return the table ``[compare]`` of the only comparison folder; empty for anything else."""
+    file = folders[0] / "comparison.toml"
+    if len(folders) != 1 or not file.exists():
+        return {}
+    table = _read_toml(file).get("compare", {})
+    return table if isinstance(table, dict) else {}
 
 
 def load_folders(folders: Iterable[Path]) -> tuple[list[RunData], list[str]]:
@@ -304,7 +314,7 @@ def _vote(table: Mapping[str, Any]) -> Vote:
     return Vote(
         unanimity=_number(table.get("unanimity")),
         overlap=_number(table.get("overlap")),
-        rule_density={k: float(v) for k, v in (table.get("rule_density") or {}).items()},
+        rule_density={k: float(v) for k, v in (table.get("densities") or {}).items()},
         histogram={
             k: tuple(float(n) for n in v) for k, v in (table.get("histogram") or {}).items()
         },

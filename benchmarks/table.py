@@ -180,15 +180,33 @@ def _tex(text: str) -> str:
 
 
 def table_text(rows: Sequence[Row], baseline: str = "fedavg") -> Table:
-    """Return the rows as a rich table for the terminal."""
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    shown = [
-        c for c in columns(baseline) if c.key != "seeds" or any(len(r.seeds) > 1 for r in rows)
-    ]
+    """Return the rows as a rich table for the terminal, narrow enough for 80 columns."""
+    table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0), header_style="bold")
+    shown = [column for column in columns(baseline) if column.key != "seeds"]
     for column in shown:
-        table.add_column(
-            column.heading, justify="left" if column.key == "method" else "right", no_wrap=False
-        )
+        first = column.key == "method"
+        heading = _SHORT.get(column.key, column.heading).replace("BASELINE", baseline)
+        table.add_column(heading, justify="left" if first else "right", no_wrap=not first)
     for row in rows:
-        table.add_row(*(column.text(row).replace(" ", "\u00a0") for column in shown))
+        table.add_row(*(_short(column.text(row)) for column in shown))
+    most = max(len(row.seeds) for row in rows)
+    if most > 1:
+        table.caption = f"Mean over {most} seeds, ± 95 % interval."
+        table.caption_justify = "left"
     return table
+
+
+_SHORT = {
+    "test_accuracy": "test\nacc. %",
+    "uplink_bytes": "up",
+    "downlink_bytes": "down",
+    "total_bytes": "total",
+    "total_ratio": "total\n/BASELINE",
+    "bytes_to_target": "to\ntarget",
+    "target_ratio": "target\n/BASELINE",
+}
+
+
+def _short(text: str) -> str:
+    text = text.removesuffix(" %").removesuffix(" seeds").replace(" ± ", "±")
+    return "missed" if text == "not reached" else text

@@ -114,7 +114,7 @@ def write_run(
             line["vote"] = {
                 "unanimity": 0.5 + 0.1 * number,
                 "overlap": 0.4 + 0.1 * number,
-                "rule_density": {
+                "densities": {
                     "majority": density * 0.9,
                     "unanimous": density * 0.6,
                     "any": min(1.0, density * 1.5),
