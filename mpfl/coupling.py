@@ -94,12 +94,12 @@ def couple(model: nn.Module, input_shape: tuple[int, ...]) -> tuple[Layer, ...]:
     shadow = copy.deepcopy(model).to("meta").eval()
     try:
         graph = fx.symbolic_trace(shadow)
-    except Exception as error:
+    except (AttributeError, RuntimeError, TypeError, ValueError) as error:
         raise ValueError(f"cannot trace {type(model).__name__}: {error}") from error
     tokens = any(isinstance(module, nn.Embedding) for module in shadow.modules())
     example = torch.zeros((1, *input_shape), device="meta")
     try:
-        ShapeProp(graph).propagate(example.long() if tokens else example)  # type: ignore[no-untyped-call]
+        ShapeProp(graph).propagate(example.long() if tokens else example)
     except (RuntimeError, TypeError) as error:
         raise ValueError(
             f"{type(model).__name__} does not accept inputs of shape {input_shape}: {error}"

@@ -11,7 +11,9 @@ over one parameter tensor, so that the mask of a parameter is the AND of all slo
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -49,7 +51,8 @@ class Slot:
 
     def spread(self, bits: NDArray[np.bool_], shape: tuple[int, ...]) -> NDArray[np.bool_]:
         """Return the bits as a boolean array that broadcasts against `shape`."""
-        wide = np.repeat(np.tile(bits, self.tile), self.repeat)
+        wide = np.tile(bits, self.tile) if self.tile > 1 else bits
+        wide = np.repeat(wide, self.repeat) if self.repeat > 1 else wide
         if self.axis is None:
             return wide.reshape(shape)
         return wide.reshape([-1 if i == self.axis else 1 for i in range(len(shape))])
@@ -126,11 +129,12 @@ class Structure:
     parameters: Tensors
     buffers: Tensors
 
-    @property
+    @cached_property
     def layout(self) -> Layout:
         """Layout of this network's masks."""
         return Layout(
-            tuple(layer.name for layer in self.layers), tuple(l.units for l in self.layers)
+            tuple(layer.name for layer in self.layers),
+            tuple(layer.units for layer in self.layers),
         )
 
     def parameter_mask(self, mask: Mask) -> NDArray[np.bool_]:
@@ -159,10 +163,8 @@ class Structure:
 
         At weight granularity that is the absolute value.
         """
-        return [
-            np.sqrt(sum_over_units(layer, self.parameters, np.square(vector)))
-            for layer in self.layers
-        ]
+        squares = np.square(vector, dtype=np.float64)
+        return [np.sqrt(sum_over_units(layer, self.parameters, squares)) for layer in self.layers]
 
     def _expand(self, mask: Mask, tensors: Tensors) -> NDArray[np.bool_]:
         if mask.layout != self.layout:
@@ -188,13 +190,14 @@ def sum_over_units(
     total = np.zeros(layer.units, np.float64)
     for slot in layer.own():
         where, shape = tensors.place(slot.parameter)
-        values = vector[where].reshape(shape)
-        if slot.axis is None:
-            wide = values.reshape(-1)
+        values: NDArray[np.floating] = vector[where]
+        if slot.axis is not None:
+            before, after = math.prod(shape[: slot.axis]), math.prod(shape[slot.axis + 1 :])
+            columns = values.reshape(before, shape[slot.axis], after)
+            values = columns.sum(axis=(0, 2), dtype=np.float64)
+        if slot.tile == slot.repeat == 1:
+            total += values
         else:
-            axes = tuple(i for i in range(len(shape)) if i != slot.axis)
-            wide = values.sum(axis=axes, dtype=np.float64) if axes else values
-        total += wide.reshape(slot.tile, layer.units, slot.repeat).sum(axis=(0, 2))
+            blocks = values.reshape(slot.tile, layer.units, slot.repeat)
+            total += blocks.sum(axis=(0, 2), dtype=np.float64)
     return total.astype(np.float32)
-
-

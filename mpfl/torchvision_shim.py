@@ -25,7 +25,7 @@ def _load_extension() -> None:
             library = Path(folder) / f"_C{suffix}"
             if library.is_file():
                 try:
-                    torch.ops.load_library(library)
+                    torch.ops.load_library(library)  # type: ignore[no-untyped-call]
                 except OSError:
                     continue  # built for another torch: the operators stay missing
                 return
@@ -44,9 +44,9 @@ def declare_missing() -> torch.library.Library | None:
     missing = [name for name in _OPERATORS if not hasattr(namespace, name)]
     if not missing:
         return None
-    library = torch.library.Library("torchvision", "FRAGMENT")
+    library = torch.library.Library("torchvision", "FRAGMENT")  # type: ignore[no-untyped-call]
     for name in missing:
-        library.define(name + _SIGNATURE)
+        library.define(name + _SIGNATURE)  # type: ignore[no-untyped-call]
     return library
 
 

@@ -1,0 +1,138 @@
+"""Plain feed-forward networks for images: LeNets, Conv-4/6 and VGG with batch normalisation."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+
+from torch import nn
+
+from mpfl.models.shapes import Shapes, image_shape
+
+
+def _named(**modules: nn.Module) -> nn.Sequential:
+    return nn.Sequential(OrderedDict(modules))
+
+
+def lenet300(shapes: Shapes) -> nn.Module:
+    """LeNet-300-100 (LeCun 1998): 266,610 parameters on 28x28; flattens any input."""
+    inputs = 1
+    for size in shapes.input_shape:
+        inputs *= size
+    return _named(
+        flatten=nn.Flatten(),
+        fc1=nn.Linear(inputs, 300),
+        relu1=nn.ReLU(),
+        fc2=nn.Linear(300, 100),
+        relu2=nn.ReLU(),
+        fc3=nn.Linear(100, shapes.classes),
+    )
+
+
+def lenet5_caffe(shapes: Shapes) -> nn.Module:
+    """LeNet-5 as shipped with Caffe (20-50-500): 431,080 parameters on 28x28."""
+    channels, height, width = image_shape("lenet5_caffe", shapes, 16)
+    area = _after_caffe(height) * _after_caffe(width)
+    return _named(
+        conv1=nn.Conv2d(channels, 20, 5),
+        pool1=nn.MaxPool2d(2),
+        conv2=nn.Conv2d(20, 50, 5),
+        pool2=nn.MaxPool2d(2),
+        flatten=nn.Flatten(),
+        fc1=nn.Linear(50 * area, 500),
+        relu1=nn.ReLU(),
+        fc2=nn.Linear(500, shapes.classes),
+    )
+
+
+def _after_caffe(size: int) -> int:
+    return ((size - 4) // 2 - 4) // 2
+
+
+def lenet5(shapes: Shapes) -> nn.Module:
+    """LeNet-5 (LeCun 1998; 6-16-120-84, ReLU, max pooling): 61,706 parameters on 28x28."""
+    channels, height, width = image_shape("lenet5", shapes, 12)
+    area = ((height // 2 - 4) // 2) * ((width // 2 - 4) // 2)
+    return _named(
+        conv1=nn.Conv2d(channels, 6, 5, padding=2),
+        relu1=nn.ReLU(),
+        pool1=nn.MaxPool2d(2),
+        conv2=nn.Conv2d(6, 16, 5),
+        relu2=nn.ReLU(),
+        pool2=nn.MaxPool2d(2),
+        flatten=nn.Flatten(),
+        fc1=nn.Linear(16 * area, 120),
+        relu3=nn.ReLU(),
+        fc2=nn.Linear(120, 84),
+        relu4=nn.ReLU(),
+        fc3=nn.Linear(84, shapes.classes),
+    )
+
+
+def _features(
+    channels: int, plan: tuple[int, ...], normalise: bool
+) -> tuple[nn.Sequential, int, int]:
+    """Return 3x3 convolutions by plan (0 = pool by 2), last channels, and the shrink factor."""
+    modules: list[nn.Module] = []
+    shrink = 1
+    for width in plan:
+        if width == 0:
+            modules.append(nn.MaxPool2d(2))
+            shrink *= 2
+            continue
+        modules.append(nn.Conv2d(channels, width, 3, padding=1))
+        if normalise:
+            modules.append(nn.BatchNorm2d(width))
+        modules.append(nn.ReLU())
+        channels = width
+    return nn.Sequential(*modules), channels, shrink
+
+
+def _conv(model: str, plan: tuple[int, ...], shapes: Shapes) -> nn.Module:
+    channels, height, width = image_shape(model, shapes, 2 ** plan.count(0))
+    features, last, shrink = _features(channels, plan, normalise=False)
+    return _named(
+        features=features,
+        flatten=nn.Flatten(),
+        fc1=nn.Linear(last * (height // shrink) * (width // shrink), 256),
+        relu1=nn.ReLU(),
+        fc2=nn.Linear(256, 256),
+        relu2=nn.ReLU(),
+        fc3=nn.Linear(256, shapes.classes),
+    )
+
+
+def conv4(shapes: Shapes) -> nn.Module:
+    """Conv-4 (Frankle & Carbin 2019): 2,425,930 parameters on CIFAR-10."""
+    return _conv("conv4", (64, 64, 0, 128, 128, 0), shapes)
+
+
+def conv6(shapes: Shapes) -> nn.Module:
+    """Conv-6 (Frankle & Carbin 2019): 2,262,602 parameters on CIFAR-10."""
+    return _conv("conv6", (64, 64, 0, 128, 128, 0, 256, 256, 0), shapes)
+
+
+def _vgg(model: str, plan: tuple[int, ...], shapes: Shapes) -> nn.Module:
+    channels, height, width = image_shape(model, shapes, 2 ** plan.count(0))
+    features, last, shrink = _features(channels, plan, normalise=True)
+    return _named(
+        features=features,
+        flatten=nn.Flatten(),
+        classifier=nn.Linear(last * (height // shrink) * (width // shrink), shapes.classes),
+    )
+
+
+def vgg11(shapes: Shapes) -> nn.Module:
+    """VGG-11 with batch normalisation and one linear classifier: 9,231,114 on CIFAR-10.
+
+    ``features`` has the names and shapes of torchvision's ``vgg11_bn``.
+    """
+    return _vgg("vgg11", (64, 0, 128, 0, 256, 256, 0, 512, 512, 0, 512, 512, 0), shapes)
+
+
+def vgg16(shapes: Shapes) -> nn.Module:
+    """VGG-16 with batch normalisation and one linear classifier: 14,728,266 on CIFAR-10.
+
+    ``features`` has the names and shapes of torchvision's ``vgg16_bn``.
+    """
+    plan = (64, 64, 0, 128, 128, 0, 256, 256, 256, 0, 512, 512, 512, 0, 512, 512, 512, 0)
+    return _vgg("vgg16", plan, shapes)

@@ -1,0 +1,53 @@
+"""What a model builder is told, and the checks all builders share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from torch import nn
+
+
+@dataclass(frozen=True)
+class Shapes:
+    """Sizes a network is built for.
+
+    Attributes
+    ----------
+    classes
+        Outputs: classes of a classifier, vocabulary of a language model.
+    input_shape
+        Shape of one input: (channels, height, width), (features,) or (time,) for tokens.
+    vocabulary
+        Number of different tokens that a text model reads.
+    """
+
+    classes: int
+    input_shape: tuple[int, ...]
+    vocabulary: int
+
+
+Builder = Callable[[Shapes], nn.Module]
+"""Constructs a network; whatever values it gives the parameters are replaced afterwards."""
+
+
+def image_shape(model: str, shapes: Shapes, smallest: int) -> tuple[int, int, int]:
+    """Return (channels, height, width).
+
+    Raises
+    ------
+    ValueError
+        If the input is not an image, or a side is shorter than `smallest` pixels.
+    """
+    if len(shapes.input_shape) != 3:
+        raise ValueError(
+            f"model {model!r} reads images (channels, height, width), "
+            f"got input shape {shapes.input_shape}"
+        )
+    channels, height, width = shapes.input_shape
+    if min(height, width) < smallest:
+        raise ValueError(
+            f"model {model!r} needs images of at least {smallest}x{smallest} pixels, "
+            f"got {height}x{width}"
+        )
+    return channels, height, width
