@@ -1,0 +1,70 @@
+# Everything runs from .venv, which the first target that needs it sets up.
+PYTHON ?= python3
+EXTRAS ?= dev
+PIP_OPTIONS ?=
+
+VENV  := .venv
+BIN   := $(VENV)/bin
+SETUP := $(VENV)/.installed-$(EXTRAS)
+RAY   := $(VENV)/.installed-ray
+CODE  := mpfl clients server benchmarks
+
+export FLWR_TELEMETRY_ENABLED := 0
+export FLWR_DISABLE_UPDATE_CHECK := 1
+export RAY_USAGE_STATS_ENABLED := 0
+unexport PYTHONPATH
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test check format ray-demo deploy-demo bench clean
+
+help: ## show the targets
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' Makefile | column -t -s '|' 2>/dev/null || true
+
+setup: $(SETUP) ## install everything into .venv
+
+demo: $(SETUP) ## compare methods on digits; nothing to download
+	$(BIN)/mpfl compare demo
+
+test: $(SETUP) ## tests, with the examples in the documentation of every package
+	$(BIN)/python -m pytest --doctest-modules tests $(CODE)
+
+check: $(SETUP) ## what continuous integration runs: format, lint, types, tests
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(MAKE) --no-print-directory test
+
+format: $(SETUP) ## format the code and repair what the linter can
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+ray-demo: $(RAY) ## the demo's experiment on Flower's simulation engine
+	$(BIN)/mpfl run demo --engine ray
+
+deploy-demo: $(SETUP) ## SuperLink and three SuperNodes on this machine, with TLS and keys
+	$(BIN)/python -m benchmarks.deployment
+
+bench: $(SETUP) ## speed of votes, codecs and engine, beside the naive way
+	$(BIN)/mpfl bench
+
+clean: ## remove the environment and every cache
+	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# torch is asked for exactly: left to choose, pip fetches gigabytes of CUDA packages.
+PIP_INSTALL = $(BIN)/python -m pip --disable-pip-version-check install --quiet $(PIP_OPTIONS) \
+	-c constraints.txt torch==2.13.0
+
+$(SETUP): pyproject.toml constraints.txt | $(BIN)/python
+	$(PIP_INSTALL) -e '.[$(EXTRAS)]'
+	@touch $@
+
+$(RAY): $(SETUP)
+	$(PIP_INSTALL) -e '.[$(EXTRAS),ray]'
+	@touch $@
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
+		echo "mpfl needs Python 3.11 or newer, and '$(PYTHON)' is not: make PYTHON=/path/to/python3" >&2; \
+		exit 1; }
+	$(PYTHON) -m venv $(VENV)
