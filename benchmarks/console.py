@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
+from rich.console import Console, RenderableType
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -104,10 +104,10 @@ class Reporter:
         if not self.quiet:
             print(text, file=sys.stderr)
 
-    def say(self, text: str) -> None:
-        """Show a result, unless it is asked for as JSON."""
+    def say(self, text: RenderableType) -> None:
+        """Show a text or a table, unless the result is asked for as JSON."""
         if not self.as_json and not self.quiet:
-            print(text)
+            self.console.print(text, soft_wrap=isinstance(text, str))
 
     def result(self, value: Any) -> None:
         """Print a result as JSON where that is asked for."""

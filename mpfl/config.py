@@ -91,7 +91,7 @@ class TrainConfig:
     """Clip the gradient's L2 norm to this (0 = off)."""
     precision: str = "float32"
     """``float32`` or ``bf16`` (autocast; refused where the processor has none)."""
-    channels_last: bool = False
+    channels_last: bool = True
     """Memory format of images and convolutions."""
     device: str = "cpu"
     """``cpu`` or ``cuda``."""

@@ -13,7 +13,7 @@ from torch.nn import functional
 
 from mpfl.config import TrainConfig
 from mpfl.data.samples import Samples
-from mpfl.flat import FlatModel
+from mpfl.flat import FlatModel, Working
 from mpfl.registry import number_argument, parse_spec
 
 Observer = Callable[[Tensor, Tensor, float], None]
@@ -90,7 +90,7 @@ def prepare_module(module: nn.Module, config: TrainConfig) -> None:
 def batches(count: int, size: int, generator: torch.Generator) -> Iterator[Tensor]:
     """Yield the index batches of one epoch in a random order; the last may be smaller."""
     order = torch.randperm(count, generator=generator)
-    yield from order.split(size)
+    yield from torch.split(order, size)
 
 
 def train(
@@ -120,51 +120,47 @@ def train(
     freeze_statistics
         Keep normalisation layers in evaluation mode.
     """
-    step = _Optimizer(model, config, lr)
     model.module.train(not freeze_statistics)
     if keep is not None:
         model.values.mul_(keep)
     context = precision_context(config.precision, config.device)
     total, steps = torch.zeros(()), 0
-    for _ in range(epochs):
-        for index in batches(len(samples), config.batch_size, generator):
-            loss = _backward(model, *samples.batch(index), context, config.channels_last)
-            if keep is not None:
-                model.grads.mul_(keep)
-            if observer is not None:
-                observer(model.values, model.grads, lr)
-            step()
-            total += loss.detach()
-            steps += 1
+    with model.working(config.channels_last) as work:
+        step = _Optimizer(work, config, lr)
+        kept = None if keep is None else work.arrange(keep)
+        for _ in range(epochs):
+            for index in batches(len(samples), config.batch_size, generator):
+                inputs, targets = samples.batch(index)
+                work.grads.zero_()
+                with context:
+                    logits = model.module(_arranged(inputs, work))
+                loss = loss_of(logits.float(), targets)
+                loss.backward()  # type: ignore[no-untyped-call]
+                if kept is not None:
+                    work.grads.mul_(kept)
+                if observer is not None:
+                    observer(work.restore(work.values), work.restore(work.grads), lr)
+                step()
+                total += loss.detach()
+                steps += 1
     return TrainResult(float(total) / max(steps, 1), steps)
 
 
-def _backward(
-    model: FlatModel,
-    inputs: Tensor,
-    targets: Tensor,
-    context: AbstractContextManager[object],
-    channels_last: bool,
-) -> Tensor:
-    if channels_last and inputs.dim() == 4:
-        inputs = inputs.contiguous(memory_format=torch.channels_last)
-    model.grads.zero_()
-    with context:
-        logits = model.module(inputs)
-    loss = loss_of(logits.float(), targets)
-    loss.backward()  # type: ignore[no-untyped-call]
-    return loss
+def _arranged(inputs: Tensor, work: Working) -> Tensor:
+    if work.order is None or inputs.dim() != 4:
+        return inputs
+    return inputs.contiguous(memory_format=torch.channels_last)
 
 
 class _Optimizer:
     """SGD or Adam over the flat vectors: the arithmetic of torch.optim in a few kernels."""
 
-    def __init__(self, model: FlatModel, config: TrainConfig, lr: float) -> None:
-        self._values, self._grads = model.values, model.grads
+    def __init__(self, work: Working, config: TrainConfig, lr: float) -> None:
+        self._values, self._grads = work.values, work.grads
         self._config, self._lr, self._count = config, lr, 0
         state = config.optimizer == "adam" or config.momentum > 0
-        self._first = torch.zeros_like(model.values) if state else None
-        self._second = torch.zeros_like(model.values) if config.optimizer == "adam" else None
+        self._first = torch.zeros_like(work.values) if state else None
+        self._second = torch.zeros_like(work.values) if config.optimizer == "adam" else None
 
     @torch.no_grad()
     def __call__(self) -> None:
@@ -202,6 +198,7 @@ def evaluate(
     *,
     batch_size: int = 1000,
     batch_statistics: bool = False,
+    channels_last: bool = False,
 ) -> Evaluation:
     """Evaluate on all samples; accuracy counts predictions (tokens for language models).
 
@@ -211,12 +208,13 @@ def evaluate(
     buffers = model.buffers.clone() if batch_statistics else None
     model.module.train(batch_statistics)
     loss, correct, count = 0.0, 0, 0
-    for index in torch.arange(len(samples)).split(batch_size):
-        inputs, targets = samples.batch(index)
-        logits = model.module(inputs).float()
-        loss += float(loss_of(logits, targets)) * targets.numel()
-        correct += int((logits.argmax(-1) == targets).sum())
-        count += targets.numel()
+    with model.working(channels_last) as work:
+        for index in torch.split(torch.arange(len(samples)), batch_size):
+            inputs, targets = samples.batch(index)
+            logits = model.module(_arranged(inputs, work)).float()
+            loss += float(loss_of(logits, targets)) * targets.numel()
+            correct += int((logits.argmax(-1) == targets).sum())
+            count += targets.numel()
     if buffers is not None:
         model.buffers.copy_(buffers)
     return Evaluation(loss / count, correct / count, count)

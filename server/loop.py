@@ -217,7 +217,12 @@ def evaluate_model(world: World, model: np.ndarray) -> Evaluation:
     count = world.structure.parameters.total
     world.model.load(model[:count], model[count:])
     local = world.experiment.model.batch_norm == "local"
-    return evaluate(world.model, world.data.test, batch_statistics=local)
+    return evaluate(
+        world.model,
+        world.data.test,
+        batch_statistics=local,
+        channels_last=world.experiment.train.channels_last,
+    )
 
 
 def _evaluate(world: World, state: RunState) -> Evaluation | None:
