@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from clients.replica import Replica, State
 from mpfl.data.samples import Samples
-from mpfl.exchange import Metrics
+from mpfl.exchange import Codecs, Metrics
 from mpfl.seeding import numpy_rng, torch_generator
 from mpfl.training import Observer, TrainResult, learning_rate, train
 from mpfl.wire.values import decode_values, encode_values, value_codec
@@ -46,9 +46,7 @@ class Client:
 
     def generator(self, purpose: str, round_number: int) -> torch.Generator:
         """Return the torch stream (purpose, round, this client)."""
-        return torch_generator(
-            self.world.experiment.seed, purpose, round_number, self.partition
-        )
+        return torch_generator(self.world.experiment.seed, purpose, round_number, self.partition)
 
     def rng(self, purpose: str, round_number: int) -> np.random.Generator:
         """Return the NumPy stream (purpose, round, this client)."""
@@ -99,30 +97,28 @@ class Client:
         count = self.world.structure.parameters.total
         rate = learning_rate(self.world.experiment.train, replica.sync.step, steps)
         keep = replica.footprint.keep[:count]
-        return self.train(
-            replica.public, round_number, lr=rate, keep=None if keep.all() else keep
-        )
+        return self.train(replica.public, round_number, lr=rate, keep=None if keep.all() else keep)
 
     def metrics(self, result: TrainResult) -> bytes:
         """Return the metrics section of a reply."""
         return Metrics(len(self.samples), result.loss).pack()
 
-    def encode_update(self, replica: Replica, codec: str, round_number: int) -> bytes:
+    def encode_update(self, replica: Replica, codecs: Codecs, round_number: int) -> bytes:
         """Encode the trained model's surviving values for the server.
 
         Absolute codecs send the values; relative ones the difference to the public model, plus
         what earlier rounds lost, whose new loss is kept in ``state["residual"]``.
         """
         keep, segments = replica.footprint.keep, replica.footprint.segments
+        codec = codecs.uplink
         trained = np.concatenate(self.world.model.snapshot())[keep]
         rng = self.rng("uplink", round_number)
         if not value_codec(codec).relative:
             return encode_values(trained, codec, segments, rng)
         update = trained - replica.public[keep]
-        feedback = self.world.experiment.wire.error_feedback
-        if feedback and "residual" in self.state:
+        if codecs.feedback and "residual" in self.state:
             update = update + self.state["residual"].astype(np.float32)
         payload = encode_values(update, codec, segments, rng)
-        if feedback:
+        if codecs.feedback:
             self.state["residual"] = update - decode_values(payload, codec, segments)
         return payload

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from mpfl.config import WireConfig
 from mpfl.layers import Structure
 from mpfl.mask import Mask
 from mpfl.wire.errors import WireError
@@ -21,6 +22,34 @@ SUBSET = 1
 """Flag: the new mask is a subset of the one the client holds."""
 SNAPSHOT = 2
 """Flag: the values are float32 and complete, whatever the codec."""
+
+
+@dataclass(frozen=True)
+class Codecs:
+    """How a method writes weights; both of its halves must name the same.
+
+    Attributes
+    ----------
+    uplink, downlink
+        Value codecs, as in `mpfl.wire.values`.
+    feedback
+        Whether a client adds what a lossy uplink lost to its next update.
+    """
+
+    uplink: str = "float32"
+    downlink: str = "float32"
+    feedback: bool = False
+
+    @classmethod
+    def of(cls, wire: WireConfig) -> Codecs:
+        """Return what the configuration asks for."""
+        return cls(wire.uplink_values, wire.downlink_values, wire.error_feedback)
+
+
+FLOAT32 = Codecs()
+"""32 bits per value, both ways."""
+INT8 = Codecs("int8", "int8")
+"""Eight bits per difference, rounded stochastically, both ways; unbiased, so no feedback."""
 
 _SYNC = struct.Struct("<BHHHHH")
 _METRICS = struct.Struct("<If")

@@ -4,27 +4,29 @@ from __future__ import annotations
 
 from clients.client import Client
 from clients.replica import follow
+from mpfl.exchange import FLOAT32, Codecs
 from mpfl.wire.frame import Frame, Kind, Section
 
 
 def handle(request: Frame, client: Client) -> Frame:
     """Train the public model locally and answer with its values."""
-    return train_weights(request, client, client.world.experiment.federation.rounds)
+    return train_weights(request, client, client.world.experiment.federation.rounds, FLOAT32)
 
 
-def train_weights(request: Frame, client: Client, steps: int) -> Frame:
+def train_weights(request: Frame, client: Client, steps: int, codecs: Codecs) -> Frame:
     """Follow the request, train under its mask and answer with the surviving values.
 
     Parameters
     ----------
     steps
         Rounds of weight training in the whole run, for the learning-rate decay.
+    codecs
+        How weights are written, the same as on the server.
     """
     experiment = client.world.experiment
     with_buffers = experiment.model.batch_norm == "aggregate"
-    codec = experiment.wire.downlink_values
-    replica = follow(client.world, client.state, request, codec, with_buffers)
+    replica = follow(client.world, client.state, request, codecs.downlink, with_buffers)
     result = client.train_public(replica, request.round, steps)
-    values = client.encode_update(replica, experiment.wire.uplink_values, request.round)
+    values = client.encode_update(replica, codecs, request.round)
     sections = {Section.VALUES: values, Section.METRICS: client.metrics(result)}
     return Frame(Kind.UPDATE, request.round, sections)

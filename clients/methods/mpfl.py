@@ -6,7 +6,7 @@ from clients.client import Client
 from clients.methods.fedavg import train_weights
 from clients.replica import follow_mask
 from mpfl.ballot import cast_ballot
-from mpfl.exchange import Sync, mask_context
+from mpfl.exchange import Codecs, Sync, mask_context
 from mpfl.wire.errors import WireError
 from mpfl.wire.frame import Frame, Kind, Section
 from mpfl.wire.masks import encode_mask
@@ -18,9 +18,8 @@ def handle(request: Frame, client: Client) -> Frame:
         return _ballot(request, client)
     if request.kind is Kind.TRAIN_REQUEST:
         experiment = client.world.experiment
-        return train_weights(
-            request, client, experiment.federation.rounds - experiment.prune.rounds
-        )
+        steps = experiment.federation.rounds - experiment.prune.rounds
+        return train_weights(request, client, steps, Codecs.of(experiment.wire))
     raise WireError("kind", f"mpfl does not answer {request.kind.name}")
 
 

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mpfl.average import FixedPointMean
-from mpfl.exchange import Footprint, Metrics, Sync
+from mpfl.exchange import Codecs, Footprint, Metrics, Sync
 from mpfl.mask import Mask
 from mpfl.wire.errors import WireError
 from mpfl.wire.frame import Frame, Kind, Section
@@ -26,20 +26,23 @@ class WeightRounds:
 
     The mean is weighted by samples and computed in fixed point, so that the order of the
     replies does not matter.
+
+    Parameters
+    ----------
+    codecs
+        How weights are written, the same as on the clients.
     """
 
-    def __init__(self, world: World, masks: MaskLog) -> None:
+    def __init__(self, world: World, masks: MaskLog, codecs: Codecs) -> None:
         self._world, self._masks = world, masks
         config = world.experiment
-        self._uplink = config.wire.uplink_values
+        self._uplink = codecs.uplink
         self._relative = value_codec(self._uplink).relative
         self._samples = sum(len(part) for part in world.parts)
         self._with_buffers = config.model.batch_norm == "aggregate"
         self.initial = np.concatenate([world.w0, world.b0])
         footprint = Footprint.of(world.structure, masks.current, self._with_buffers)
-        self.broadcaster = Broadcaster(
-            config.wire.downlink_values, config.seed, self.initial, footprint
-        )
+        self.broadcaster = Broadcaster(codecs.downlink, config.seed, self.initial, footprint)
         self.latest = self.broadcaster.public
         self.step = 0
         self._mean = FixedPointMean(footprint.count, self._samples)
@@ -89,13 +92,21 @@ class WeightRounds:
         """Publish the new mean as the next version of the model."""
         self.step += 1
         if enough and self._mean.weight:
-            keep = self.broadcaster.footprint.keep
-            mean = self._mean.mean()
-            model = np.zeros_like(self.initial)
-            model[keep] = self.broadcaster.public[keep] + mean if self._relative else mean
-            self.broadcaster.publish(model)
-            self.latest = self._serve()
+            self.publish(self.average())
         return {}
+
+    def average(self) -> Floats:
+        """Return the mean of this round's models, float32[P + B]. ValueError without replies."""
+        keep = self.broadcaster.footprint.keep
+        mean = self._mean.mean()
+        model = np.zeros_like(self.initial)
+        model[keep] = self.broadcaster.public[keep] + mean if self._relative else mean
+        return model
+
+    def publish(self, model: Floats) -> None:
+        """Make `model` the newest version, as far as mask and codec can say it."""
+        self.broadcaster.publish(model)
+        self.latest = self._serve()
 
     def _serve(self) -> Floats:
         keep = self.broadcaster.footprint.keep
@@ -117,9 +128,7 @@ class WeightRounds:
 
     def restore(self, state: Mapping[str, Any]) -> None:
         """Take over what `state` returned; the mask log must have been restored before."""
-        footprint = Footprint.of(
-            self._world.structure, self._masks.current, self._with_buffers
-        )
+        footprint = Footprint.of(self._world.structure, self._masks.current, self._with_buffers)
         self.broadcaster.restore(state["broadcaster"], footprint)
         self.latest = state["latest"]
         self.step = int(state["step"][0])

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from mpfl.exchange import FLOAT32
 from mpfl.mask import Mask
 from mpfl.wire.frame import Frame
 from mpfl.world import World
@@ -23,7 +24,7 @@ class FedAvg(ServerMethod):
 
     def __init__(self, world: World) -> None:
         self._masks = MaskLog(world.layout, world.classes, world.experiment.wire.mask_codec)
-        self._weights = WeightRounds(world, self._masks)
+        self._weights = WeightRounds(world, self._masks, FLOAT32)
         self._round = 0
 
     @property

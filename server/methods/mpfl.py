@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from mpfl.ballot import target_density
-from mpfl.exchange import Metrics, mask_context
+from mpfl.exchange import Codecs, Metrics, mask_context
 from mpfl.mask import Mask
 from mpfl.vote import Tally, VoteContext, decide, needs_ballots, trim, vote_statistics
 from mpfl.wire.errors import WireError
@@ -59,9 +59,7 @@ class Consensus:
         if metrics.samples != expected:
             raise WireError("metrics", f"client claims {metrics.samples} samples, has {expected}")
         current = self._masks.current
-        within, classes = mask_context(
-            self._world.classes, current, subset=not self._config.regrow
-        )
+        within, classes = mask_context(self._world.classes, current, subset=not self._config.regrow)
         payload = reply.sections.get(Section.MASK, b"")
         ballot = decode_mask(payload, self._world.layout, within=within, classes=classes)
         weight = metrics.samples if self._config.weighted else 1
@@ -110,7 +108,8 @@ class Mpfl(ServerMethod):
         self._world = world
         self._masks = MaskLog(world.layout, world.classes, world.experiment.wire.mask_codec)
         self._consensus = Consensus(world, self._masks)
-        self._weights = WeightRounds(world, self._masks)
+        codecs = Codecs.of(world.experiment.wire)
+        self._weights = WeightRounds(world, self._masks, codecs)
         self._voting = True
         self._round = 0
 
