@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -12,7 +13,7 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import FuncFormatter
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from benchmarks.units import bytes_text
 
@@ -124,8 +125,10 @@ def styled(draw: Callable[..., Any]) -> Callable[..., Any]:
 
 def picture(figure: Figure, name: str, title: str, caption: str, alternative: str) -> Picture:
     """Render a figure. The same figure gives the same bytes on every call."""
-    figure.draw_without_rendering()
-    figure.set_layout_engine("none")
+    engine = figure.get_layout_engine()
+    if engine is not None:
+        engine.execute(figure)
+        figure.set_layout_engine(None)  # laid out once, not again for every format
     vector, pixels = io.StringIO(), io.BytesIO()
     figure.savefig(vector, format="svg", metadata={"Date": None, "Creator": None})
     figure.savefig(pixels, format="png", dpi=200, metadata={"Software": None})
@@ -169,8 +172,24 @@ def variant(style: Style, index: int) -> Style:
 
 
 def byte_axis(axis: Any) -> None:
-    """Label an axis' ticks as bytes."""
-    axis.set_major_formatter(FuncFormatter(lambda value, _: _short_bytes(value)))
+    """Label a log axis' ticks as bytes."""
+    _log_axis(axis, lambda value, _: _short_bytes(value))
+
+
+def log_share_axis(axis: Any, scale: float = 1.0) -> None:
+    """Label a log axis' ticks as plain numbers, multiplied by `scale`."""
+    _log_axis(axis, lambda value, _: f"{scale * value:.4g}")
+
+
+def _log_axis(axis: Any, text: Callable[[float, int], str]) -> None:
+    """Make an axis logarithmic, with labels that say the whole number at readable distances."""
+    low, high = axis.get_view_interval()
+    axis.axes.set(**{f"{axis.axis_name}scale": "log"})
+    decades = math.log10(high / low) if 0 < low < high else 1.0
+    subs = (1.0, 2.0, 5.0) if decades < 2 else (1.0,)
+    axis.set_major_locator(LogLocator(subs=subs, numticks=12))
+    axis.set_major_formatter(FuncFormatter(text))
+    axis.set_minor_formatter(NullFormatter())
 
 
 def _short_bytes(value: float) -> str:
@@ -182,7 +201,7 @@ def _short_bytes(value: float) -> str:
 
 def percent_axis(axis: Any) -> None:
     """Label an axis' ticks as per cent of shares."""
-    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{100 * value:.4g}"))
+    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{100 * value:.6g}"))
 
 
 def legend_below(
@@ -193,7 +212,9 @@ def legend_below(
     if not lines:
         return
     longest = max(len(str(line.get_label())) for line in lines)
-    columns = max(1, min(columns, len(lines), 62 // (longest + 5)))
+    columns = max(
+        1, min(columns, len(lines), int(figure.get_figwidth() * 72 / (5.6 * longest + 42)))
+    )
     rows = -(-len(lines) // columns)
     figure.set_figheight(figure.get_figheight() + 0.19 * rows)
     figure.legend(

@@ -33,6 +33,7 @@ from benchmarks.figure_style import (
     Style,
     byte_axis,
     legend_below,
+    log_share_axis,
     method_styles,
     new_figure,
     percent_axis,
@@ -114,7 +115,7 @@ def accuracy_against_bytes(groups: Sequence[Group], target: float | None) -> Pic
         return None
     figure, axes = new_figure(3.1)
     _draw_curves(axes, groups, target)
-    axes.set_ylim(bottom=0)
+    _whole_scale(axes)
     legend_below(figure, axes)
     ends = "; ".join(
         f"{group.name} ends at {percent_text(curve[-1][1].mean, 1)} with {bytes_text(curve[-1][0])}"
@@ -126,8 +127,13 @@ def accuracy_against_bytes(groups: Sequence[Group], target: float | None) -> Pic
         "accuracy_bytes",
         "Test accuracy against total bytes",
         "Test accuracy after each evaluated round, against all bytes sent until then (both "
-        f"directions, all clients, all phases; log scale). {_interval_words(groups)} Grey steps: "
-        "Pareto front, the best accuracy any method here reached for at most these bytes."
+        f"directions, all clients, all phases; log scale). {_interval_words(groups)}"
+        + (
+            " Grey steps: Pareto front, the best accuracy any method here reached for at most "
+            "these bytes."
+            if len(groups) > 1
+            else ""
+        )
         + (f" Dotted: the target, {percent_text(target)}." if target else ""),
         f"Curves of test accuracy over total bytes on a log scale: {ends}.",
     )
@@ -144,7 +150,8 @@ def accuracy_zoom(groups: Sequence[Group], target: float | None) -> Picture | No
     finals = [curve[-1][1].mean for g in groups if (curve := common_rounds(g.runs))]
     top = max(finals)
     reach = max(0.02, min(0.15, 1.3 * (top - target), top))
-    low = target - 2 * reach
+    near = [final for final in finals if final >= target - 0.1]
+    low = min(target - 2 * reach, *(final - 0.3 * reach for final in near))
     axes.set_ylim(max(0.0, low), min(1.0, top + 0.5 * reach))
     shown = [
         point[0] for group in rivals for point in common_rounds(group.runs) if point[1].mean >= low
@@ -179,6 +186,7 @@ def _draw_curves(axes: Any, groups: Sequence[Group], target: float | None) -> No
         reached += [(cost, estimate.mean) for cost, estimate, _ in curve]
     if reached:
         axes.set_xscale("log")
+    if reached and len(groups) > 1:
         front = [reached[index] for index in pareto_front(reached)]
         costs, values = zip(*front, strict=True)
         edge = max(cost for cost, _ in reached)
@@ -199,6 +207,11 @@ def _draw_curves(axes: Any, groups: Sequence[Group], target: float | None) -> No
     axes.set_ylabel("test accuracy (%)")
     byte_axis(axes.xaxis)
     percent_axis(axes.yaxis)
+
+
+def _whole_scale(axes: Any) -> None:
+    """Show accuracies from 0, with room above a curve that ends near 100 %."""
+    axes.set_ylim(0, min(1.03, 1.08 * axes.dataLim.y1))
 
 
 def _line(axes: Any, x: Sequence[float], curve: Sequence[Any], group: Group) -> None:
@@ -250,7 +263,8 @@ def accuracy_per_round(groups: Sequence[Group]) -> Picture | None:
     axes.set_xlabel("round")
     axes.set_ylabel("test accuracy (%)")
     axes.xaxis.get_major_locator().set_params(integer=True)
-    axes.set_ylim(bottom=0)
+    _whole_scale(axes)
+    shaded = _shade_voting(axes, groups)
     percent_axis(axes.yaxis)
     legend_below(figure, axes)
     return picture(
@@ -258,10 +272,28 @@ def accuracy_per_round(groups: Sequence[Group]) -> Picture | None:
         "accuracy_rounds",
         "Test accuracy per round",
         "Test accuracy after each evaluated round, all phases counted. "
-        f"{_interval_words(groups)} A dashed level line is a reference that sends nothing; its "
-        "final accuracy is drawn. Rounds are not equally dear: compare bytes in the first figure.",
+        f"{_interval_words(groups)}{shaded} "
+        + (
+            "Dashed: a reference that sends nothing, its final accuracy. "
+            if any(g.is_ceiling for g in groups)
+            else ""
+        )
+        + (
+            "Rounds are not equally dear: compare bytes in the first figure."
+            if len(groups) > 1
+            else ""
+        ),
         f"Curves of test accuracy over rounds: {'; '.join(words)}.",
     )
+
+
+def _shade_voting(axes: Any, groups: Sequence[Group]) -> str:
+    """Shade the rounds of mask consensus where only one method is drawn; returns the words."""
+    numbers = [n.round for n in groups[0].runs[0].rounds if n.phase == "mask"]
+    if len(groups) > 1 or not numbers:
+        return ""
+    axes.axvspan(min(numbers) - 0.5, max(numbers) + 0.5, color=MUTED, alpha=0.12, lw=0, zorder=0)
+    return " Shaded: mask consensus, no weight is averaged yet."
 
 
 @styled
@@ -285,8 +317,9 @@ def density_per_round(groups: Sequence[Group]) -> Picture | None:
         words.append(f"{group.name} falls to {lines[-1].density:.3g}")
     if not words:
         return None
-    axes.set_yscale("log")
-    _plain_log_ticks(axes)
+    low = min(line.get_ydata().min() for line in axes.get_lines())
+    axes.set_ylim(low / 1.25, 1.15)
+    log_share_axis(axes.yaxis)
     axes.set_xlabel("round")
     axes.set_ylabel("density (log scale)")
     axes.xaxis.get_major_locator().set_params(integer=True)
@@ -299,18 +332,6 @@ def density_per_round(groups: Sequence[Group]) -> Picture | None:
         "Methods that never prune stay at 1 and are left out.",
         f"Density over rounds: {'; '.join(words)}.",
     )
-
-
-def _plain_log_ticks(axes: Any) -> None:
-    from matplotlib.ticker import FuncFormatter, NullFormatter
-
-    low, high = axes.get_ylim()
-    axes.set_ylim(low / 1.1, min(high * 1.1, 1.15))
-    values = [m * 10.0**e for e in range(-6, 1) for m in (1, 2, 5)]
-    axes.set_yticks([v for v in values if low / 1.1 <= v <= 1])
-    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-    axes.yaxis.set_minor_formatter(NullFormatter())
-    axes.tick_params(axis="y", which="minor", length=0)
 
 
 @styled
@@ -385,10 +406,11 @@ def claimed_sent_possible(groups: Sequence[Group]) -> Picture | None:
             zorder=2 if marker == "|" else 3,
         )
     axes.set_xscale("log")
+    axes.margins(x=0.06)
     byte_axis(axes.xaxis)
     axes.set_xlabel("bytes of all messages (log scale)")
     axes.set_yticks(range(len(rows)), [row[0] for row in rows])
-    axes.invert_yaxis()
+    axes.set_ylim(len(rows) - 0.4, -0.6)
     axes.grid(visible=False, axis="y")
     legend_below(figure, axes)
     words = "; ".join(
@@ -435,8 +457,11 @@ def spread_over_clients(groups: Sequence[Group]) -> Picture | None:
         )
         axes.plot([spread.median] * 2, [place - 0.33, place + 0.33], color=INK, lw=2)
     axes.set_yticks(range(len(known)), [group.name for group, _ in known])
-    axes.invert_yaxis()
-    axes.set_xlabel("accuracy of the final model on a client's own data (%)")
+    axes.set_ylim(len(known) - 0.4, -0.6)
+    low, high = axes.get_xlim()
+    middle, half = (low + high) / 2, max(0.01, (high - low) / 2)
+    axes.set_xlim(middle - half, middle + half)
+    axes.set_xlabel("accuracy at the client (%)")
     percent_axis(axes.xaxis)
     axes.grid(visible=False, axis="y")
     words = "; ".join(
@@ -448,7 +473,8 @@ def spread_over_clients(groups: Sequence[Group]) -> Picture | None:
         figure,
         "client_accuracy",
         "Accuracy of each client",
-        "One dot a client (first seed; the height within a row only keeps dots apart); the bar is "
-        "the median. On non-IID data the average hides the clients at the left.",
+        "Test accuracy per class, averaged with each client's own class frequencies: one dot a "
+        "client (first seed; its height within a row only keeps dots apart), the bar their "
+        "median. On non-IID data the average hides the clients at the left.",
         f"Range of accuracy over clients: {words}.",
     )

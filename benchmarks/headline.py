@@ -23,7 +23,9 @@ def comparison_headline(
         key=lambda row: row.ratio_at_target.mean if row.ratio_at_target else 0.0,
     )
     sentences = [
-        _winner(able[0], baseline, margin) if able else _none_reached(judged, baseline, margin)
+        _winner(able[0], rows, baseline, margin)
+        if able
+        else _none_reached(judged, baseline, margin)
     ]
     best_of_ours = next((row for row in able if row in ours), None)
     if best_of_ours is not None and best_of_ours is not able[0]:
@@ -40,10 +42,12 @@ def comparison_headline(
     return " ".join(sentences)
 
 
-def _winner(row: Row, baseline: str, margin: float) -> str:
+def _winner(row: Row, rows: Sequence[Row], baseline: str, margin: float) -> str:
+    theirs = [r for r in rows if r.label == baseline and r.target == row.target]
+    instead = f" instead of {bytes_text(theirs[0].bytes_to_target)}" if len(theirs) == 1 else ""
     return (
         f"{row.method} reaches {baseline}'s accuracy ({_target(row, margin)}) with "
-        f"{_times(row, baseline)}: {bytes_text(row.bytes_to_target)}{_seeds(row)}."
+        f"{_times(row, baseline)}: {bytes_text(row.bytes_to_target)}{instead}{_seeds(row)}."
     )
 
 
@@ -53,18 +57,22 @@ def _target(row: Row, margin: float) -> str:
 
 def _times(row: Row, baseline: str) -> str:
     ratio = row.ratio_at_target.mean if row.ratio_at_target else 1.0
-    if ratio <= 0.95:
-        return f"1/{ratio_text(1 / ratio)} of {baseline}'s bytes"
+    if 0.01 < ratio <= 0.95:
+        return f"1/{1 / ratio:.2g} of {baseline}'s bytes"
     return f"{ratio_text(ratio)} times {baseline}'s bytes"
 
 
 def _none_reached(rows: Sequence[Row], baseline: str, margin: float) -> str:
     best = max(rows, key=lambda row: row.accuracy.mean)
     return (
-        f"No method reaches {baseline}'s accuracy ({_target(best, margin)}) with every seed; "
+        f"No method reaches {baseline}'s accuracy ({_target(best, margin)}){_every(best)}; "
         f"{best.method} comes closest: {accuracy_text(best.accuracy)} for "
         f"{bytes_text(best.total_bytes)}{_seeds(best)}."
     )
+
+
+def _every(row: Row) -> str:
+    return " with every seed" if len(row.seeds) > 1 else ""
 
 
 def _without_baseline(rows: Sequence[Row]) -> str:

@@ -10,7 +10,7 @@ from pathlib import Path
 from benchmarks import page, report_parts
 from benchmarks.analysis import Row, RunData, comparison_table, load_folders
 from benchmarks.figure_style import Picture
-from benchmarks.figures import comparison_pictures
+from benchmarks.figures import comparison_pictures, drawn_groups, spread_over_clients
 from benchmarks.headline import comparison_headline, run_headline
 from benchmarks.run_figures import byte_pictures, partition_map, pruning_pictures
 from benchmarks.rundata import comparison_settings
@@ -101,17 +101,18 @@ def _run_page(run: RunData, rows: Sequence[Row], baseline: str) -> tuple[str, li
     curves = [
         item
         for item in comparison_pictures([run], rows, "")
-        if item.name not in ("byte_composition", "claimed_sent_possible", "density_rounds")
+        if item.name in ("accuracy_bytes", "accuracy_rounds")
         or (item.name == "density_rounds" and not any(n.layer_density for n in run.rounds))
     ]
     pruning, costs = pruning_pictures(run), byte_pictures(run)
-    held = [item for item in (partition_map(run),) if item]
+    groups = drawn_groups([run], rows, baseline)
+    held = [item for item in (spread_over_clients(groups), partition_map(run)) if item]
     body = (
         page.section("In figures", report_parts.run_facts(run))
         + page.section("Accuracy", page.figures(curves))
         + page.section("Bytes", page.figures(costs) + report_parts.link_table([run]))
         + page.section("Pruning and votes", page.figures(pruning))
-        + page.section("Data", page.figures(held))
+        + page.section("Clients and data", page.figures(held))
         + page.section("Configuration and versions", report_parts.provenance([run]))
     )
     heading = f"{run.name}, seed {run.seed}"

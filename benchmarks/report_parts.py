@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import tomli_w
@@ -123,38 +123,67 @@ def _budget_table(groups: Mapping[str, Sequence[RunData]], baseline: str) -> str
 
 def _model_table(groups: Mapping[str, Sequence[RunData]]) -> str:
     """Return size and cost of the final model, clients' spread and wall time."""
-    body = []
-    for name, group in groups.items():
-        first = group[0].summary
-        spread = client_spread(group[0])
-        surviving = _mean([_figure(run, "surviving_parameters") for run in group])
-        macs = [_figure(group[0], f"macs_{kind}") for kind in ("dense", "masked", "compacted")]
-        seconds = _mean([_figure(run, "seconds") for run in group])
-        memory = _figure(group[0], "peak_memory_bytes")
-        cells = [
-            page.head_cell(name),
-            page.cell(count_text(surviving), surviving, f"of {count_text(first['parameters'])}")
-            if surviving is not None and first.get("parameters")
-            else page.cell("–", None),
-            *(page.cell(count_text(value), value) for value in macs),
-            page.cell(percent_text(spread.lowest, 1), spread.lowest, f"to {_high(spread)}")
-            if spread
-            else page.cell("–", None),
-            page.cell(duration_text(seconds), seconds),
-            page.cell(bytes_text(memory), memory),
-        ]
-        body.append(("", cells))
-    headings = ["method", "surviving parameters", "MACs dense", "MACs masked", "MACs compacted"]
-    headings += ["accuracy over clients", "wall time", "peak memory"]
-    return page.table(headings, body, "Final models and costs", sort=True) + page.paragraph(
+    columns = {
+        "surviving parameters": {name: _surviving(group) for name, group in groups.items()},
+        **{
+            f"MACs {kind}": {
+                name: _text(_figure(group[0], f"macs_{kind}"), count_text)
+                for name, group in groups.items()
+            }
+            for kind in ("dense", "masked", "compacted")
+        },
+        "accuracy over clients": {name: _spread(group[0]) for name, group in groups.items()},
+        "wall time": {
+            name: _text(_mean([_figure(run, "seconds") for run in group]), duration_text)
+            for name, group in groups.items()
+        },
+        "peak memory": {
+            name: _text(_figure(group[0], "peak_memory_bytes"), bytes_text)
+            for name, group in groups.items()
+        },
+    }
+    known = {head: column for head, column in columns.items() if any(column.values())}
+    body = [
+        (
+            "",
+            [
+                page.head_cell(name),
+                *(page.cell(*(column[name] or ("–", None))) for column in known.values()),
+            ],
+        )
+        for name in groups
+    ]
+    return page.table(
+        ["method", *known], body, "Final models and costs", sort=True
+    ) + page.paragraph(
         "MACs: multiply-accumulate operations for one sample, of the dense network, of its "
         "surviving weights, and of the smaller network that remains when whole units are cut out. "
-        "Accuracy over clients: lowest to highest. Wall time is the simulation's, mean over seeds."
+        "Accuracy over clients: lowest to highest, see the figure. Wall time is the simulation's, "
+        "mean over seeds."
     )
 
 
-def _high(spread: Any) -> str:
-    return percent_text(spread.highest, 1)
+Cell = tuple[str, float, str]
+"""A cell's text, sorting value and small print."""
+
+
+def _text(value: float | None, text: Callable[[float], str]) -> Cell | None:
+    return None if value is None else (text(value), value, "")
+
+
+def _surviving(group: Sequence[RunData]) -> Cell | None:
+    count = _mean([_figure(run, "surviving_parameters") for run in group])
+    every = _figure(group[0], "parameters")
+    if count is None or every is None:
+        return None
+    return count_text(count), count, f"of {count_text(every)}"
+
+
+def _spread(run: RunData) -> Cell | None:
+    spread = client_spread(run)
+    if spread is None:
+        return None
+    return percent_text(spread.lowest, 1), spread.lowest, f"to {percent_text(spread.highest, 1)}"
 
 
 def _figure(run: RunData, key: str) -> float | None:

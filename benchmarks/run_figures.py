@@ -19,6 +19,7 @@ from benchmarks.figure_style import (
     Picture,
     byte_axis,
     legend_below,
+    log_share_axis,
     new_figure,
     percent_axis,
     picture,
@@ -95,8 +96,8 @@ def vote_agreement(run: RunData) -> Picture | None:
     rounds = [number for number, _ in lines]
     unanimity = [vote.unanimity for _, vote in lines]
     overlap = [math.nan if vote.overlap is None else vote.overlap for _, vote in lines]
-    axes.plot(rounds, unanimity, color=BLUE, marker="s", label="unanimous units")
-    axes.plot(rounds, overlap, color=VERMILION, marker="o", label="pairwise overlap (Jaccard)")
+    axes.plot(rounds, unanimity, color=BLUE, marker="s", label="unanimous")
+    axes.plot(rounds, overlap, color=VERMILION, marker="o", label="overlap")
     axes.set_ylim(0, 1.03)
     axes.set_xlabel("round")
     axes.set_ylabel("share (%)")
@@ -108,7 +109,7 @@ def vote_agreement(run: RunData) -> Picture | None:
         "vote_agreement",
         "How far the clients agree",
         "Share of units on which all ballots of a round agree, and how much two ballots overlap "
-        "on average (kept by both / kept by either).",
+        "on average (Jaccard: kept by both / kept by either).",
         f"In the last vote {percent_text(unanimity[-1], 1)} of the units are unanimous and the "
         f"mean overlap is {percent_text(overlap[-1], 1)}.",
     )
@@ -169,9 +170,9 @@ def vote_histogram(run: RunData) -> Picture | None:
             label=name,
         )
     axes.set_yscale("log")
+    log_share_axis(axes.yaxis, 100.0)
     axes.set_xlabel("ballots that keep the unit")
     axes.set_ylabel("share of units (%, log scale)")
-    percent_axis(axes.yaxis)
     _whole_rounds(axes)
     legend_below(figure, axes, 4)
     return picture(
@@ -193,31 +194,24 @@ def mask_maps(run: RunData) -> Picture | None:
     shown = layers[:_MOST_LAYERS]
     columns = min(3, len(shown))
     rows = -(-len(shown) // columns)
-    figure, axes = new_figure(1.75 * rows + 0.3, rows=rows, columns=columns)
+    figure, axes = new_figure(1.75 * rows, rows=rows, columns=columns)
     blocks = [mask_blocks(keep, run.shapes.get(f"{name}.weight", ())) for name, keep in shown]
-    brightest = max(float(block.max()) for block in blocks)
-    image = None
-    for panel, (name, keep), block in zip(axes.flat, shown, blocks, strict=False):
-        image = panel.imshow(
-            block, cmap="cividis", vmin=0, vmax=brightest, aspect="auto", interpolation="nearest"
-        )
-        panel.set_title(f"{name} · {float(keep.mean()):.3g}", fontsize=9)
+    for panel, (name, _), block in zip(axes.flat, shown, blocks, strict=False):
+        panel.imshow(block, cmap="cividis", vmin=0, aspect="auto", interpolation="nearest")
+        panel.set_title(f"{name}\n0 to {float(block.max()):.2g}", fontsize=8.5)
         panel.set_xticks([])
         panel.set_yticks([])
         panel.grid(visible=False)
     for panel in list(axes.flat)[len(shown) :]:
         panel.set_axis_off()
-    bar = figure.colorbar(image, ax=axes, shrink=0.8, pad=0.02)
-    bar.set_label("density of the block")
-    bar.outline.set_visible(False)
     rest = len(layers) - len(shown)
     return picture(
         figure,
         "mask_maps",
         "Where the survivors are",
-        "The final mask, layer by layer (title: name and density): rows are outputs, columns are "
-        "inputs, each cell the density of a block of units. Dark columns are inputs, dark rows "
-        "outputs, that nothing uses."
+        "The final mask, layer by layer: rows are outputs, columns are inputs, each cell the "
+        "density of a block of units, dark for 0, bright for the layer's densest block (title). "
+        "Dark columns are inputs, dark rows outputs, that nothing uses."
         + (f" {rest} further layer{'s' * (rest > 1)} not shown." if rest else ""),
         "Heat maps of the final mask. Densities: "
         + ", ".join(f"{name} {float(keep.mean()):.3g}" for name, keep in layers)
@@ -260,9 +254,9 @@ def bytes_per_round(run: RunData) -> Picture | None:
     place = np.searchsorted(rounds, ledger.round)
     figure, axes = new_figure(3.0)
     draw = (
-        ("claimed by the formula", ledger.formula_bytes, SKY, "v", "--"),
+        ("claimed", ledger.formula_bytes, SKY, "v", "--"),
         ("sent", ledger.message_bytes.astype(np.float64), INK, "o", "-"),
-        ("possible (entropy)", ledger.bound_bytes, VERMILION, "D", ":"),
+        ("possible", ledger.bound_bytes, VERMILION, "D", ":"),
     )
     for label, values, color, marker, line in draw:
         if np.isfinite(values).any():

@@ -148,7 +148,8 @@ class RunData:
     def final_client_accuracy(self) -> Sequence[float]:
         """Accuracy per client as measured last; empty where it never was."""
         last = next((n.client_accuracy for n in reversed(self.rounds) if n.client_accuracy), ())
-        return tuple(self.summary.get("client_accuracy") or last)
+        values = self.summary.get("client_accuracy") or last
+        return tuple(v for v in map(_number, values) if v is not None)
 
     @property
     def total_bytes(self) -> int:
