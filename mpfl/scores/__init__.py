@@ -2,16 +2,61 @@
 
 from __future__ import annotations
 
-from mpfl.registry import Registry
-from mpfl.scores.base import Score, ScoreInputs
-from mpfl.scores.weights import magnitude, uniform
+from torch import nn
+
+from mpfl.layers import Structure
+from mpfl.registry import Registry, parse_spec, unknown_name
+from mpfl.scores.activation import apoz, without_relu
+from mpfl.scores.activity import activity, not_plain
+from mpfl.scores.base import Score, ScoreInputs, StepObserver, UnitScores
+from mpfl.scores.gradient import MovementObserver, fisher, movement, taylor
+from mpfl.scores.weights import bn_scale, magnitude, uniform, without_batch_norm
+
+_CHANNELS = ("linear", "conv", "coupled")
+_FILTER = {"filter": _CHANNELS}
+_CONNECTIONS = {"weight": ("linear",), "kernel": ("linear", "conv")}
 
 SCORES: Registry[Score] = Registry(
     "score",
     {
-        "magnitude": Score(magnitude),
+        "magnitude": Score(magnitude, arguments=("l1", "l2")),
+        "taylor": Score(taylor),
+        "fisher": Score(fisher),
+        "movement": Score(movement, observer=MovementObserver),
+        "activity": Score(activity, defined=_CONNECTIONS, missing=not_plain, shares=True),
+        "apoz": Score(apoz, defined=_FILTER, missing=without_relu),
+        "bn_scale": Score(bn_scale, defined=_FILTER, missing=without_batch_norm),
         "random": Score(uniform),
     },
 )
 
-__all__ = ["SCORES", "Score", "ScoreInputs"]
+
+def check_score(spec: str, granularity: str, structure: Structure, module: nn.Module) -> Score:
+    """Return the score of a spec if it is defined for every layer.
+
+    Raises
+    ------
+    ValueError
+        For an unknown score or argument, or a layer for which the score means nothing at this
+        granularity; it names score, granularity and layer.
+    """
+    name, arguments = parse_spec(spec)
+    score = SCORES[name]
+    for argument in arguments:
+        if argument not in score.arguments:
+            raise unknown_name(f"argument of score {name!r}", argument, score.arguments)
+    if len(arguments) > 1:
+        raise ValueError(f"score {spec!r}: takes at most one argument")
+    kinds = score.defined.get(granularity, ())
+    for layer in structure.layers:
+        lacks = f"a {layer.kind} layer" if layer.kind not in kinds else score.missing(module, layer)
+        if lacks:
+            defined = "; ".join(f"{key} of {', '.join(of)}" for key, of in score.defined.items())
+            raise ValueError(
+                f"score {name!r} is not defined at granularity {granularity!r} for layer "
+                f"{layer.name!r}: {lacks} (defined at: {defined})"
+            )
+    return score
+
+
+__all__ = ["SCORES", "Score", "ScoreInputs", "StepObserver", "UnitScores", "check_score"]

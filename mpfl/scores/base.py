@@ -1,22 +1,29 @@
-"""What a score is given and what it returns."""
+"""What a score is given, what it returns, and where it is defined."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
 from typing import Protocol
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
 from mpfl.data.samples import Samples
 from mpfl.flat import FlatModel
-from mpfl.layers import Structure
+from mpfl.layers import Layer, Structure
 
 UnitScores = list[NDArray[np.float32]]
 """Per layer, float32[units]; higher = more important."""
+
+EVERY_KIND = ("linear", "conv", "lstm", "gru", "coupled")
+EVERYWHERE: Mapping[str, tuple[str, ...]] = {
+    "weight": EVERY_KIND,
+    "kernel": EVERY_KIND,
+    "filter": EVERY_KIND,
+}
 
 
 class StepObserver(Protocol):
@@ -66,6 +73,16 @@ class ScoreInputs:
         return self.samples.subset(torch.from_numpy(np.sort(index)))
 
 
+def in_order(count: int, size: int) -> Iterator[Tensor]:
+    """Yield the indices 0..count-1 in batches of `size`; the last may be smaller."""
+    for start in range(0, count, size):
+        yield torch.arange(start, min(start + size, count))
+
+
+def _anything(module: nn.Module, layer: Layer) -> str:
+    return ""
+
+
 @dataclass(frozen=True)
 class Score:
     """An importance score.
@@ -73,10 +90,28 @@ class Score:
     Attributes
     ----------
     compute
-        The score itself.
+        The score itself. The first line of its docstring describes the score.
     observer
         Makes what watches local training, where the score needs that.
+    defined
+        Granularity -> the kinds of layers for which the score means something.
+    missing
+        (network, layer) -> what the layer lacks for this score; empty if nothing.
+    shares
+        Whether the scores of one neuron's connections are shares of a whole, as the ranking
+        ``coverage`` needs.
+    arguments
+        The arguments the score knows.
     """
 
     compute: Callable[[ScoreInputs], UnitScores]
     observer: Callable[[Structure], StepObserver] | None = None
+    defined: Mapping[str, tuple[str, ...]] = field(default_factory=lambda: EVERYWHERE)
+    missing: Callable[[nn.Module, Layer], str] = _anything
+    shares: bool = False
+    arguments: tuple[str, ...] = ()
+
+    @property
+    def description(self) -> str:
+        """One line for listings."""
+        return (self.compute.__doc__ or "").strip().partition("\n")[0]

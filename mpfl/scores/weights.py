@@ -1,10 +1,11 @@
-"""Scores that need no data: magnitude, and the random baseline."""
+"""Scores that need no data: magnitude, BatchNorm scales, and the random baseline."""
 
 from __future__ import annotations
 
 import numpy as np
+from torch import nn
 
-from mpfl.layers import sum_over_units
+from mpfl.layers import FOLLOW, Layer, Slot, sum_over_units
 from mpfl.registry import unknown_name
 from mpfl.scores.base import ScoreInputs, UnitScores
 
@@ -28,6 +29,40 @@ def magnitude(inputs: ScoreInputs) -> UnitScores:
 
 def uniform(inputs: ScoreInputs) -> UnitScores:
     """Seeded uniform numbers: the baseline that every score must beat."""
+    return [inputs.rng.random(layer.units, dtype=np.float32) for layer in inputs.structure.layers]
+
+
+def bn_scale(inputs: ScoreInputs) -> UnitScores:
+    """|γ| of the batch normalisation that follows; of several, their L2 norm.
+
+    Several follow where residual additions couple the channels of several convolutions.
+    Liu et al. 2017, "Network Slimming", arXiv 1708.06519.
+    """
+    values = inputs.model.values.numpy()
+    scores = []
+    for layer in inputs.structure.layers:
+        total = np.zeros(layer.units, np.float64)
+        for slot in _scales(inputs.model.module, layer):
+            where, _ = inputs.structure.parameters.place(slot.parameter)
+            squares = np.square(values[where].astype(np.float64))
+            total += squares.reshape(layer.units, slot.repeat).sum(axis=1)
+        scores.append(np.sqrt(total).astype(np.float32))
+    return scores
+
+
+def without_batch_norm(module: nn.Module, layer: Layer) -> str:
+    """Say that no batch normalisation follows the layer; empty if one does."""
+    return "" if _scales(module, layer) else "no BatchNorm follows it"
+
+
+def _scales(module: nn.Module, layer: Layer) -> list[Slot]:
     return [
-        inputs.rng.random(layer.units, dtype=np.float32) for layer in inputs.structure.layers
+        slot
+        for slot in layer.slots
+        if slot.role == FOLLOW
+        and slot.parameter.endswith(".weight")
+        and isinstance(
+            module.get_submodule(slot.parameter.removesuffix(".weight")),
+            nn.BatchNorm1d | nn.BatchNorm2d,
+        )
     ]
