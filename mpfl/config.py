@@ -226,6 +226,31 @@ class WireConfig:
 
 
 @dataclass(frozen=True)
+class ComparatorConfig:
+    """What single comparison methods need beyond the sections above; see docs/methods.md."""
+
+    topk_fraction: float = 0.05
+    """``topk``: share of the update's entries that a client sends."""
+    sign_step: float = 0.002
+    """``signsgd_mv``: how far a vote moves a weight; decays with the learning rate."""
+    fedpm_lr: float = 0.1
+    """``fedpm``: Adam's learning rate of the scores."""
+    fedpm_reset: int = 1
+    """``fedpm``: rounds between resets of the Beta prior."""
+
+    def __post_init__(self) -> None:
+        _check(
+            0 < self.topk_fraction <= 1,
+            "comparator.topk_fraction",
+            self.topk_fraction,
+            "0 < fraction <= 1",
+        )
+        _check(self.sign_step > 0, "comparator.sign_step", self.sign_step, "a positive number")
+        _check(self.fedpm_lr > 0, "comparator.fedpm_lr", self.fedpm_lr, "a positive number")
+        _check(self.fedpm_reset >= 1, "comparator.fedpm_reset", self.fedpm_reset, "at least 1")
+
+
+@dataclass(frozen=True)
 class StopConfig:
     """When a run ends before its last round; 0 = never."""
 
@@ -321,6 +346,7 @@ class Experiment:
     prune: PruneConfig = field(default_factory=PruneConfig)
     federation: FederationConfig = field(default_factory=FederationConfig)
     wire: WireConfig = field(default_factory=WireConfig)
+    comparator: ComparatorConfig = field(default_factory=ComparatorConfig)
     stop: StopConfig = field(default_factory=StopConfig)
     engine: EngineConfig = field(default_factory=EngineConfig)
     faults: FaultsConfig = field(default_factory=FaultsConfig)
@@ -350,7 +376,8 @@ def from_mapping(table: Mapping[str, Any]) -> Experiment:
     ValueError
         For an unknown key (naming the nearest known one), a wrong type or a value out of range.
     """
-    return _build(Experiment, table, "")
+    experiment: Experiment = _build(Experiment, table, "")
+    return experiment
 
 
 def from_toml(text: str) -> Experiment:

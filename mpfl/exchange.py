@@ -13,9 +13,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from mpfl.config import WireConfig
+from mpfl.config import Experiment, WireConfig
 from mpfl.layers import Structure
 from mpfl.mask import Mask
+from mpfl.registry import parse_spec
 from mpfl.wire.errors import WireError
 
 SUBSET = 1
@@ -50,6 +51,27 @@ FLOAT32 = Codecs()
 """32 bits per value, both ways."""
 INT8 = Codecs("int8", "int8")
 """Eight bits per difference, rounded stochastically, both ways; unbiased, so no feedback."""
+
+
+def topk_codecs(experiment: Experiment) -> Codecs:
+    """Return those of ``topk``: the largest entries up, with feedback; all that changed down."""
+    return Codecs(f"sparse({experiment.comparator.topk_fraction})", "sparse", feedback=True)
+
+
+_BITS = {"float32": 32, "float16": 16, "bfloat16": 16, "int8": 8, "int4": 4, "int3": 3,
+         "ternary": 2, "step": 8, "sign": 1}  # fmt: skip
+
+
+def formula_bytes(codec: str, count: int) -> float:
+    """Return what a paper would say that `count` values cost: nominal bits, nothing coded.
+
+    A sparse value counts with a 32-bit index, but never more than a dense vector.
+    """
+    name, arguments = parse_spec(codec)
+    if name == "sparse":
+        return min(8.0 * float(arguments[0]) if arguments else 4.0, 4.0) * count
+    return _BITS.get(name, 32) / 8 * count
+
 
 _SYNC = struct.Struct("<BHHHHH")
 _METRICS = struct.Struct("<If")

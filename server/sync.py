@@ -128,6 +128,9 @@ class Broadcaster:
         self.public = np.where(footprint.keep, self.public, np.float32(0))
         self.footprint = footprint
         self._chain_start, self._chain = self.version, []
+        if self.version and not self.relative:
+            survivors = self.public[footprint.keep]
+            self._chain = [encode_values(survivors, self.codec, footprint.segments)]
 
     def publish(self, model: Floats) -> None:
         """Make `model` (float32[P + B]) the newest version, as far as the codec can say it."""
@@ -139,8 +142,11 @@ class Broadcaster:
         self.public = self.public.copy()
         self.public[keep] = reference + decode_values(payload, self.codec, segments)
         if not self.relative:
-            self._chain_start, self._chain = self.version - 1, []
+            self._chain = []
         self._chain.append(payload)
+        while self.relative and sum(map(len, self._chain)) >= 4 * self.footprint.count:
+            self._chain.pop(0)  # a snapshot is shorter, for whoever would need it
+            self._chain_start += 1
 
     def offer(self, client: int, sync: Sync) -> Offer:
         """Return what brings `client` to the newest values, its versions added to `sync`."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from clients.client import Client
-from clients.methods import centralized, fedavg, mpfl
+from clients.methods import centralized, fedavg, fedavg_prune, fedavg_q8, mpfl, topk
 from mpfl.registry import Registry
 from mpfl.wire.frame import Frame
 
@@ -16,6 +16,9 @@ METHODS: Registry[Handler] = Registry(
     {
         "mpfl": mpfl.handle,
         "fedavg": fedavg.handle,
+        "fedavg_q8": fedavg_q8.handle,
+        "fedavg_prune": fedavg_prune.handle,
+        "topk": topk.handle,
         "centralized": centralized.handle,
     },
 )

@@ -20,6 +20,7 @@ from mpfl.wire.quantised import (
     of_root_mean_square,
     stochastic,
 )
+from mpfl.wire.sparse import SignCodec, SparseCodec
 
 Floats = NDArray[np.float32]
 
@@ -216,6 +217,19 @@ def _build_step(spec: str, arguments: tuple[str, ...]) -> ValueCodec:
     return QuantisedCodec("step", of_root_mean_square(factor), dead_zone(threshold), 127)
 
 
+def _build_sparse(spec: str, arguments: tuple[str, ...]) -> ValueCodec:
+    share = number_argument(spec, arguments, 1.0)
+    if not 0 < share <= 1:
+        raise ValueError(f"{spec!r}: expected a share above 0 and at most 1")
+    return SparseCodec(share)
+
+
+def _build_sign(spec: str, arguments: tuple[str, ...]) -> ValueCodec:
+    if arguments:
+        raise ValueError(f"{spec!r}: sign takes no arguments")
+    return SignCodec()
+
+
 VALUE_CODECS: Registry[ValueEntry] = Registry(
     "value codec",
     {name: _float_entry(name) for name in ("float32", "float16", "bfloat16")}
@@ -223,5 +237,9 @@ VALUE_CODECS: Registry[ValueEntry] = Registry(
         name: _integer_entry(name, largest)
         for name, largest in (("int8", 127), ("int4", 7), ("int3", 3), ("ternary", 1))
     }
-    | {"step": ValueEntry(_build_step, relative=True)},
+    | {
+        "step": ValueEntry(_build_step, relative=True),
+        "sparse": ValueEntry(_build_sparse, relative=True),
+        "sign": ValueEntry(_build_sign, relative=True),
+    },
 )

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from mpfl.registry import Registry
 from mpfl.world import World
-from server.methods import centralized, fedavg, mpfl
+from server.methods import centralized, fedavg, fedavg_prune, fedavg_q8, mpfl, topk
 from server.methods.base import Receipt, Request, ServerMethod
 
 METHODS: Registry[Callable[[World], ServerMethod]] = Registry(
@@ -14,6 +14,9 @@ METHODS: Registry[Callable[[World], ServerMethod]] = Registry(
     {
         "mpfl": mpfl.Mpfl,
         "fedavg": fedavg.FedAvg,
+        "fedavg_q8": fedavg_q8.make,
+        "fedavg_prune": fedavg_prune.FedAvgPrune,
+        "topk": topk.make,
         "centralized": centralized.Centralized,
     },
 )

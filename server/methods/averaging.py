@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mpfl.average import FixedPointMean
-from mpfl.exchange import Codecs, Footprint, Metrics, Sync
+from mpfl.exchange import Codecs, Footprint, Metrics, Sync, formula_bytes
 from mpfl.mask import Mask
 from mpfl.wire.errors import WireError
 from mpfl.wire.frame import Frame, Kind, Section
@@ -66,7 +66,8 @@ class WeightRounds:
             sections[Section.MASK] = mask_payload
         if values:
             sections[Section.VALUES] = values
-        formula = 4.0 * self.broadcaster.footprint.count * bool(values)
+        count = self.broadcaster.footprint.count if values else 0
+        formula = formula_bytes(self.broadcaster.codec, count)
         formula += self._masks.current.layout.total / 8 * bool(mask_payload)
         frame = Frame(Kind.TRAIN_REQUEST, round_number, sections)
         return Request(frame, formula, bound + mask_bound)
@@ -86,7 +87,7 @@ class WeightRounds:
         self._masks.confirm(client, self._masks.version)
         self.broadcaster.confirm(client, self.broadcaster.version)
         bound = values_bound_bytes(payload, self._uplink, segments)
-        return Receipt(4.0 * values.size, bound)
+        return Receipt(formula_bytes(self._uplink, values.size), bound)
 
     def finish_round(self, enough: bool) -> dict[str, Any]:
         """Publish the new mean as the next version of the model."""

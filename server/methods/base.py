@@ -101,7 +101,7 @@ class ServerMethod(ABC):
     def mask(self) -> Mask:
         """Return the current global mask (full where the method does not prune)."""
 
-    def forget(self, client: int) -> None:
+    def forget(self, client: int) -> None:  # noqa: B027 - not every method keeps any
         """Learn that a client lost its state; the next request must not build on any."""
 
     @abstractmethod

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from mpfl.exchange import FLOAT32
+from mpfl.exchange import FLOAT32, Codecs
 from mpfl.mask import Mask
 from mpfl.wire.frame import Frame
 from mpfl.world import World
@@ -20,11 +20,17 @@ from server.sync import MaskLog
 
 
 class FedAvg(ServerMethod):
-    """Every round: broadcast the model, average what comes back."""
+    """Every round: broadcast the model, average what comes back.
 
-    def __init__(self, world: World) -> None:
+    Parameters
+    ----------
+    codecs
+        How weights are written; plain FedAvg sends float32.
+    """
+
+    def __init__(self, world: World, codecs: Codecs = FLOAT32) -> None:
         self._masks = MaskLog(world.layout, world.classes, world.experiment.wire.mask_codec)
-        self._weights = WeightRounds(world, self._masks, FLOAT32)
+        self._weights = WeightRounds(world, self._masks, codecs)
         self._round = 0
 
     @property

@@ -1,0 +1,124 @@
+"""Differences of which few matter: the largest as float32 behind a mask, or only the signs."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mpfl.mask import Layout, Mask
+from mpfl.selection import top, units_to_keep
+from mpfl.wire.errors import WireError
+from mpfl.wire.masks import decode_mask, encode_mask, mask_bound_bits
+from mpfl.wire.varint import decode_varint, encode_varint
+
+Floats = NDArray[np.float32]
+
+_SCALE = struct.Struct("<f")
+
+
+def segment_layout(segments: Sequence[int]) -> Layout:
+    """Return the layout of masks over values: a layer for each segment that is not empty."""
+    sizes = tuple(int(n) for n in segments if n)
+    return Layout(tuple(str(i) for i in range(len(sizes))), sizes)
+
+
+@dataclass(frozen=True)
+class SparseCodec:
+    """The largest values as float32, and a coded mask that says where they stand.
+
+    The payload is the mask's length (varint), the mask, the values. Values that are zero are
+    never sent; ties go to the lower index.
+
+    Attributes
+    ----------
+    share
+        Of the values, over all segments together, that may be sent; at least one is.
+    """
+
+    share: float
+    relative: bool = True
+
+    def encode(
+        self, values: Floats, segments: Sequence[int], rng: np.random.Generator | None = None
+    ) -> bytes:
+        """Return the payload; nothing for no values."""
+        if not values.size:
+            return b""
+        size = np.abs(values)
+        count = max(1, units_to_keep(self.share, values.size))
+        keep = np.zeros(values.size, np.bool_)
+        keep[top([size], np.flatnonzero(size), count)] = True
+        mask = encode_mask(Mask.from_bools(segment_layout(segments), keep))
+        return encode_varint(len(mask)) + mask + values[keep].astype("<f4").tobytes()
+
+    def decode(self, payload: bytes, segments: Sequence[int]) -> Floats:
+        """Return the values, zero where none was sent; WireError if the payload is not legal."""
+        values = np.zeros(sum(segments), np.float32)
+        mask, raw = self._read(payload, segments)
+        if mask is not None:
+            values[mask.bools()] = np.frombuffer(raw, "<f4")
+        if not np.isfinite(values).all():
+            raise WireError("values", "not all of them are finite")
+        return values
+
+    def bound_bytes(self, payload: bytes, segments: Sequence[int]) -> float:
+        """Return the entropy of the places, and four bytes a value."""
+        mask, raw = self._read(payload, segments)
+        return len(raw) + (mask_bound_bits(mask) / 8 if mask is not None else 0.0)
+
+    def _read(self, payload: bytes, segments: Sequence[int]) -> tuple[Mask | None, bytes]:
+        if not sum(segments):
+            if payload:
+                raise WireError("values", "a payload for no values")
+            return None, b""
+        length, start = decode_varint(payload, 0, "values.mask", len(payload))
+        mask = decode_mask(payload[start : start + length], segment_layout(segments))
+        raw = payload[start + length :]
+        if len(raw) != 4 * mask.count():
+            raise WireError("values", f"got {len(raw)} bytes for {mask.count()} values")
+        return mask, raw
+
+
+@dataclass(frozen=True)
+class SignCodec:
+    """One magnitude for all (float32), and a sign a value; zero counts as positive."""
+
+    relative: bool = True
+
+    def encode(
+        self, values: Floats, segments: Sequence[int], rng: np.random.Generator | None = None
+    ) -> bytes:
+        """Return the mean magnitude and the coded signs; nothing for no values."""
+        if not values.size:
+            return b""
+        scale = float(np.abs(values).mean(dtype=np.float64))
+        signs = Mask.from_bools(segment_layout(segments), values >= 0)
+        return _SCALE.pack(scale) + encode_mask(signs)
+
+    def decode(self, payload: bytes, segments: Sequence[int]) -> Floats:
+        """Return plus or minus the magnitude; WireError if the payload is not legal."""
+        scale, signs = self._read(payload, segments)
+        if signs is None:
+            return np.zeros(0, np.float32)
+        return np.where(signs.bools(), np.float32(scale), np.float32(-scale))
+
+    def bound_bytes(self, payload: bytes, segments: Sequence[int]) -> float:
+        """Return the entropy of the signs, and four bytes."""
+        _, signs = self._read(payload, segments)
+        return _SCALE.size + mask_bound_bits(signs) / 8 if signs is not None else 0.0
+
+    def _read(self, payload: bytes, segments: Sequence[int]) -> tuple[float, Mask | None]:
+        if not sum(segments):
+            if payload:
+                raise WireError("values", "a payload for no values")
+            return 0.0, None
+        if len(payload) < _SCALE.size:
+            raise WireError("values.scale", "the payload ends inside it")
+        (scale,) = _SCALE.unpack_from(payload)
+        if not 0 <= scale < float("inf"):
+            raise WireError("values.scale", f"got {scale}, expected a finite magnitude")
+        return scale, decode_mask(payload[_SCALE.size :], segment_layout(segments))
