@@ -25,7 +25,7 @@ CONSTANT = 254
 
 
 def probabilities() -> NDArray[np.float64]:
-    """Return the 127 probabilities of the rarer bit: 1/2, 15/32, ... 9/32, 1/4, ... down by powers of 2."""
+    """Return the 127 probabilities of a rarer bit: 1/2, 15/32, ... 9/32, then these halved."""
     return np.array([(16 - i % 8) / 2.0 ** (5 + i // 8) for i in range(CONSTANT // 2)])
 
 

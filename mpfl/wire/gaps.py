@@ -12,9 +12,10 @@ Bools = NDArray[np.bool_]
 
 _ESCAPE = 255
 _LEVEL = 1
+_LARGEST_WINDOW = 1 << 19  # that of level 1
 
 
-def encode_gaps(bits: Bools, lengths: tuple[int, ...]) -> bytes:
+def encode_gaps(bits: Bools) -> bytes:
     """Return which bit is the rarer (one byte), then the compressed gaps.
 
     A gap is the number of the other bits before a rarer one; 255 stands for 255 of them and says
@@ -33,9 +34,8 @@ def encode_gaps(bits: Bools, lengths: tuple[int, ...]) -> bytes:
     return bytes((rarer,)) + compressor.compress(raw.tobytes())
 
 
-def decode_gaps(payload: bytes, lengths: tuple[int, ...]) -> Bools:
+def decode_gaps(payload: bytes, count: int) -> Bools:
     """Read what `encode_gaps` wrote; raises WireError and nothing else."""
-    count = sum(lengths)
     if not payload or payload[0] > 1:
         raise WireError("mask.gaps", "which bit is the rarer is neither 0 nor 1")
     raw = np.frombuffer(_decompress(payload[1:], count), np.uint8)
@@ -64,9 +64,16 @@ def _decompress(payload: bytes, limit: int) -> bytes:
     magicless = zstandard.FORMAT_ZSTD1_MAGICLESS
     try:
         header = zstandard.get_frame_parameters(payload, format=magicless)
-        if header.content_size != zstandard.CONTENTSIZE_UNKNOWN or header.dict_id:
+        known = header.content_size != zstandard.CONTENTSIZE_UNKNOWN
+        if known or header.dict_id or header.window_size > _LARGEST_WINDOW:
             raise WireError("mask.gaps", "a zstandard frame of a form that is never sent")
         decompressor = zstandard.ZstdDecompressor(format=magicless)
-        return decompressor.decompress(payload, max_output_size=limit, allow_extra_data=False)
+        # To zstandard a limit of 0 means none.
+        raw: bytes = decompressor.decompress(
+            payload, max_output_size=max(limit, 1), allow_extra_data=False
+        )
     except (zstandard.ZstdError, MemoryError) as error:
         raise WireError("mask.gaps", f"zstandard: {error}") from None
+    if len(raw) > limit:
+        raise WireError("mask.gaps", f"they are more than the {limit} units")
+    return raw

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mpfl.mask import Layout, Mask
-from mpfl.registry import Registry
+from mpfl.registry import Registry, unknown_name
 from mpfl.wire.bernoulli import decode_segments, encode_segments
 from mpfl.wire.errors import WireError
 from mpfl.wire.gaps import decode_gaps, encode_gaps
@@ -31,14 +31,14 @@ class MaskCodec:
     number
         First byte of its payloads.
     encode
-        Coded bits (bool[n], segment after segment) and segment lengths to bytes.
+        Coded bits (bool[n], segment after segment) and their plan to bytes.
     decode
         The reverse; raises WireError and nothing else, whatever the bytes.
     """
 
     number: int
-    encode: Callable[[Bools, tuple[int, ...]], bytes]
-    decode: Callable[[bytes, tuple[int, ...]], Bools]
+    encode: Callable[[Bools, Plan], bytes]
+    decode: Callable[[bytes, Plan], Bools]
 
 
 def encode_mask(
@@ -67,13 +67,16 @@ def encode_mask(
     ValueError
         If the codec is unknown, `mask` is not inside `within`, or shapes do not fit.
     """
+    if codec != "auto" and codec not in MASK_CODECS:
+        raise unknown_name("mask codec", codec, ["auto", *MASK_CODECS.names()])
     plan = make_plan(mask.layout, within, classes)
     if within is not None and not mask.issubset(within):
         raise ValueError("mask: it keeps units outside `within`")
-    bits = plan.take(mask.bools())
-    if codec == "auto":
-        return _encode_auto(bits, plan)
-    return _encode_with(codec, bits, plan)
+    bools = mask.bools()
+    if codec != "auto":
+        return _encode_with(codec, bools, plan)
+    plain = plan if classes is None else make_plan(mask.layout, within, None)
+    return _encode_auto(bools, plan, plain)
 
 
 def decode_mask(
@@ -90,13 +93,16 @@ def decode_mask(
     WireError
         If the payload cannot have come from `encode_mask`.
     """
-    plan = make_plan(layout, within, classes)
     if not payload:
         raise WireError("mask.codec", "the payload is empty")
+    number, plain = payload[0] & ~_PLAIN, bool(payload[0] & _PLAIN)
+    if plain and classes is None:
+        raise WireError("mask.codec", "it sets aside classes that there are not")
+    plan = make_plan(layout, within, None if plain else classes)
     for name in MASK_CODECS.names():
-        if MASK_CODECS[name].number == payload[0]:
-            return plan.put(MASK_CODECS[name].decode(payload[1:], plan.lengths))
-    raise WireError("mask.codec", f"unknown codec {payload[0]}")
+        if MASK_CODECS[name].number == number:
+            return plan.put(MASK_CODECS[name].decode(payload[1:], plan))
+    raise WireError("mask.codec", f"unknown codec {number}")
 
 
 def mask_bound_bits(
@@ -120,36 +126,47 @@ def _entropy_bits(ones: NDArray[np.int64], total: NDArray[np.int64]) -> NDArray[
     return bits
 
 
+_PLAIN = 0x80
+"""Flag in the first byte: the classes are set aside."""
 _LARGE = 1 << 20
 _GAPS_DENSEST = 0.21
 _GAPS_SLACK = 1.015
 _RAW_FROM = 0.995
 
 
-def _encode_auto(bits: Bools, plan: Plan) -> bytes:
-    """Return the smallest payload.
+def _encode_auto(bools: Bools, plan: Plan, plain: Plan) -> bytes:
+    """Return the smallest payload, with the classes or without.
 
     Except that for more than a million units, where time matters, `gaps` is taken unseen where
     ones are neither too rare nor too frequent for it and it is within 1.5 % of the bound; it is
     decoded several times faster than `rans`.
     """
-    if bits.size < _LARGE:
-        return min((_encode_with(name, bits, plan) for name in ("raw", "rans", "gaps")), key=len)
+    if plan.count >= _LARGE:
+        return _encode_large(bools, plan)
+    payloads = [_encode_with(name, bools, plan) for name in ("raw", "rans", "gaps")]
+    if plain is not plan:
+        others = (_encode_with(name, bools, plain) for name in ("rans", "gaps"))
+        payloads += [bytes((other[0] | _PLAIN,)) + other[1:] for other in others]
+    return min(payloads, key=len)
+
+
+def _encode_large(bools: Bools, plan: Plan) -> bytes:
+    bits = plan.take(bools)
     ones, lengths = _counts(bits, plan)
     bound_bytes = float(np.sum(_entropy_bits(ones, lengths))) / 8
     rarer = min(int(ones.sum()), bits.size - int(ones.sum()))
     if bound_bytes > _RAW_FROM * bits.size / 8:
-        return _encode_with("raw", bits, plan)
+        return _encode_with("raw", bools, plan)
     if rarer <= _GAPS_DENSEST * bits.size:
-        payload = _encode_with("gaps", bits, plan)
+        payload = _encode_with("gaps", bools, plan)
         if len(payload) <= _GAPS_SLACK * bound_bytes:
             return payload
-    return _encode_with("rans", bits, plan)
+    return _encode_with("rans", bools, plan)
 
 
-def _encode_with(name: str, bits: Bools, plan: Plan) -> bytes:
+def _encode_with(name: str, bools: Bools, plan: Plan) -> bytes:
     codec = MASK_CODECS[name]
-    return bytes((codec.number,)) + codec.encode(bits, plan.lengths)
+    return bytes((codec.number,)) + codec.encode(plan.take(bools), plan)
 
 
 def _counts(bits: Bools, plan: Plan) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
@@ -160,12 +177,12 @@ def _counts(bits: Bools, plan: Plan) -> tuple[NDArray[np.int64], NDArray[np.int6
     return np.array(ones, np.int64), np.array(plan.lengths, np.int64)
 
 
-def _encode_raw(bits: Bools, lengths: tuple[int, ...]) -> bytes:
+def _encode_raw(bits: Bools, plan: Plan) -> bytes:
     return np.packbits(bits, bitorder="little").tobytes()
 
 
-def _decode_raw(payload: bytes, lengths: tuple[int, ...]) -> Bools:
-    count = sum(lengths)
+def _decode_raw(payload: bytes, plan: Plan) -> Bools:
+    count = plan.count
     if len(payload) != (count + 7) // 8:
         raise WireError("mask.raw", f"got {len(payload)} bytes for {count} units")
     raw = np.frombuffer(payload, np.uint8)
@@ -178,8 +195,20 @@ MASK_CODECS: Registry[MaskCodec] = Registry(
     "mask codec",
     {
         "raw": MaskCodec(0, _encode_raw, _decode_raw),
-        "gaps": MaskCodec(1, encode_gaps, decode_gaps),
-        "rans": MaskCodec(2, encode_segments, decode_segments),
-        "range": MaskCodec(3, encode_range, decode_range),
+        "gaps": MaskCodec(
+            1,
+            lambda bits, plan: encode_gaps(bits),
+            lambda payload, plan: decode_gaps(payload, plan.count),
+        ),
+        "rans": MaskCodec(
+            2,
+            lambda bits, plan: encode_segments(bits, plan.lengths),
+            lambda payload, plan: decode_segments(payload, plan.lengths),
+        ),
+        "range": MaskCodec(
+            3,
+            lambda bits, plan: encode_range(bits, plan.lengths),
+            lambda payload, plan: decode_range(payload, plan.lengths),
+        ),
     },
 )
