@@ -14,8 +14,8 @@ import typer
 os.environ.setdefault("FLWR_TELEMETRY_ENABLED", "0")
 os.environ.setdefault("FLWR_DISABLE_UPDATE_CHECK", "1")
 
-from benchmarks import commands  # noqa: E402 - Flower reads the two settings on import
-from benchmarks.console import BAD_INPUT, FAILED, INTERRUPTED  # noqa: E402
+from benchmarks import commands
+from benchmarks.console import BAD_INPUT, FAILED, INTERRUPTED
 
 app = typer.Typer(
     help="Federated pruning, with the bytes really transmitted.",
@@ -31,6 +31,7 @@ DataDir = Annotated[Path | None, typer.Option("--data-dir", help="Folder of the 
 Download = Annotated[bool, typer.Option("--download", help="Fetch missing data sets.")]
 Quiet = Annotated[bool, typer.Option("--quiet", help="Print nothing but errors.")]
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
+Engine = Annotated[str, typer.Option("--engine", help="local, or ray (Flower's simulation).")]
 
 
 @app.command()
@@ -40,12 +41,13 @@ def run(
     out: Out = None,
     data_dir: DataDir = None,
     download: Download = False,
+    engine: Engine = "local",
     quiet: Quiet = False,
     as_json: Json = False,
 ) -> None:
     """Run one experiment into a run folder."""
     options = commands.Options(assignments, out, data_dir, download, quiet, as_json)
-    commands.run_command(config, options)
+    commands.run_command(config, options, engine)
 
 
 @app.command()
@@ -90,7 +92,7 @@ def list_(
     kind: Annotated[str, typer.Argument(help="What to list; nothing lists everything.")] = "",
     as_json: Json = False,
 ) -> None:
-    """List methods, models, datasets, partitions, scores, rules, codecs, presets, …"""
+    """List methods, models, datasets, partitions, scores, rules, codecs and presets."""
     commands.list_command(kind, as_json)
 
 

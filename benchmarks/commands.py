@@ -10,7 +10,8 @@ from typing import Any
 
 from benchmarks import compare as comparing
 from benchmarks.console import Reporter
-from benchmarks.experiment import resume, run, validate
+from benchmarks.experiment import Engine, resume, run, validate
+from benchmarks.flower_engine import run_on_ray
 from benchmarks.listing import list_parts
 from benchmarks.presets import load_table, parse_value, resolve
 from benchmarks.report import write_report
@@ -18,8 +19,11 @@ from benchmarks.table import table_text
 from benchmarks.units import bytes_text
 from mpfl.config import from_mapping, read_toml
 from mpfl.data.summary import summary as partition_summary
+from mpfl.registry import Registry
 from mpfl.world import World
 from server.runfolder import RunFolder
+
+ENGINES: Registry[Engine] = Registry("engine", {"local": run, "ray": run_on_ray})
 
 
 @dataclass(frozen=True)
@@ -56,8 +60,9 @@ class Options:
         return path
 
 
-def run_command(config: str, options: Options) -> None:
-    """Run one experiment and write its report."""
+def run_command(config: str, options: Options, engine: str = "local") -> None:
+    """Run one experiment on one of the `ENGINES` and write its report."""
+    run_on_engine = ENGINES[engine]
     table, _ = comparing.split_table(options.table(config))
     experiment = from_mapping(table)
     reporter = Reporter(quiet=options.quiet, as_json=options.as_json)
@@ -69,7 +74,7 @@ def run_command(config: str, options: Options) -> None:
 
     title = f"{experiment.method} on {experiment.data.name}"
     with reporter.rounds(experiment.federation.rounds, title):
-        summary = run(experiment, out, reporter.on_round, show)
+        summary = run_on_engine(experiment, out, reporter.on_round, show)
     _finish(reporter, out, summary)
 
 

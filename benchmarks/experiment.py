@@ -20,6 +20,8 @@ from server.methods import METHODS as SERVER_METHODS
 from server.runfolder import Progress, RunFolder
 
 Prepare = Callable[[World], None]
+Engine = Callable[[Experiment, Path, OnRound, Prepare], dict[str, Any]]
+"""Runs an experiment into a folder; arguments and result as for `run`."""
 
 
 def validate(experiment: Experiment) -> World:

@@ -31,8 +31,8 @@ def train(message: Message, context: Context) -> Message:
 @app.query()
 def query(message: Message, context: Context) -> Message:
     """Tell which partition this node holds: engines number their nodes at random."""
-    number = int(context.node_config["partition-id"])
-    content = RecordDict({RECORD: ConfigRecord({"partition-id": number})})
+    facts = {key: int(context.node_config[key]) for key in ("partition-id", "num-partitions")}
+    content = RecordDict({RECORD: ConfigRecord(facts)})
     return Message(content, reply_to=message)
 
 

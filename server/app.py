@@ -45,7 +45,7 @@ def run_session(
     return summary
 
 
-def experiment_of(run_config: dict[str, Any]) -> Experiment:
+def experiment_of(run_config: Mapping[str, Any]) -> Experiment:
     """Return the experiment that a Flower run configuration describes.
 
     ``experiment`` is TOML text (empty: all defaults), completed to every key.
@@ -53,16 +53,34 @@ def experiment_of(run_config: dict[str, Any]) -> Experiment:
     return from_toml(str(run_config.get("experiment", "")))
 
 
+def output_folder(run_config: Mapping[str, Any], run_id: int) -> Path:
+    """Return where a Flower run writes: ``out``, or ``~/mpfl-runs/<run id>`` if that is empty.
+
+    Raises
+    ------
+    ValueError
+        If ``out`` is relative: the ServerApp runs in the folder of whoever started the
+        SuperLink, which is hardly the one that was meant.
+    """
+    text = str(run_config.get("out", ""))
+    if not text:
+        return Path.home() / "mpfl-runs" / str(run_id)
+    out = Path(text)
+    if not out.is_absolute():
+        raise ValueError(f"run-config out: got {text!r}, expected an absolute path")
+    return out
+
+
 @app.main()
 def main(grid: Grid, context: Context) -> None:
-    """Run the experiment of the run configuration into the folder ``out`` (absolute)."""
+    """Run the experiment of the run configuration into its folder ``out``."""
     experiment = experiment_of(context.run_config)
-    out = Path(str(context.run_config.get("out", "")))
-    if not out.is_absolute():
-        raise ValueError(f"run-config out: got {str(out)!r}, expected an absolute path")
+    out = output_folder(context.run_config, context.run_id)
     world = world_from_toml(to_toml(experiment))
     folder = RunFolder.create(out, experiment)
-    run_session(world, grid, folder, on_round=_print_round, engine="flower")
+    engine = str(context.run_config.get("engine", "flower"))
+    run_session(world, grid, folder, on_round=_print_round, engine=engine)
+    print(f"run folder: {out}", flush=True)
 
 
 def _print_round(record: dict[str, Any]) -> None:

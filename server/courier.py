@@ -114,9 +114,7 @@ class Courier:
             unknown = set(self._grid.get_node_ids()) - set(nodes.values())
             asked = [Message(RecordDict(), node, "query") for node in sorted(unknown)]
             for reply in self._grid.send_and_receive(asked, timeout=self._timeout):
-                if reply.has_error():
-                    continue
-                partition = int(reply.content[_RECORD]["partition-id"])
+                partition = self._partition(reply, clients)
                 if partition < clients:
                     nodes[partition] = reply.metadata.src_node_id
                 self.discovery_bytes += len(serialize(reply))
@@ -128,3 +126,15 @@ class Courier:
                 f"within {self._timeout:g} s"
             )
         return nodes
+
+    @staticmethod
+    def _partition(reply: Message, clients: int) -> int:
+        if reply.has_error():
+            raise ValueError(f"a node cannot tell its partition: {reply.error.reason}")
+        facts = reply.content[_RECORD]
+        if int(facts["num-partitions"]) < clients:
+            raise ValueError(
+                f"data.clients: got {clients}, but the federation has {facts['num-partitions']} "
+                f"nodes; flwr run takes --federation-config 'num-supernodes={clients}'"
+            )
+        return int(facts["partition-id"])

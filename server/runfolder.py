@@ -47,12 +47,9 @@ class RunFolder:
         ValueError
             If the folder is not empty or cannot be written.
         """
+        check_empty(path)
         try:
             path.mkdir(parents=True, exist_ok=True)
-            if any(path.iterdir()):
-                raise ValueError(
-                    f"--out: {path} is not empty; choose another folder or use mpfl resume"
-                )
             (path / "checkpoint").mkdir()
             write_atomically(path / CONFIG, to_toml(experiment).encode())
             (path / ROUNDS).touch()
@@ -120,3 +117,20 @@ class RunFolder:
         write_atomically(self.path / MODEL, model)
         text = json.dumps(summary, indent=2, sort_keys=True) + "\n"
         write_atomically(self.path / SUMMARY, text.encode())
+
+
+def check_empty(path: Path) -> None:
+    """Check that a run can be written to `path`.
+
+    Raises
+    ------
+    ValueError
+        If there is something already, or it is no folder.
+    """
+    try:
+        if path.exists() and any(path.iterdir()):
+            raise ValueError(
+                f"--out: {path} is not empty; choose another folder or use mpfl resume"
+            )
+    except OSError as error:
+        raise ValueError(f"--out: cannot write {path}: {error.strerror}") from None
