@@ -39,6 +39,7 @@ _MOVES_ZERO: frozenset[object] = frozenset({
 _ADDITIONS = frozenset({operator.add, operator.iadd, torch.add, "add", "add_"})
 _FLATTENS = frozenset({torch.flatten, "flatten"})
 _MEANS = frozenset({torch.mean, "mean"})
+_KNOWN = _KEEPS_ZERO | _MOVES_ZERO | _FLATTENS | _MEANS | {operator.getitem}
 
 
 @dataclass
@@ -225,9 +226,9 @@ class _Walk:
         target = node.target
         if target in _ADDITIONS:
             return self._added(node)
+        if target not in _KNOWN:
+            raise _unknown(node, f"calls {getattr(target, '__name__', target)}")
         source = self._source(node)
-        if target in _KEEPS_ZERO:
-            return source
         if target in _MOVES_ZERO:
             source.group.root().fixed = True
             return source
@@ -236,9 +237,7 @@ class _Walk:
             return _flattened(node, source, start, _option(node, 2, "end_dim", -1))
         if target in _MEANS:
             return _averaged(node, source)
-        if target is operator.getitem:
-            return _indexed(node, source)
-        raise _unknown(node, f"calls {getattr(target, '__name__', target)}")
+        return _indexed(node, source) if target is operator.getitem else source
 
     def _added(self, node: fx.Node) -> _Signal:
         if len(node.all_input_nodes) != 2 or len(node.args) != 2 or node.kwargs:

@@ -1,0 +1,212 @@
+"""Models: sizes, initial values, independence from the global generator."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from mpfl.models import MODELS, build_model
+from mpfl.models.initialise import initialise
+
+MNIST, CIFAR, TEXT = (1, 28, 28), (3, 32, 32), (12,)
+
+
+def generator(seed: int = 1) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def shape_of(name: str) -> tuple[int, ...]:
+    if name.startswith(("lstm", "gru")):
+        return TEXT
+    return MNIST if name.startswith("lenet") else CIFAR
+
+
+def inputs_of(name: str, batch: int = 2) -> torch.Tensor:
+    shape = (batch, *shape_of(name))
+    if shape_of(name) == TEXT:
+        return torch.randint(0, 10, shape, generator=generator())
+    return torch.randn(shape, generator=generator())
+
+
+def parameters(model: nn.Module) -> int:
+    return sum(p.numel() for p in model.parameters())
+
+
+def recurrent(gates: int, vocabulary: int, outputs: int, e: int = 128, h: int = 256) -> int:
+    return vocabulary * e + gates * h * (e + h + 2) + h * outputs + outputs
+
+
+@pytest.mark.parametrize(
+    ("name", "classes", "shape", "count"),
+    [
+        ("lenet300", 10, MNIST, 266_610),
+        ("lenet5_caffe", 10, MNIST, 431_080),
+        ("lenet5", 10, MNIST, 61_706),
+        ("conv4", 10, CIFAR, 2_425_930),
+        ("conv6", 10, CIFAR, 2_262_602),
+        ("vgg11", 10, CIFAR, 9_231_114),
+        ("vgg16", 10, CIFAR, 14_728_266),
+        ("resnet18", 1000, (3, 224, 224), 11_689_512),
+        ("resnet34", 1000, (3, 224, 224), 21_797_672),
+        ("resnet18", 10, CIFAR, 11_181_642),
+        ("resnet20", 10, CIFAR, 272_474),
+        ("resnet56", 10, CIFAR, 855_770),
+        ("lstm", 10, TEXT, recurrent(4, 256, 10)),
+        ("gru", 10, TEXT, recurrent(3, 256, 10)),
+        ("lstm_lm", 96, TEXT, recurrent(4, 96, 96)),
+        ("gru_lm", 96, TEXT, recurrent(3, 96, 96)),
+    ],
+)
+def test_parameter_counts(name, classes, shape, count):
+    assert parameters(build_model(name, classes, shape, generator())) == count
+
+
+@pytest.mark.parametrize("name", MODELS.names())
+def test_build_is_a_pure_function_of_the_generator(name):
+    torch.manual_seed(3)
+    before = torch.get_rng_state()
+    one = build_model(name, 10, shape_of(name), generator(5)).state_dict()
+    assert torch.equal(torch.get_rng_state(), before), "the global generator was moved"
+    torch.manual_seed(4)
+    again = build_model(name, 10, shape_of(name), generator(5)).state_dict()
+    other = build_model(name, 10, shape_of(name), generator(6)).state_dict()
+    assert all(torch.equal(one[key], again[key]) for key in one)
+    weights = [key for key, value in one.items() if value.ndim and value.min() < value.max()]
+    assert len(weights) > 2
+    assert not any(torch.equal(one[key], other[key]) for key in weights)
+
+
+@pytest.mark.parametrize("name", MODELS.names())
+def test_outputs_are_finite_and_shaped(name):
+    model = build_model(name, 10, shape_of(name), generator())
+    outputs = model(inputs_of(name))
+    expected = (2, 12, 10) if name.endswith("_lm") else (2, 10)
+    assert outputs.shape == expected
+    assert torch.isfinite(outputs).all()
+    assert not any("dropout" in type(m).__name__.lower() for m in model.modules())
+
+
+@pytest.mark.parametrize("name", MODELS.names())
+def test_every_value_is_set_and_within_its_bounds(name):
+    model = build_model(name, 10, shape_of(name), generator())
+    for module in model.modules():
+        own = dict(module.named_parameters(recurse=False))
+        if isinstance(module, nn.BatchNorm2d):
+            assert (module.weight == 1).all()
+            assert (module.bias == 0).all()
+            assert (module.running_mean == 0).all()
+            assert (module.running_var == 1).all()
+            assert module.num_batches_tracked == 0
+        elif isinstance(module, nn.Embedding):
+            assert abs(float(own["weight"].detach().std()) - 1) < 0.05
+        elif isinstance(module, nn.LSTM | nn.GRU):
+            assert_uniform(own, 1 / math.sqrt(256))
+        elif own:
+            assert_uniform(own, 1 / math.sqrt(own["weight"][0].numel()))
+
+
+def assert_uniform(tensors: dict[str, torch.Tensor], bound: float) -> None:
+    values = torch.cat([t.detach().ravel() for t in tensors.values()])
+    assert float(values.abs().max()) <= bound * (1 + 1e-6)
+    assert float(values.abs().max()) > 0.95 * bound
+    if values.numel() > 1000:
+        # The variance of uniform(±b) is b²/3.
+        assert float(values.std()) == pytest.approx(bound / math.sqrt(3), rel=0.1)
+
+
+def test_initial_bounds_are_those_of_torch():
+    torch.manual_seed(0)
+    for module in (nn.Linear(50, 60), nn.Conv2d(7, 9, 3), nn.LSTM(5, 30), nn.GRU(5, 30)):
+        theirs = {n: p.detach().clone() for n, p in module.named_parameters()}
+        initialise(module, generator())
+        for key, value in module.named_parameters():
+            if theirs[key].numel() > 400:
+                ours = float(value.detach().abs().max())
+                assert ours == pytest.approx(float(theirs[key].abs().max()), rel=0.02)
+
+
+@pytest.mark.parametrize("shape", [(1, 8, 8), MNIST, CIFAR])
+def test_lenet300_flattens_any_input(shape):
+    model = build_model("lenet300", 10, shape, generator())
+    assert model(torch.zeros(2, *shape)).shape == (2, 10)
+
+
+@pytest.mark.parametrize(
+    ("name", "smallest"),
+    [
+        ("lenet5_caffe", 16),
+        ("lenet5", 12),
+        ("conv4", 4),
+        ("conv6", 8),
+        ("vgg11", 32),
+        ("vgg16", 32),
+    ],
+)
+def test_smallest_image_works_and_a_smaller_one_is_named(name, smallest):
+    model = build_model(name, 10, (1, smallest, smallest), generator()).eval()
+    assert model(torch.zeros(2, 1, smallest, smallest)).shape == (2, 10)
+    with pytest.raises(ValueError, match=f"'{name}' needs .* at least {smallest}x{smallest}"):
+        build_model(name, 10, (1, smallest, smallest - 1), generator())
+
+
+@pytest.mark.parametrize("name", ["lenet5", "conv4", "vgg11", "resnet20"])
+@pytest.mark.parametrize("shape", [(3, 32, 32), (1, 40, 36)])
+def test_convolutional_models_take_other_sizes(name, shape):
+    model = build_model(name, 7, shape, generator()).eval()
+    assert model(torch.zeros(1, *shape)).shape == (1, 7)
+
+
+def test_resnets_take_grey_images_and_digits():
+    for name in ("resnet18", "resnet20"):
+        model = build_model(name, 10, (1, 8, 8), generator()).eval()
+        assert model(torch.zeros(1, 1, 8, 8)).shape == (1, 10)
+
+
+def test_torchvision_shapes_are_kept():
+    from mpfl import torchvision_shim  # noqa: F401, I001
+    from torchvision.models import vgg11_bn
+
+    with torch.device("meta"):
+        theirs = vgg11_bn(weights=None).features.state_dict()
+    ours = build_model("vgg11", 10, CIFAR, generator()).features.state_dict()
+    assert {k: v.shape for k, v in ours.items()} == {k: v.shape for k, v in theirs.items()}
+
+
+@pytest.mark.parametrize("name", ["conv4", "resnet18", "vgg16"])
+def test_image_models_refuse_other_inputs(name):
+    with pytest.raises(ValueError, match="reads images"):
+        build_model(name, 10, (20,), generator())
+
+
+def test_text_models_refuse_images():
+    with pytest.raises(ValueError, match="reads token sequences"):
+        build_model("lstm", 10, MNIST, generator())
+
+
+def test_unknown_model_names_the_nearest():
+    with pytest.raises(ValueError, match=r"unknown model 'resnet19'; did you mean 'resnet"):
+        build_model("resnet19", 10, CIFAR, generator())
+
+
+def test_initialise_refuses_unknown_parameters():
+    with pytest.raises(ValueError, match=r"GroupNorm '0'"):
+        initialise(nn.Sequential(nn.GroupNorm(1, 4)), generator())
+
+
+def test_a_language_model_never_looks_ahead():
+    for name in ("lstm_lm", "gru_lm"):
+        model = build_model(name, 10, TEXT, generator())
+        tokens = inputs_of(name)
+        changed = tokens.clone()
+        changed[:, 6] = (changed[:, 6] + 1) % 10
+        with torch.no_grad():
+            one, other = model(tokens).numpy(), model(changed).numpy()
+        np.testing.assert_array_equal(one[:, :6], other[:, :6])
+        assert (one[:, 6:] != other[:, 6:]).any()
+
+
+def test_text_classifier_vocabulary_can_be_given():
+    model = build_model("gru", 3, TEXT, generator(), vocabulary=1000)
+    assert model(torch.full((1, 12), 999)).shape == (1, 3)

@@ -1,0 +1,37 @@
+"""The shim lets torchvision be imported, and does nothing where its operators exist."""
+
+import subprocess
+import sys
+
+import torch
+
+from mpfl import torchvision_shim
+
+
+def test_torchvision_imports_after_the_shim():
+    import torchvision
+
+    assert torchvision.models.resnet18
+
+
+def test_operators_exist_afterwards_and_a_second_call_declares_nothing():
+    for name in ("nms", "qnms"):
+        assert hasattr(torch.ops.torchvision, name)
+    assert torchvision_shim.declare_missing() is None
+
+
+def test_the_shim_is_harmless_where_the_operators_exist():
+    signature = "(Tensor dets, Tensor scores, float iou_threshold) -> Tensor"
+    code = (
+        "import torch\n"
+        "real = torch.library.Library('torchvision', 'FRAGMENT')\n"
+        f"for name in ('nms', 'qnms'): real.define(name + {signature!r})\n"
+        "real.impl('nms', lambda d, s, t: torch.tensor([7]), 'CPU')\n"
+        "from mpfl import torchvision_shim\n"
+        "assert torchvision_shim.LIBRARY is None\n"
+        "box = torch.zeros(1, 4)\n"
+        "assert torch.ops.torchvision.nms(box, box[:, 0], 0.5).tolist() == [7]\n"
+    )
+    command = [sys.executable, "-c", code]
+    result = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
+    assert result.returncode == 0, result.stderr
