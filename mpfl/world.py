@@ -8,13 +8,17 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
+from mpfl.checks import check_pruning, check_stress
 from mpfl.config import DataConfig, Experiment, from_toml
+from mpfl.connections import find_coverage
+from mpfl.coverage import Coverage
 from mpfl.data import Dataset, load_data
 from mpfl.data.partition import partition
 from mpfl.flat import FlatModel
 from mpfl.layers import Structure
 from mpfl.mask import Layout
 from mpfl.models import build_model
+from mpfl.scores import check_score
 from mpfl.seeding import torch_generator
 from mpfl.structure import find_structure
 from mpfl.training import prepare_module
@@ -37,6 +41,8 @@ class World:
         float32[d]: |w0| of every unit.
     classes
         uint8[d]: the statistics class of every unit in mask codecs, from |w0|.
+    coverage
+        Who reads whom, where the ranking needs it.
     """
 
     experiment: Experiment
@@ -49,6 +55,7 @@ class World:
     b0: NDArray[np.float32]
     tie_break: NDArray[np.float32]
     classes: NDArray[np.uint8]
+    coverage: Coverage | None = None
 
 
 @lru_cache(maxsize=4)
@@ -71,11 +78,15 @@ def build_world(experiment: Experiment) -> World:
     ValueError
         For unknown names, missing data, more clients than samples, unsupported combinations.
     """
+    prune = experiment.prune
+    check_pruning(experiment)
     data, parts = _data(experiment)
+    check_stress(experiment, data)
     generator = torch_generator(experiment.seed, "w0")
     module = build_model(experiment.model.name, data.classes, data.input_shape, generator)
     prepare_module(module, experiment.train)
-    structure = find_structure(module, experiment.prune.granularity, data.input_shape)
+    structure = find_structure(module, prune.granularity, data.input_shape)
+    score = check_score(prune.score, prune.granularity, structure, module)
     model = FlatModel(module)
     w0, b0 = model.snapshot()
     magnitudes = structure.unit_values(w0)
@@ -90,6 +101,7 @@ def build_world(experiment: Experiment) -> World:
         b0=b0,
         tie_break=np.concatenate(magnitudes),
         classes=magnitude_classes(magnitudes, experiment.wire.mask_classes),
+        coverage=find_coverage(module, structure, prune, score, data.input_shape),
     )
 
 

@@ -1,0 +1,67 @@
+"""Refuse, before any work, what a run would only stumble over later."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import torch
+
+from mpfl.config import Experiment
+from mpfl.data import Dataset
+from mpfl.data.stress import spoil, stressed_clients
+from mpfl.mask import Layout, Mask
+from mpfl.ranking import RANKINGS
+from mpfl.registry import parse_spec
+from mpfl.schedule import density_path
+from mpfl.seeding import numpy_rng
+from mpfl.vote import VoteContext, decide, needs_ballots, trim
+
+_TRIAL_BALLOTS = 100  # comparing all pairs of more would take longer than it is worth
+
+
+def check_pruning(experiment: Experiment) -> None:
+    """Check ranking, schedule, vote rule and regrowth.
+
+    Raises
+    ------
+    ValueError
+        Naming the key, what was got and what is allowed.
+    """
+    config = experiment.prune
+    ballots = experiment.federation.clients_per_round or experiment.data.clients
+    name, arguments = parse_spec(config.ranking)
+    _named("prune.ranking", lambda: RANKINGS[name])
+    if arguments:
+        raise ValueError(f"prune.ranking: {name!r} takes no argument, got {config.ranking!r}")
+    _named("prune.schedule", lambda: density_path(config.schedule, config.density, config.rounds))
+    _named("prune.vote", lambda: _trial_vote(config.vote, ballots))
+    if config.regrow and config.granularity == "filter":
+        raise ValueError(
+            "prune.regrow: a removed filter has neither inputs nor outputs, so nothing would ever "
+            "train it; use prune.granularity 'weight' or 'kernel'"
+        )
+
+
+def check_stress(experiment: Experiment, data: Dataset) -> None:
+    """Check that the data can be spoiled in the way asked for; ValueError if not."""
+    faults = experiment.faults
+    if stressed_clients(experiment.seed, experiment.data.clients, faults.stress):
+        sample = data.train.subset(torch.zeros(1, dtype=torch.int64))
+        spoil(sample, faults.stress_kind, numpy_rng(0, "stress"), data.classes)
+
+
+def _trial_vote(rule: str, ballots: int) -> None:
+    layout = Layout(("trial",), (1,))
+    full = Mask.full(layout)
+    if needs_ballots(rule) and ballots <= _TRIAL_BALLOTS:
+        trim([full] * ballots, rule)
+    context = VoteContext(layout, 1.0, full, np.zeros(1, np.float32))
+    decide(rule, np.ones(1, np.uint32), 1, context)
+
+
+def _named(key: str, check: Callable[[], object]) -> None:
+    try:
+        check()
+    except ValueError as error:
+        raise ValueError(f"{key}: {error}") from None
