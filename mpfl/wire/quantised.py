@@ -43,52 +43,67 @@ class QuantisedCodec:
     relative: bool = True
 
     def encode(
-        self, values: Floats, segments: Sequence[int], rng: np.random.Generator | None = None
+        self,
+        values: Floats,
+        segments: Sequence[int],
+        rng: np.random.Generator | None = None,
+        classes: NDArray[np.uint8] | None = None,
     ) -> bytes:
         """Return the steps, then the integers; ValueError without a stream where one is needed."""
         exact = values.astype(np.float64)
         steps = np.zeros(len(segments), np.uint16)
-        symbols: list[Symbols] = []
+        symbols = np.zeros(values.size, np.int8)
         begin = 0
         for i, count in enumerate(segments):
             part = exact[begin : begin + count]
+            if part.any():
+                steps[i] = _bfloat16_above(self.choose_step(part))
+                whole = self.round(part / float(_widen(steps[i : i + 1])[0]), rng)
+                symbols[begin : begin + count] = np.clip(whole, -self.largest, self.largest)
             begin += count
-            if not part.any():
-                continue
-            steps[i] = _bfloat16_above(self.choose_step(part))
-            whole = self.round(part / float(_widen(steps[i : i + 1])[0]), rng)
-            symbols.append(np.clip(whole, -self.largest, self.largest).astype(np.int8))
-        coded = np.concatenate(symbols) if symbols else np.zeros(0, np.int8)
-        return steps.astype("<u2").tobytes() + encode_symbols(coded, _coded(segments, steps))
+        order, parts = _coded_order(segments, steps, classes)
+        return steps.astype("<u2").tobytes() + encode_symbols(symbols[order], parts)
 
-    def decode(self, payload: bytes, segments: Sequence[int]) -> Floats:
+    def decode(
+        self,
+        payload: bytes,
+        segments: Sequence[int],
+        classes: NDArray[np.uint8] | None = None,
+    ) -> Floats:
         """Return integers times steps; WireError if the payload is not legal."""
-        symbols, steps = self._read(payload, segments)
-        counts = np.array(segments, np.int64)
-        values = np.zeros(int(counts.sum()), np.float32)
-        wide = np.repeat(_widen(steps), counts)
+        symbols, steps, order, _ = self._read(payload, segments, classes)
+        wide = np.repeat(_widen(steps), np.array(segments, np.int64))
+        values = np.zeros(wide.size, np.float32)
         with np.errstate(over="ignore", under="ignore"):
-            values[wide > 0] = symbols.astype(np.float32) * wide[wide > 0]
+            values[order] = symbols.astype(np.float32) * wide[order]
         if not np.isfinite(values).all():
             raise WireError("values.steps", "one is too large")
         return values
 
-    def bound_bytes(self, payload: bytes, segments: Sequence[int]) -> float:
-        """Return the entropy of the integers of each segment plus the steps."""
-        symbols, steps = self._read(payload, segments)
-        return entropy_bits(symbols, _coded(segments, steps)) / 8 + _SCALE_BYTES * len(segments)
+    def bound_bytes(
+        self,
+        payload: bytes,
+        segments: Sequence[int],
+        classes: NDArray[np.uint8] | None = None,
+    ) -> float:
+        """Return the entropy of the integers, by segment and class, plus the steps."""
+        symbols, _, _, parts = self._read(payload, segments, classes)
+        return entropy_bits(symbols, parts) / 8 + _SCALE_BYTES * len(segments)
 
-    def _read(self, payload: bytes, segments: Sequence[int]) -> tuple[Symbols, NDArray[np.uint16]]:
+    def _read(
+        self, payload: bytes, segments: Sequence[int], classes: NDArray[np.uint8] | None
+    ) -> tuple[Symbols, NDArray[np.uint16], NDArray[np.intp], list[int]]:
         size = _SCALE_BYTES * len(segments)
         if len(payload) < size:
             raise WireError("values.steps", "the payload ends inside them")
         steps = np.frombuffer(payload[:size], "<u2").astype(np.uint16)
         if (steps >= 0x7F80).any():
             raise WireError("values.steps", "one is negative or not finite")
-        symbols = decode_symbols(payload[size:], _coded(segments, steps))
-        if symbols.size and int(np.abs(symbols).max()) > self.largest:
+        order, parts = _coded_order(segments, steps, classes)
+        symbols = decode_symbols(payload[size:], parts)
+        if symbols.size and int(np.abs(symbols.astype(np.int64)).max()) > self.largest:
             raise WireError("values.symbols", f"one is beyond {self.largest}")
-        return symbols, steps
+        return symbols, steps, order, parts
 
 
 def nearest(scaled: Doubles, rng: np.random.Generator | None) -> Doubles:
@@ -146,8 +161,29 @@ def of_root_mean_square(factor: float) -> Callable[[Doubles], float]:
     return choose
 
 
-def _coded(segments: Sequence[int], steps: NDArray[np.uint16]) -> list[int]:
-    return [int(n) if step else 0 for n, step in zip(segments, steps, strict=True)]
+def _coded_order(
+    segments: Sequence[int], steps: NDArray[np.uint16], classes: NDArray[np.uint8] | None
+) -> tuple[NDArray[np.intp], list[int]]:
+    """Return the places of the coded integers in their order, and the lengths of its parts.
+
+    A segment whose step is 0 is not coded; the others are cut by class.
+    """
+    order: list[NDArray[np.intp]] = [np.zeros(0, np.intp)]
+    parts: list[int] = []
+    begin = 0
+    for count, step in zip(segments, steps, strict=True):
+        places = np.arange(begin, begin + count)
+        begin += count
+        if not step:
+            continue
+        if classes is None:
+            parts.append(int(count))
+        else:
+            labels = classes[places]
+            places = places[np.argsort(labels, kind="stable")]
+            parts += [int(n) for n in np.bincount(labels) if n]
+        order.append(places)
+    return np.concatenate(order), parts
 
 
 def _widen(steps: NDArray[np.uint16]) -> Floats:

@@ -16,6 +16,7 @@ from mpfl.wire.masks import decode_mask, encode_mask, mask_bound_bits
 from mpfl.wire.varint import decode_varint, encode_varint
 
 Floats = NDArray[np.float32]
+Classes = NDArray[np.uint8] | None
 
 _SCALE = struct.Struct("<f")
 
@@ -43,7 +44,11 @@ class SparseCodec:
     relative: bool = True
 
     def encode(
-        self, values: Floats, segments: Sequence[int], rng: np.random.Generator | None = None
+        self,
+        values: Floats,
+        segments: Sequence[int],
+        rng: np.random.Generator | None = None,
+        classes: Classes = None,
     ) -> bytes:
         """Return the payload; nothing for no values."""
         if not values.size:
@@ -55,7 +60,7 @@ class SparseCodec:
         mask = encode_mask(Mask.from_bools(segment_layout(segments), keep))
         return encode_varint(len(mask)) + mask + values[keep].astype("<f4").tobytes()
 
-    def decode(self, payload: bytes, segments: Sequence[int]) -> Floats:
+    def decode(self, payload: bytes, segments: Sequence[int], classes: Classes = None) -> Floats:
         """Return the values, zero where none was sent; WireError if the payload is not legal."""
         values = np.zeros(sum(segments), np.float32)
         mask, raw = self._read(payload, segments)
@@ -65,7 +70,9 @@ class SparseCodec:
             raise WireError("values", "not all of them are finite")
         return values
 
-    def bound_bytes(self, payload: bytes, segments: Sequence[int]) -> float:
+    def bound_bytes(
+        self, payload: bytes, segments: Sequence[int], classes: Classes = None
+    ) -> float:
         """Return the entropy of the places, and four bytes a value."""
         mask, raw = self._read(payload, segments)
         return len(raw) + (mask_bound_bits(mask) / 8 if mask is not None else 0.0)
@@ -90,7 +97,11 @@ class SignCodec:
     relative: bool = True
 
     def encode(
-        self, values: Floats, segments: Sequence[int], rng: np.random.Generator | None = None
+        self,
+        values: Floats,
+        segments: Sequence[int],
+        rng: np.random.Generator | None = None,
+        classes: Classes = None,
     ) -> bytes:
         """Return the mean magnitude and the coded signs; nothing for no values."""
         if not values.size:
@@ -99,14 +110,16 @@ class SignCodec:
         signs = Mask.from_bools(segment_layout(segments), values >= 0)
         return _SCALE.pack(scale) + encode_mask(signs)
 
-    def decode(self, payload: bytes, segments: Sequence[int]) -> Floats:
+    def decode(self, payload: bytes, segments: Sequence[int], classes: Classes = None) -> Floats:
         """Return plus or minus the magnitude; WireError if the payload is not legal."""
         scale, signs = self._read(payload, segments)
         if signs is None:
             return np.zeros(0, np.float32)
         return np.where(signs.bools(), np.float32(scale), np.float32(-scale))
 
-    def bound_bytes(self, payload: bytes, segments: Sequence[int]) -> float:
+    def bound_bytes(
+        self, payload: bytes, segments: Sequence[int], classes: Classes = None
+    ) -> float:
         """Return the entropy of the signs, and four bytes."""
         _, signs = self._read(payload, segments)
         return _SCALE.size + mask_bound_bits(signs) / 8 if signs is not None else 0.0

@@ -23,6 +23,7 @@ from mpfl.wire.quantised import (
 from mpfl.wire.sparse import SignCodec, SparseCodec
 
 Floats = NDArray[np.float32]
+Classes = NDArray[np.uint8] | None
 
 
 class ValueCodec(Protocol):
@@ -40,16 +41,22 @@ class ValueCodec(Protocol):
         ...
 
     def encode(
-        self, values: Floats, segments: Sequence[int], rng: np.random.Generator | None
+        self,
+        values: Floats,
+        segments: Sequence[int],
+        rng: np.random.Generator | None = None,
+        classes: Classes = None,
     ) -> bytes:
         """Return the payload of finite values."""
         ...
 
-    def decode(self, payload: bytes, segments: Sequence[int]) -> Floats:
+    def decode(self, payload: bytes, segments: Sequence[int], classes: Classes = None) -> Floats:
         """Read it; WireError if it is not legal."""
         ...
 
-    def bound_bytes(self, payload: bytes, segments: Sequence[int]) -> float:
+    def bound_bytes(
+        self, payload: bytes, segments: Sequence[int], classes: Classes = None
+    ) -> float:
         """Return the fewest bytes in which the content of a legal payload could stand."""
         ...
 
@@ -59,6 +66,8 @@ def encode_values(
     codec: str,
     segments: Sequence[int],
     rng: np.random.Generator | None = None,
+    *,
+    classes: Classes = None,
 ) -> bytes:
     """Return the payload of float32 values.
 
@@ -73,6 +82,10 @@ def encode_values(
         sum is n. The receiver must know them.
     rng
         Stream for stochastic rounding; only codecs that round so need it.
+    classes
+        uint8[n], a context per value that the receiver knows too, such as how large its last
+        difference was; quantised values of each class of each segment are coded with their own
+        statistics. Float formats take no notice.
 
     Raises
     ------
@@ -85,27 +98,42 @@ def encode_values(
         raise ValueError(f"values: got {got}, expected float32[{sum(segments)}]")
     if not np.isfinite(values).all():
         raise ValueError("values: not all of them are finite")
-    return value_codec(codec).encode(values, segments, rng)
+    _check_classes(classes, segments)
+    return value_codec(codec).encode(values, segments, rng, classes)
 
 
-def decode_values(payload: bytes, codec: str, segments: Sequence[int]) -> Floats:
-    """Read what `encode_values` wrote with the same codec and segments; returns float32[n].
+def decode_values(
+    payload: bytes, codec: str, segments: Sequence[int], *, classes: Classes = None
+) -> Floats:
+    """Read what `encode_values` wrote with the same codec, segments and classes.
+
+    Returns float32[n], finite.
 
     Raises
     ------
     WireError
         If the payload cannot have come from `encode_values`.
     """
-    return value_codec(codec).decode(payload, segments)
+    _check_classes(classes, segments)
+    return value_codec(codec).decode(payload, segments, classes)
 
 
-def values_bound_bytes(payload: bytes, codec: str, segments: Sequence[int]) -> float:
+def values_bound_bytes(
+    payload: bytes, codec: str, segments: Sequence[int], *, classes: Classes = None
+) -> float:
     """Return the entropy bound, in bytes, of what a legal payload says.
 
-    For float formats that is their length; for quantised ones the entropy of the symbols of
-    every segment plus the scales.
+    For float formats that is their length; for quantised ones the entropy of the integers of
+    every class of every segment plus the steps.
     """
-    return value_codec(codec).bound_bytes(payload, segments)
+    _check_classes(classes, segments)
+    return value_codec(codec).bound_bytes(payload, segments, classes)
+
+
+def _check_classes(classes: Classes, segments: Sequence[int]) -> None:
+    if classes is not None and (classes.dtype != np.uint8 or classes.shape != (sum(segments),)):
+        got = f"{classes.dtype}{list(classes.shape)}"
+        raise ValueError(f"classes: got {got}, expected uint8[{sum(segments)}]")
 
 
 def value_codec(spec: str) -> ValueCodec:
@@ -134,7 +162,11 @@ class FloatCodec:
         return 4 if self.name == "float32" else 2
 
     def encode(
-        self, values: Floats, segments: Sequence[int], rng: np.random.Generator | None = None
+        self,
+        values: Floats,
+        segments: Sequence[int],
+        rng: np.random.Generator | None = None,
+        classes: Classes = None,
     ) -> bytes:
         """Return the values in this format; ValueError if one is beyond its range."""
         if self.name == "float32":
@@ -150,7 +182,7 @@ class FloatCodec:
             raise ValueError(f"values: one is too large for {self.name}")
         return payload
 
-    def decode(self, payload: bytes, segments: Sequence[int]) -> Floats:
+    def decode(self, payload: bytes, segments: Sequence[int], classes: Classes = None) -> Floats:
         """Read them; WireError on a wrong length or a value that is not finite."""
         expected = sum(segments) * self.bytes_each
         if len(payload) != expected:
@@ -160,7 +192,9 @@ class FloatCodec:
             raise WireError("values", "not all of them are finite")
         return values
 
-    def bound_bytes(self, payload: bytes, segments: Sequence[int]) -> float:
+    def bound_bytes(
+        self, payload: bytes, segments: Sequence[int], classes: Classes = None
+    ) -> float:
         """Return the payload's own length."""
         return float(len(payload))
 

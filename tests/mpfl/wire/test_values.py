@@ -1,0 +1,233 @@
+"""Value payloads: round trips, sizes, unbiasedness, what cannot be sent and what is refused."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
+from mpfl.wire import (
+    VALUE_CODECS,
+    WireError,
+    decode_values,
+    encode_values,
+    value_codec,
+    values_bound_bytes,
+)
+
+SPECS = [
+    *VALUE_CODECS.names(),
+    *(f"{name}(nearest)" for name in ("int8", "int4", "int3", "ternary")),
+    "step(0.3)",
+    "step(2, 0.7)",
+]
+LARGEST = {"int8": 127, "int4": 7, "int3": 3, "ternary": 1}
+FINITE = st.floats(-60000, 60000, width=32)
+
+
+@st.composite
+def vectors(draw):
+    segments = draw(st.lists(st.integers(0, 40), min_size=1, max_size=5))
+    values = draw(hnp.arrays(np.float32, sum(segments), elements=FINITE))
+    classes = None
+    if draw(st.booleans()):
+        classes = draw(hnp.arrays(np.uint8, sum(segments), elements=st.integers(0, 4)))
+    return values, segments, classes
+
+
+@settings(max_examples=60)
+@given(vectors(), st.sampled_from(SPECS))
+def test_round_trip_is_within_the_step(vector, spec):
+    values, segments, classes = vector
+    rng = np.random.default_rng(0)
+    payload = encode_values(values, spec, segments, rng, classes=classes)
+    decoded = decode_values(payload, spec, segments, classes=classes)
+    assert decoded.dtype == np.float32
+    assert decoded.shape == values.shape
+    if spec == "float32":
+        assert decoded.tobytes() == values.tobytes()
+    relative = {"float16": 2**-11, "bfloat16": 2**-8}
+    begin = 0
+    for count in segments:
+        part, got = values[begin : begin + count], decoded[begin : begin + count]
+        begin += count
+        if spec in relative:
+            np.testing.assert_allclose(got, part, rtol=relative[spec], atol=2**-24)
+        elif spec in LARGEST and count:
+            step = np.abs(part).max() / LARGEST[spec] * (1 + 2**-6)
+            assert np.abs(got - part).max() <= step + 1e-38
+
+
+@settings(max_examples=60)
+@given(vectors(), st.sampled_from(SPECS))
+def test_the_bound_is_not_above_the_payload(vector, spec):
+    values, segments, classes = vector
+    payload = encode_values(values, spec, segments, np.random.default_rng(0), classes=classes)
+    bound = values_bound_bytes(payload, spec, segments, classes=classes)
+    assert 0 <= bound <= len(payload) + 1e-9
+
+
+@pytest.mark.parametrize("spec", [s for s in SPECS if "float" not in s])
+def test_large_payloads_are_within_two_percent_of_the_entropy_of_their_integers(spec):
+    rng = np.random.default_rng(3)
+    segments = (100_000, 300, 20_000, 100)
+    parts = [rng.standard_normal(n) * s for n, s in zip(segments, (1, 0.1, 3, 2), strict=True)]
+    values = np.concatenate(parts).astype(np.float32)
+    payload = encode_values(values, spec, segments, rng)
+    assert len(payload) <= 1.02 * values_bound_bytes(payload, spec, segments)
+
+
+def test_the_bound_is_the_entropy_counted_by_hand():
+    values = np.array([1, 1, 1, 0, -1, 0, 0, 0] * 20, np.float32)
+    payload = encode_values(values, "ternary(nearest)", (160,))
+    shares = np.array([3, 4, 1]) / 8
+    bits = -160 * np.sum(shares * np.log2(shares))
+    assert values_bound_bytes(payload, "ternary(nearest)", (160,)) == pytest.approx(2 + bits / 8)
+
+
+@pytest.mark.parametrize("spec", ["int8", "int4", "int3", "ternary"])
+def test_stochastic_rounding_is_unbiased(spec):
+    distinct = np.random.default_rng(4).standard_normal(50).astype(np.float32)
+    rounds = 2000
+    values = np.tile(distinct, rounds)
+
+    def scores(asked):
+        payload = encode_values(values, asked, (values.size,), np.random.default_rng(9))
+        errors = decode_values(payload, asked, (values.size,)) - values
+        by_value = errors.astype(np.float64).reshape(rounds, 50)
+        deviation = np.maximum(by_value.std(axis=0), 1e-6)
+        return by_value.mean(axis=0) / deviation * np.sqrt(rounds)
+
+    # 50 normal scores are all below 4.5 but for once in 3000.
+    assert np.abs(scores(spec)).max() < 4.5
+    assert np.square(scores(spec)).mean() < 2
+    # The same test finds the bias where there is one.
+    assert np.abs(scores(f"{spec}(nearest)")).max() > 100
+
+
+def test_the_stream_alone_decides_the_rounding():
+    values = np.random.default_rng(4).standard_normal(500).astype(np.float32)
+    first = encode_values(values, "int4", (500,), np.random.default_rng(1))
+    assert first == encode_values(values, "int4", (500,), np.random.default_rng(1))
+    assert first != encode_values(values, "int4", (500,), np.random.default_rng(2))
+
+
+def test_nearest_has_the_smaller_error():
+    values = np.random.default_rng(4).standard_normal(5000).astype(np.float32)
+
+    def error(spec):
+        payload = encode_values(values, spec, (5000,), np.random.default_rng(1))
+        return np.square(decode_values(payload, spec, (5000,)) - values).mean()
+
+    for name in ("int8", "int4", "int3", "ternary"):
+        assert error(f"{name}(nearest)") < 0.6 * error(name)
+
+
+def test_classes_that_tell_scales_apart_save_bytes():
+    rng = np.random.default_rng(6)
+    classes = (np.arange(20_000) % 2).astype(np.uint8)
+    values = (rng.standard_normal(20_000) * np.where(classes, 1, 0.1)).astype(np.float32)
+    plain = encode_values(values, "int4(nearest)", (20_000,))
+    told = encode_values(values, "int4(nearest)", (20_000,), classes=classes)
+    assert len(told) < 0.9 * len(plain)
+    np.testing.assert_array_equal(
+        decode_values(told, "int4(nearest)", (20_000,), classes=classes),
+        decode_values(plain, "int4(nearest)", (20_000,)),
+    )
+
+
+def test_segments_of_zeros_cost_their_step_only():
+    assert encode_values(np.zeros(1000, np.float32), "int8", (500, 500), None) == bytes(4)
+
+
+def test_small_segments_cost_little():
+    values = np.random.default_rng(0).standard_normal(20_000).astype(np.float32)
+    whole = encode_values(values, "int4(nearest)", (20_000,))
+    cut = encode_values(values, "int4(nearest)", (19_700, *(20,) * 15))
+    assert len(cut) - len(whole) < 15 * 6
+
+
+def test_relative_marks_the_codecs_for_differences():
+    relative = [name for name in VALUE_CODECS.names() if VALUE_CODECS[name].relative]
+    assert relative == ["int8", "int4", "int3", "ternary", "step", "sparse", "sign"]
+    assert value_codec("step(2)").relative
+    assert not value_codec("bfloat16").relative
+
+
+def test_bfloat16_rounds_to_nearest_even():
+    values = np.array([1.0, 1 + 2**-8, 1 + 3 * 2**-8, 1 + 2**-8 + 2**-20], np.float32)
+    decoded = decode_values(encode_values(values, "bfloat16", (4,)), "bfloat16", (4,))
+    assert decoded.tolist() == [1.0, 1.0, 1 + 2**-6, 1 + 2**-7]
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_values_that_are_not_finite_cannot_be_sent(value):
+    with pytest.raises(ValueError, match="finite"):
+        encode_values(np.array([value], np.float32), "float32", (1,))
+
+
+@pytest.mark.parametrize("spec", ["float16", "bfloat16"])
+def test_values_beyond_the_format_cannot_be_sent(spec):
+    with pytest.raises(ValueError, match="too large"):
+        encode_values(np.array([3.4e38], np.float32), spec, (1,))
+
+
+@pytest.mark.parametrize("spec", ["int8", "int3(nearest)", "ternary", "step(1)"])
+@pytest.mark.parametrize("size", [1e-45, 1e-38, 1e30, 3e38])
+def test_extreme_scales_survive(spec, size):
+    values = np.array([size, -size, 0, size], np.float32)
+    payload = encode_values(values, spec, (4,), np.random.default_rng(0))
+    decoded = decode_values(payload, spec, (4,))
+    # Steps end at 2^-133; a step is a bfloat16, and step(1) the root mean square.
+    np.testing.assert_allclose(decoded, values, rtol=0.15, atol=2.0**-133)
+
+
+@pytest.mark.parametrize(
+    ("spec", "values", "segments", "match"),
+    [
+        ("float32", np.zeros(3), (3,), "float32"),
+        ("float32", np.zeros(3, np.float32), (2,), "float32"),
+        ("int4", np.ones(3, np.float32), (3,), "stream"),
+        ("int5", np.ones(3, np.float32), (3,), "int4"),
+        ("int4(up)", np.ones(3, np.float32), (3,), "nearest"),
+        ("float32(1)", np.ones(3, np.float32), (3,), "no arguments"),
+        ("step(0)", np.ones(3, np.float32), (3,), "step"),
+        ("step(1, 0.2)", np.ones(3, np.float32), (3,), "step"),
+    ],
+)
+def test_bad_requests_say_what_is_wrong(spec, values, segments, match):
+    with pytest.raises(ValueError, match=match):
+        encode_values(values, spec, segments)
+
+
+@pytest.mark.parametrize(
+    ("spec", "payload", "field"),
+    [
+        ("float32", "0000c07f", "values"),  # nan
+        ("float16", "007c", "values"),  # infinity
+        ("float16", "00", "values"),
+        ("bfloat16", "807f", "values"),
+        ("int4", "00", "values.steps"),
+        ("int4", "807f", "values.steps"),  # infinite step
+        ("int4", "0080", "values.steps"),  # negative step
+        ("int4", "803f", "values.tables"),
+        ("int4", "803f 00", "values.tables"),  # no table 0 yet
+        ("int4", "803f ff 00", "values.tables"),
+        ("int4", "803f ff 0f", "values.tables"),
+        ("int4", "803f ff 01 ff", "values.tables"),
+        ("int4", "803f ff 01 00", "rans.lanes"),  # a symbol is due, but no stream
+        ("int4", "0000 01", "rans.count"),  # a stream where nothing is due
+    ],
+)
+def test_illegal_payloads_are_refused_naming_the_field(spec, payload, field):
+    with pytest.raises(WireError) as caught:
+        decode_values(bytes.fromhex(payload), spec, (1,))
+    assert caught.value.field.startswith(field)
+
+
+def test_integers_beyond_the_codec_are_refused():
+    values = np.array([7, 1, 0], np.float32)
+    payload = encode_values(values, "int4(nearest)", (3,))
+    with pytest.raises(WireError) as caught:
+        decode_values(payload, "int3", (3,))
+    assert caught.value.field == "values.symbols"
