@@ -1,0 +1,1 @@
+"""Speed benchmarks: each against the naive way, side by side in one run."""
