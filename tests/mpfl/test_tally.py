@@ -1,9 +1,10 @@
-"""The bit-sliced tally against unpacking every ballot and counting."""
+"""The bit-sliced tally, both kernels, against unpacking every ballot and counting."""
 
 from __future__ import annotations
 
 import math
 import sys
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -11,7 +12,19 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mpfl.mask import Layout, Mask
-from mpfl.vote import Tally
+from mpfl.vote import Tally, tally
+
+COMPILED = tally.compiled
+
+
+@pytest.fixture(params=["arrays", "compiled"], autouse=True, scope="module")
+def kernel(request):
+    """Run everything with array operations, and with the compiled kernel where it was built."""
+    if request.param == "compiled" and COMPILED is None:
+        pytest.skip("mpfl.vote._carry is not built; `pip install .` builds it")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(tally, "compiled", COMPILED if request.param == "compiled" else None)
+        yield request.param
 
 
 def unpack_and_count(ballots, weights):
@@ -38,10 +51,10 @@ def elections(draw):
 
 
 def tally_of(layout, ballots, weights=None):
-    tally = Tally(layout)
+    filled = Tally(layout)
     for i, ballot in enumerate(ballots):
-        tally.add(ballot, 1 if weights is None else weights[i])
-    return tally
+        filled.add(ballot, 1 if weights is None else weights[i])
+    return filled
 
 
 @settings(deadline=None)
@@ -50,11 +63,11 @@ def test_counts_equal_brute_force_in_any_order_of_arrival(election, random):
     layout, ballots = election
     expected = unpack_and_count(ballots, [1] * len(ballots))
     random.shuffle(ballots)
-    tally = tally_of(layout, ballots)
-    counts = tally.counts()
+    counter = tally_of(layout, ballots)
+    counts = counter.counts()
     assert counts.dtype == np.uint32
     np.testing.assert_array_equal(counts, expected)
-    assert (tally.ballots, tally.weight) == (len(ballots), len(ballots))
+    assert (counter.ballots, counter.weight) == (len(ballots), len(ballots))
 
 
 @settings(deadline=None)
@@ -64,45 +77,45 @@ def test_weighted_counts_equal_brute_force(election, data):
     weights = data.draw(
         st.lists(st.integers(1, 5000), min_size=len(ballots), max_size=len(ballots))
     )
-    tally = tally_of(layout, ballots, weights)
-    np.testing.assert_array_equal(tally.counts(), unpack_and_count(ballots, weights))
-    assert (tally.ballots, tally.weight) == (len(ballots), sum(weights))
+    counter = tally_of(layout, ballots, weights)
+    np.testing.assert_array_equal(counter.counts(), unpack_and_count(ballots, weights))
+    assert (counter.ballots, counter.weight) == (len(ballots), sum(weights))
 
 
 @pytest.mark.parametrize("units", [1, 7, 8, 63, 64, 65, 127, 128, 300_001])
 def test_counting_between_ballots_does_not_disturb_the_tally(units):
     layout = Layout(("a",), (units,))
-    tally = Tally(layout)
+    counter = Tally(layout)
     running = np.zeros(units, np.uint32)
-    np.testing.assert_array_equal(tally.counts(), running)
+    np.testing.assert_array_equal(counter.counts(), running)
     for ballot in random_ballots(layout, 19, units):
-        tally.add(ballot)
+        counter.add(ballot)
         running += ballot.bools()
-        np.testing.assert_array_equal(tally.counts(), running)
+        np.testing.assert_array_equal(counter.counts(), running)
 
 
 def test_the_largest_possible_weight_is_counted_and_one_more_refused():
     layout = Layout(("a",), (70,))
-    tally = tally_of(layout, [Mask.full(layout)], [2**32 - 1])
-    assert set(tally.counts().tolist()) == {2**32 - 1}
+    counter = tally_of(layout, [Mask.full(layout)], [2**32 - 1])
+    assert set(counter.counts().tolist()) == {2**32 - 1}
     with pytest.raises(ValueError, match="sum of ballot weights exceeds 4294967295"):
-        tally.add(Mask.full(layout))
-    assert (tally.ballots, tally.weight) == (1, 2**32 - 1)
+        counter.add(Mask.full(layout))
+    assert (counter.ballots, counter.weight) == (1, 2**32 - 1)
 
 
 def test_padding_bits_are_never_counted():
     layout = Layout(("a",), (67,))
-    tally = tally_of(layout, [~Mask.empty(layout)] * 9)
-    assert tally.counts().tolist() == [9] * 67
+    counter = tally_of(layout, [~Mask.empty(layout)] * 9)
+    assert counter.counts().tolist() == [9] * 67
 
 
 def test_no_ballot_is_held_after_it_was_accepted():
     layout = Layout(("a",), (1000,))
     ballot = random_ballots(layout, 1, 0)[0]
-    tally = Tally(layout)
+    counter = Tally(layout)
     before = sys.getrefcount(ballot), sys.getrefcount(ballot.bits)
     for _ in range(5):
-        tally.add(ballot)
+        counter.add(ballot)
         assert (sys.getrefcount(ballot), sys.getrefcount(ballot.bits)) == before
 
 
@@ -116,20 +129,86 @@ def test_an_accepted_ballot_is_left_as_it_was():
 
 def test_memory_stays_within_three_planes_more_than_the_logarithm():
     layout = Layout(("a",), (1_000_000,))
-    tally = Tally(layout)
     ballot, plane_bytes = random_ballots(layout, 1, 1)[0], layout.total / 8
+    counter = Tally(layout)
+    tracemalloc.start()
     for count in range(1, 102):
-        tally.add(ballot)
-        # The scratch space of a quarter of a plane shows just above powers of two only.
-        assert tally.memory_bytes <= (math.floor(math.log2(count)) + 3.3) * plane_bytes
-    assert tally.memory_bytes <= (math.log2(101) + 3) * plane_bytes
+        counter.add(ballot)
+        assert counter.memory_bytes <= (math.log2(count) + 3) * plane_bytes
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak <= (math.log2(101) + 3) * plane_bytes
+
+
+@settings(deadline=None)
+@given(elections(), st.data())
+def test_many_at_once_equal_one_at_a_time(election, data):
+    layout, ballots = election
+    cuts = data.draw(st.lists(st.integers(0, len(ballots)), max_size=3).map(sorted))
+    weight = data.draw(st.integers(1, 300))
+    counter = Tally(layout)
+    for start, stop in zip([0, *cuts], [*cuts, len(ballots)], strict=True):
+        counter.extend(iter(ballots[start:stop]))
+        counter.add(ballots[0], weight)
+    extra = 1 + len(cuts)
+    expected = unpack_and_count([*ballots, ballots[0]], [1] * len(ballots) + [weight * extra])
+    np.testing.assert_array_equal(counter.counts(), expected)
+    assert (counter.ballots, counter.weight) == (
+        len(ballots) + extra,
+        len(ballots) + weight * extra,
+    )
+
+
+@pytest.mark.parametrize("units", [1, 63, 64, 255, 256, 257, 65_537, 300_001])
+def test_large_layers_are_counted_in_strips_without_a_seam(units):
+    layout = Layout(("a",), (units,))
+    ballots = random_ballots(layout, 21, units)
+    counter = Tally(layout)
+    counter.extend(ballots[:17])
+    for ballot in ballots[17:]:
+        counter.add(ballot)
+    expected = sum(ballot.bools().astype(np.uint32) for ballot in ballots)
+    np.testing.assert_array_equal(counter.counts(), expected)
+
+
+def test_a_group_with_a_misfit_is_refused_whole():
+    layout = Layout(("a",), (10,))
+    counter = Tally(layout)
+    misfit = Mask.full(Layout(("b",), (10,)))
+    with pytest.raises(ValueError, match="does not fit"):
+        counter.extend([Mask.full(layout)] * 11 + [misfit])
+    assert counter.ballots == 8
+    assert counter.counts().tolist() == [8] * 10
+
+
+@pytest.mark.skipif(COMPILED is None, reason="mpfl.vote._carry is not built")
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda: COMPILED.add([bytearray(8)], [], 0, 0, bytes(8), 65),
+        lambda: COMPILED.add([bytearray(8)], [], 0, 0, bytes(7), 64),
+        lambda: COMPILED.add([bytearray(8)], [], 1, 1, bytes(8), 64),
+        lambda: COMPILED.add([bytearray(8)], [], 0, 1, bytes(8), 64),
+        lambda: COMPILED.add([bytearray(8)], [bytearray(8)], 0, 0, bytes(8), 64),
+        lambda: COMPILED.add([], [], 0, 0, bytes(8), 64),
+        lambda: COMPILED.add([bytearray(8)] * 34, [], 0, 0, bytes(8), 64),
+        lambda: COMPILED.add([bytearray(0)], [], 0, 0, b"", 0),
+        lambda: COMPILED.add_group([bytearray(8)] * 4, [bytes(8)] * 7, 64),
+        lambda: COMPILED.add_group([bytearray(8)] * 3, [bytes(8)] * 8, 64),
+        lambda: COMPILED.add_group([bytearray(8)] * 4, [bytes(7)] * 8, 64),
+        lambda: COMPILED.add_group([bytearray(8)] * 4, [bytes(8)] * 8, -5),
+    ],
+)
+def test_the_compiled_kernel_refuses_buffers_that_do_not_fit(call):
+    with pytest.raises(ValueError, match=r"."):
+        call()
 
 
 def test_a_ballot_that_does_not_fit_names_both_layouts():
-    tally = Tally(Layout(("a",), (10,)))
+    counter = Tally(Layout(("a",), (10,)))
     with pytest.raises(ValueError, match=r"\['b'\] with \[11\] units .* \['a'\] with \[10\]"):
-        tally.add(Mask.full(Layout(("b",), (11,))))
-    assert tally.ballots == 0
+        counter.add(Mask.full(Layout(("b",), (11,))))
+    assert counter.ballots == 0
 
 
 @pytest.mark.parametrize("weight", [0, -1])
