@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from clients.replica import Replica, State
 from mpfl.data.samples import Samples
+from mpfl.data.stress import spoil, stressed_clients
 from mpfl.exchange import Codecs, Metrics
 from mpfl.seeding import numpy_rng, torch_generator
 from mpfl.training import Observer, TrainResult, learning_rate, train
@@ -40,9 +41,28 @@ class Client:
 
     @cached_property
     def samples(self) -> Samples:
-        """This client's training samples, ready for many batches."""
-        index = torch.as_tensor(self.world.parts[self.partition])
-        return self.world.data.train.subset(index).prepared()
+        """The client's training samples, ready for many batches; spoiled if it is stressed."""
+        world, experiment = self.world, self.world.experiment
+        samples = world.data.train.subset(torch.as_tensor(world.parts[self.partition]))
+        if self.stressed:
+            rng = numpy_rng(experiment.seed, "stress", self.partition)
+            samples = spoil(samples, experiment.faults.stress_kind, rng, world.data.classes)
+        return samples.prepared()
+
+    @property
+    def stressed(self) -> bool:
+        """Whether this client is one of those that ``faults.stress`` spoils."""
+        experiment = self.world.experiment
+        clients, share = experiment.data.clients, experiment.faults.stress
+        return self.partition in stressed_clients(experiment.seed, clients, share)
+
+    @property
+    def idle(self) -> bool:
+        """Whether this client is a free-rider: it answers, but never trains.
+
+        It sends the values it was sent, and a ballot drawn at random.
+        """
+        return self.stressed and self.world.experiment.faults.stress_kind == "free_rider"
 
     def generator(self, purpose: str, round_number: int) -> torch.Generator:
         """Return the torch stream (purpose, round, this client)."""
@@ -64,6 +84,10 @@ class Client:
     ) -> TrainResult:
         """Train the world's model from `start` (float32[P + B]) on this client's samples.
 
+        Running statistics begin at `start` only where they travel (``batch_norm =
+        "aggregate"``); otherwise at what this client had last (``local``) or at their initial
+        values (``freeze``). A free-rider loads the start and leaves it at that.
+
         Parameters
         ----------
         keep
@@ -73,10 +97,15 @@ class Client:
         """
         world, config = self.world, self.world.experiment.train
         count = world.structure.parameters.total
-        buffers = start[count:]
-        if world.experiment.model.batch_norm == "local" and "buffers" in self.state:
+        policy = world.experiment.model.batch_norm
+        buffers = start[count:] if policy == "aggregate" else world.b0
+        if policy == "local" and "buffers" in self.state:
             buffers = self.state["buffers"].astype(np.float32)
         world.model.load(start[:count], buffers)
+        if self.idle:
+            if keep is not None:
+                world.model.values.mul_(torch.from_numpy(keep.astype(np.float32)))
+            return TrainResult(0.0, 0)
         result = train(
             world.model,
             self.samples,
@@ -86,9 +115,9 @@ class Client:
             generator=self.generator("batches", round_number),
             keep=None if keep is None else torch.from_numpy(keep.astype(np.float32)),
             observer=observer,
-            freeze_statistics=world.experiment.model.batch_norm == "freeze",
+            freeze_statistics=policy == "freeze",
         )
-        if world.experiment.model.batch_norm == "local":
+        if policy == "local":
             self.state["buffers"] = world.model.buffers.numpy().copy()
         return result
 

@@ -1,18 +1,19 @@
-"""A client's ballot: train from w0 under the last mask, score, rank (METHODS: phase 1)."""
+"""A client's ballot: score what it has trained, rank, keep the best (METHODS: phase 1)."""
 
 from __future__ import annotations
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from mpfl.data.samples import Samples
 from mpfl.mask import Mask
 from mpfl.ranking import rank
 from mpfl.registry import parse_spec
 from mpfl.schedule import density_path
-from mpfl.scores import SCORES, ScoreInputs
-from mpfl.seeding import numpy_rng, torch_generator
-from mpfl.training import TrainResult, train
+from mpfl.scores import SCORES, ScoreInputs, StepObserver
+from mpfl.seeding import numpy_rng
+from mpfl.training import evaluate
 from mpfl.world import World
 
 
@@ -23,39 +24,58 @@ def target_density(world: World, round_number: int) -> float:
     return path[min(round_number, len(path)) - 1]
 
 
-def cast_ballot(
-    world: World, samples: Samples, mask: Mask, *, round_number: int, client: int
-) -> tuple[Mask, TrainResult]:
-    """Train locally from w0 ⊙ mask, score the surviving units and keep the best ρ_t·d.
+def vote_density(world: World, round_number: int, counts: NDArray[np.uint32], total: int) -> float:
+    """Return the density that rules such as ``budget`` aim at in a round of phase 1.
+
+    ρ_t where clients keep exactly that much. Where a ballot's own density is its message
+    (``coverage``, where alpha decides, and ``gate``, where a client may decline to prune), it is
+    the mean density of the ballots.
 
     Parameters
     ----------
-    mask
-        C_{t-1}; the ballot is a subset of it.
+    counts, total
+        The tally, uint32[d], and the sum of the ballots' weights.
+    """
+    config = world.experiment.prune
+    if config.ranking != "coverage" and config.gate == 0.0:
+        return target_density(world, round_number)
+    kept = int(counts.sum(dtype=np.uint64)) / total
+    return max(kept, 1.0) / world.layout.total
 
-    Returns
-    -------
-    ballot, result
-        The vote, and what training reported.
+
+def training_observer(world: World) -> StepObserver | None:
+    """Return what must watch local training before `cast_ballot`; None for most scores."""
+    observe = SCORES[parse_spec(world.experiment.prune.score)[0]].observer
+    return observe(world.structure) if observe else None
+
+
+def cast_ballot(
+    world: World,
+    samples: Samples,
+    mask: Mask,
+    *,
+    round_number: int,
+    client: int,
+    observer: StepObserver | None = None,
+) -> Mask:
+    """Score the surviving units of the trained ``world.model`` and keep the best ρ_t·d.
+
+    With ``prune.gate`` a client whose accuracy on its own samples (at most ``score_samples`` of
+    them) is not above the gate votes for the mask it has (Li et al. 2020, LotteryFL, arXiv
+    2008.03371, Algorithm 1).
+
+    Parameters
+    ----------
+    samples
+        The client's own.
+    mask
+        C_{t-1}, under which the model was trained; the ballot is a subset of it.
+    observer
+        What `training_observer` returned, after training.
     """
     experiment = world.experiment
     config, seed = experiment.prune, experiment.seed
     name, arguments = parse_spec(config.score)
-    score = SCORES[name]
-    keep = torch.from_numpy(world.structure.parameter_mask(mask).astype(np.float32))
-    world.model.load(world.w0, world.b0)
-    observer = score.observer(world.structure) if score.observer else None
-    result = train(
-        world.model,
-        samples,
-        experiment.train,
-        lr=experiment.train.lr,
-        epochs=config.epochs or experiment.train.epochs,
-        generator=torch_generator(seed, "batches", round_number, client),
-        keep=keep,
-        observer=observer,
-        freeze_statistics=experiment.model.batch_norm == "freeze",
-    )
     inputs = ScoreInputs(
         model=world.model,
         structure=world.structure,
@@ -65,9 +85,26 @@ def cast_ballot(
         limit=config.score_samples,
         rng=numpy_rng(seed, "score", round_number, client),
         observed=observer,
-        keep=keep,
+        keep=torch.from_numpy(world.structure.parameter_mask(mask).astype(np.float32)),
     )
-    scores = score.compute(inputs)
-    density = target_density(world, round_number)
-    ballot = rank(scores, world.layout, density, mask, config.ranking, config.min_units)
-    return ballot, result
+    if config.gate and evaluate(world.model, inputs.scoring_samples()).accuracy <= config.gate:
+        return mask
+    return _best(world, SCORES[name].compute(inputs), mask, round_number, config.ranking)
+
+
+def random_ballot(world: World, mask: Mask, *, round_number: int, client: int) -> Mask:
+    """Return a ballot of the density asked for by who has not looked at any data."""
+    rng = numpy_rng(world.experiment.seed, "idle ballot", round_number, client)
+    scores = [rng.random(units, dtype=np.float32) for units in world.layout.units]
+    return _best(world, scores, mask, round_number, "layer")
+
+
+def _best(
+    world: World,
+    scores: list[NDArray[np.float32]],
+    mask: Mask,
+    round_number: int,
+    ranking: str,
+) -> Mask:
+    density, least = target_density(world, round_number), world.experiment.prune.min_units
+    return rank(scores, world.layout, density, mask, ranking, least, world.coverage)

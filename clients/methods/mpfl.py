@@ -2,41 +2,118 @@
 
 from __future__ import annotations
 
+import numpy as np
+from numpy.typing import NDArray
+
 from clients.client import Client
 from clients.methods.fedavg import train_weights
-from clients.replica import follow_mask
-from mpfl.ballot import cast_ballot
+from clients.replica import Replica, follow, follow_mask
+from mpfl.ballot import cast_ballot, random_ballot, training_observer
 from mpfl.exchange import Codecs, Sync, mask_context
+from mpfl.mask import Mask
+from mpfl.regrow import regrow_ballot, training_rounds
+from mpfl.training import TrainResult
 from mpfl.wire.errors import WireError
 from mpfl.wire.frame import Frame, Kind, Section
 from mpfl.wire.masks import encode_mask
 
 
 def handle(request: Frame, client: Client) -> Frame:
-    """Answer a mask request with a ballot and a training request with surviving values."""
-    if request.kind is Kind.MASK_REQUEST:
-        return _ballot(request, client)
-    if request.kind is Kind.TRAIN_REQUEST:
-        experiment = client.world.experiment
-        steps = experiment.federation.rounds - experiment.prune.rounds
-        return train_weights(request, client, steps, Codecs.of(experiment.wire))
-    raise WireError("kind", f"mpfl does not answer {request.kind.name}")
+    """Answer a mask request with a ballot and a training request with surviving values.
 
-
-def _ballot(request: Frame, client: Client) -> Frame:
-    world, config = client.world, client.world.experiment.prune
+    Where weights travel with ballots (``recovery = "finetune"``, ``regrow``), the answer to a
+    mask request holds both.
+    """
+    experiment = client.world.experiment
     sync = Sync.unpack(request.sections.get(Section.CONFIG, b""))
-    mask = follow_mask(world, client.state, request, sync)
-    ballot, result = cast_ballot(
+    if request.kind is Kind.TRAIN_REQUEST:
+        steps = training_rounds(experiment, request.round, sync.step)
+        return train_weights(request, client, steps, Codecs.of(experiment.wire))
+    if request.kind is not Kind.MASK_REQUEST:
+        raise WireError("kind", f"mpfl does not answer {request.kind.name}")
+    if sync.step:
+        return _regrow(request, client, sync)
+    if experiment.prune.recovery == "finetune":
+        return _ballot_and_values(request, client)
+    mask = follow_mask(client.world, client.state, request, sync)
+    start = np.concatenate([client.world.w0, client.world.b0])
+    ballot, result = _vote(request.round, client, mask, start)
+    return _reply(request, client, mask, ballot, result)
+
+
+def _ballot_and_values(request: Frame, client: Client) -> Frame:
+    """Train on from the mean of the last round instead of from w0; send values too."""
+    replica = _follow(request, client)
+    ballot, result = _vote(request.round, client, replica.mask, replica.public)
+    return _reply(request, client, replica.mask, ballot, result, replica)
+
+
+def _regrow(request: Frame, client: Client, sync: Sync) -> Frame:
+    """Train as in any round of phase 2, then vote for a mask of the same density.
+
+    Free-riders vote for the mask there is.
+    """
+    replica = _follow(request, client)
+    steps = training_rounds(client.world.experiment, request.round, sync.step)
+    result = client.train_public(replica, request.round, steps)
+    ballot = replica.mask
+    if not client.idle:
+        ballot = regrow_ballot(
+            client.world, client.samples, ballot, round_number=request.round, step=sync.step
+        )
+    return _reply(request, client, replica.mask, ballot, result, replica)
+
+
+def _follow(request: Frame, client: Client) -> Replica:
+    experiment = client.world.experiment
+    with_buffers = experiment.model.batch_norm == "aggregate"
+    downlink = Codecs.of(experiment.wire).downlink
+    return follow(client.world, client.state, request, downlink, with_buffers)
+
+
+def _vote(
+    round_number: int, client: Client, mask: Mask, start: NDArray[np.float32]
+) -> tuple[Mask, TrainResult]:
+    """Train from `start` under the mask and return the ballot; free-riders draw theirs."""
+    world, observer = client.world, training_observer(client.world)
+    result = client.train(
+        start,
+        round_number,
+        keep=world.structure.parameter_mask(mask),
+        epochs=world.experiment.prune.epochs,
+        observer=observer,
+    )
+    if client.idle:
+        ballot = random_ballot(world, mask, round_number=round_number, client=client.partition)
+        return ballot, result
+    ballot = cast_ballot(
         world,
         client.samples,
         mask,
-        round_number=request.round,
+        round_number=round_number,
         client=client.partition,
+        observer=observer,
     )
-    within, classes = mask_context(world.classes, mask, subset=not config.regrow)
-    payload = encode_mask(
+    return ballot, result
+
+
+def _reply(
+    request: Frame,
+    client: Client,
+    mask: Mask,
+    ballot: Mask,
+    result: TrainResult,
+    replica: Replica | None = None,
+) -> Frame:
+    """Return the answer: ballot and, where the request carried a model, trained values."""
+    world = client.world
+    sections = {Section.METRICS: client.metrics(result)}
+    regrow = Sync.unpack(request.sections[Section.CONFIG]).step > 0
+    within, classes = mask_context(world.classes, mask, subset=not regrow)
+    sections[Section.MASK] = encode_mask(
         ballot, within=within, classes=classes, codec=world.experiment.wire.mask_codec
     )
-    sections = {Section.MASK: payload, Section.METRICS: client.metrics(result)}
+    if replica:
+        codecs = Codecs.of(world.experiment.wire)
+        sections[Section.VALUES] = client.encode_update(replica, codecs, request.round)
     return Frame(Kind.BALLOT, request.round, sections)

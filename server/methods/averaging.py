@@ -57,8 +57,8 @@ class WeightRounds:
         """Start a round with an empty mean."""
         self._mean = FixedPointMean(self.broadcaster.footprint.count, self._samples)
 
-    def request(self, round_number: int, client: int) -> Request:
-        """Return a request that brings `client` to the newest mask and model."""
+    def request(self, round_number: int, client: int, kind: Kind = Kind.TRAIN_REQUEST) -> Request:
+        """Return a request of this kind that brings `client` to the newest mask and model."""
         sync, mask_payload, mask_bound = self._masks.offer(client)
         sync, values, bound = self.broadcaster.offer(client, sync)
         sections = {Section.CONFIG: _with_step(sync, self.step).pack()}
@@ -69,13 +69,13 @@ class WeightRounds:
         count = self.broadcaster.footprint.count if values else 0
         formula = formula_bytes(self.broadcaster.codec, count)
         formula += self._masks.current.layout.total / 8 * bool(mask_payload)
-        frame = Frame(Kind.TRAIN_REQUEST, round_number, sections)
+        frame = Frame(kind, round_number, sections)
         return Request(frame, formula, bound + mask_bound)
 
-    def accept(self, client: int, reply: Frame) -> Receipt:
-        """Add one client's values to the mean."""
-        if reply.kind is not Kind.UPDATE:
-            raise WireError("kind", f"expected UPDATE, got {reply.kind.name}")
+    def accept(self, client: int, reply: Frame, kind: Kind = Kind.UPDATE) -> Receipt:
+        """Add one client's values, in a reply of this kind, to the mean."""
+        if reply.kind is not kind:
+            raise WireError("kind", f"expected {kind.name}, got {reply.kind.name}")
         metrics = Metrics.unpack(reply.sections.get(Section.METRICS, b""))
         expected = len(self._world.parts[client])
         if metrics.samples != expected:
