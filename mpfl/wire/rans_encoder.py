@@ -111,7 +111,7 @@ def _encode_rows(
     stage, here the first, may be short; where the end is open, none is.
 
     All is done in doubles, where NumPy divides four at a time. It is exact: states are below
-    2 ** 32, and a quotient that is not an integer is at least 2 ** -14 away from the next one.
+    2 ** 32, and a quotient that is not an integer is at least 2 ** -15 away from the next one.
     """
     lanes, begin, out = states.size, frequencies.size, 0
     all_states = states.astype(np.float64)

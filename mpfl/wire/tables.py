@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 Ints = NDArray[np.int64]
 
-PRECISION = 14
+PRECISION = 15
 """The frequencies of a distribution add up to 2 to this power."""
 
 

@@ -1,12 +1,21 @@
 """Mask payloads: round trips under every codec and context, bounds, malformed input."""
 
+import sys
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from mpfl.mask import Layout, Mask
-from mpfl.wire import MASK_CODECS, WireError, decode_mask, encode_mask, mask_bound_bits
+from mpfl.wire import (
+    MASK_CODECS,
+    WireError,
+    decode_mask,
+    encode_mask,
+    magnitude_classes,
+    mask_bound_bits,
+)
 
 CODECS = ["auto", *MASK_CODECS.names()]
 
@@ -69,3 +78,106 @@ def test_bytes_with_nothing_to_code_or_unknown_codec_are_refused():
         with pytest.raises(WireError) as caught:
             decode_mask(payload, layout)
         assert caught.value.field.startswith("mask.")
+
+
+@pytest.mark.parametrize("fraction", [0.005, 0.02, 0.1, 0.2, 0.35, 0.5, 0.7, 0.95, 0.995])
+@pytest.mark.parametrize("units", [(50_000,), (47_000, 2_500, 500), (300_000,)])
+def test_size_is_within_two_percent_of_the_bound(bernoulli, units, fraction):
+    mask = bernoulli(units, fraction)
+    # Every further segment brings a byte of its own and a block that is not full.
+    assert len(encode_mask(mask)) * 8 <= 1.02 * mask_bound_bits(mask) + 12 * (len(units) - 1)
+
+
+@pytest.mark.parametrize("fraction", [0.01, 0.15, 0.3])
+def test_size_is_within_two_percent_of_the_conditional_bound(bernoulli, fraction):
+    units = (150_000, 30_000)
+    within = bernoulli(units, 0.6, seed=1)
+    draw = np.random.default_rng(2).random(180_000)
+    classes = (np.arange(180_000) % 4).astype(np.uint8)
+    keep = within.bools() & (draw < fraction * np.array([0.05, 0.3, 1.0, 3.0])[classes])
+    mask = Mask.from_bools(within.layout, keep)
+    payload = encode_mask(mask, within=within, classes=classes)
+    bound = mask_bound_bits(mask, within, classes)
+    assert 8 * len(payload) <= 1.02 * bound
+    assert bound < 0.9 * mask_bound_bits(mask, within)
+    assert decode_mask(payload, mask.layout, within=within, classes=classes) == mask
+
+
+@pytest.mark.parametrize("fraction", [0.0, 1.0])
+def test_constant_masks_take_a_few_bytes(bernoulli, fraction):
+    mask = bernoulli((500_000, 3000, 10), fraction)
+    payload = encode_mask(mask)
+    assert len(payload) <= 4
+    assert decode_mask(payload, mask.layout) == mask
+
+
+@pytest.mark.parametrize("fraction", [0.001, 0.1, 0.3, 0.5])
+def test_above_a_million_units_the_choice_is_within_two_percent_too(bernoulli, fraction):
+    mask = bernoulli((1_500_000,), fraction)
+    payload = encode_mask(mask)
+    assert 8 * len(payload) <= 1.02 * mask_bound_bits(mask)
+    assert decode_mask(payload, mask.layout) == mask
+
+
+def test_above_a_million_units_sparse_masks_go_to_the_codec_that_is_fastest_to_decode(bernoulli):
+    assert encode_mask(bernoulli((1_500_000,), 0.05))[0] == MASK_CODECS["gaps"].number
+    assert encode_mask(bernoulli((1_500_000,), 0.3))[0] == MASK_CODECS["rans"].number
+    assert encode_mask(bernoulli((1_500_000,), 0.5))[0] == MASK_CODECS["raw"].number
+
+
+def test_classes_that_tell_nothing_are_set_aside(bernoulli):
+    mask = bernoulli((2000,), 0.2)
+    classes = np.random.default_rng(0).integers(0, 60, 2000).astype(np.uint8)
+    payload = encode_mask(mask, classes=classes)
+    assert len(payload) <= len(encode_mask(mask))
+    assert decode_mask(payload, mask.layout, classes=classes) == mask
+
+
+def test_setting_aside_classes_that_there_are_not_is_refused():
+    with pytest.raises(WireError, match="set"):
+        decode_mask(b"\x80\x00", Layout(("a",), (8,)))
+
+
+def test_decoding_with_the_wrong_context_never_yields_the_mask_unnoticed(bernoulli):
+    mask = bernoulli((20_000,), 0.2)
+    payload = encode_mask(mask, codec="rans")
+    for units in ((19_000,), (10_000, 10_000)):
+        with pytest.raises(WireError):
+            decode_mask(payload, Layout(tuple(map(str, units)), units))
+
+
+def test_without_constriction_its_codec_says_what_to_install(monkeypatch):
+    monkeypatch.setitem(sys.modules, "constriction", None)
+    mask = Mask.full(Layout(("a",), (8,)))
+    with pytest.raises(ValueError, match=r"mpfl\[range\]"):
+        encode_mask(mask, codec="range")
+    with pytest.raises(WireError, match=r"mpfl\[range\]"):
+        decode_mask(b"\x03\xff", mask.layout)
+    assert decode_mask(encode_mask(mask), mask.layout) == mask
+
+
+def test_an_unknown_codec_is_named():
+    with pytest.raises(ValueError, match="did you mean 'gaps'"):
+        encode_mask(Mask.full(Layout(("a",), (8,))), codec="gap")
+
+
+def test_magnitude_classes_halve_towards_the_largest():
+    values = np.random.default_rng(0).permutation(1000).astype(np.float32)
+    classes = magnitude_classes([values, values[:1]], 4)
+    assert classes.dtype == np.uint8
+    assert np.bincount(classes[:1000]).tolist() == [500, 250, 125, 125]
+    order = np.argsort(values)
+    assert (np.diff(classes[:1000][order].astype(int)) >= 0).all()
+
+
+def test_magnitude_classes_break_ties_by_index():
+    assert magnitude_classes([np.ones(8, np.float32)], 3).tolist() == [0, 0, 0, 0, 1, 1, 2, 2]
+    assert magnitude_classes([np.ones(8, np.float32)], 1).tolist() == [0] * 8
+    with pytest.raises(ValueError, match="count"):
+        magnitude_classes([np.ones(8, np.float32)], 0)
+
+
+@pytest.mark.parametrize("bad", [np.zeros(8), np.zeros(7, np.uint8)])
+def test_classes_of_another_shape_or_type_are_refused(bad):
+    with pytest.raises(ValueError, match="classes"):
+        encode_mask(Mask.full(Layout(("a",), (8,))), classes=bad)
