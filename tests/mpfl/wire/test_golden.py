@@ -40,7 +40,9 @@ def test_encoding_equals_the_golden_file(name):
     if "range" in name:
         pytest.importorskip("constriction")
     written_with = (FOLDER / "zstandard.txt").read_text().strip()
-    if "gaps" in name and ".".join(map(str, zstandard.ZSTD_VERSION)) != written_with:
+    if ("gaps" in name or "zstd" in name) and ".".join(
+        map(str, zstandard.ZSTD_VERSION)
+    ) != written_with:
         pytest.skip(f"zstandard may compress differently from its version {written_with}")
     assert cases.golden_payloads()[name] == golden(name)
 

@@ -111,7 +111,7 @@ def test_constant_masks_take_a_few_bytes(bernoulli, fraction):
     assert decode_mask(payload, mask.layout) == mask
 
 
-@pytest.mark.parametrize("fraction", [0.001, 0.1, 0.3, 0.5])
+@pytest.mark.parametrize("fraction", [0.001, 0.1, 0.22, 0.3, 0.5])
 def test_above_a_million_units_the_choice_is_within_two_percent_too(bernoulli, fraction):
     mask = bernoulli((1_500_000,), fraction)
     payload = encode_mask(mask)
@@ -119,9 +119,10 @@ def test_above_a_million_units_the_choice_is_within_two_percent_too(bernoulli, f
     assert decode_mask(payload, mask.layout) == mask
 
 
-def test_above_a_million_units_sparse_masks_go_to_the_codec_that_is_fastest_to_decode(bernoulli):
+def test_above_a_million_units_the_fast_codecs_are_preferred(bernoulli):
     assert encode_mask(bernoulli((1_500_000,), 0.05))[0] == MASK_CODECS["gaps"].number
-    assert encode_mask(bernoulli((1_500_000,), 0.3))[0] == MASK_CODECS["rans"].number
+    assert encode_mask(bernoulli((1_500_000,), 0.35))[0] == MASK_CODECS["zstd"].number
+    assert encode_mask(bernoulli((1_500_000,), 0.0005))[0] == MASK_CODECS["rans"].number
     assert encode_mask(bernoulli((1_500_000,), 0.5))[0] == MASK_CODECS["raw"].number
 
 
@@ -143,7 +144,7 @@ def test_decoding_with_the_wrong_context_never_yields_the_mask_unnoticed(bernoul
     payload = encode_mask(mask, codec="rans")
     for units in ((19_000,), (10_000, 10_000)):
         with pytest.raises(WireError):
-            decode_mask(payload, Layout(tuple(map(str, units)), units))
+            decode_mask(payload, Layout(("a", "b")[: len(units)], units))
 
 
 def test_without_constriction_its_codec_says_what_to_install(monkeypatch):

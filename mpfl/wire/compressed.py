@@ -1,4 +1,4 @@
-"""Masks as gaps between the rarer bits, one byte each, through zstandard."""
+"""Masks through zstandard: as packed bits, or as gaps between the rarer bits, a byte each."""
 
 from __future__ import annotations
 
@@ -13,6 +13,26 @@ Bools = NDArray[np.bool_]
 _ESCAPE = 255
 _LEVEL = 1
 _LARGEST_WINDOW = 1 << 19  # that of level 1
+
+
+def encode_packed(bits: Bools) -> bytes:
+    """Return the compressed packed bits."""
+    return _compress(np.packbits(bits, bitorder="little").tobytes())
+
+
+def decode_packed(payload: bytes, count: int) -> Bools:
+    """Read what `encode_packed` wrote; raises WireError and nothing else."""
+    return unpack_bits(_decompress(payload, (count + 7) // 8, "mask.zstd"), count, "mask.zstd")
+
+
+def unpack_bits(packed: bytes, count: int, field: str) -> Bools:
+    """Return `count` bits from ⌈count/8⌉ bytes with zero padding; WireError otherwise."""
+    if len(packed) != (count + 7) // 8:
+        raise WireError(field, f"got {len(packed)} bytes for {count} units")
+    raw = np.frombuffer(packed, np.uint8)
+    if count % 8 and raw[-1] >> (count % 8):
+        raise WireError(field, "padding bits are not zero")
+    return np.unpackbits(raw, count=count, bitorder="little").view(np.bool_)
 
 
 def encode_gaps(bits: Bools) -> bytes:
@@ -30,15 +50,14 @@ def encode_gaps(bits: Bools) -> bytes:
         raw[np.arange(gaps.size) + np.cumsum(escapes)] = gaps % _ESCAPE
     else:
         raw = gaps.astype(np.uint8)
-    compressor = zstandard.ZstdCompressor(compression_params=_parameters())
-    return bytes((rarer,)) + compressor.compress(raw.tobytes())
+    return bytes((rarer,)) + _compress(raw.tobytes())
 
 
 def decode_gaps(payload: bytes, count: int) -> Bools:
     """Read what `encode_gaps` wrote; raises WireError and nothing else."""
     if not payload or payload[0] > 1:
         raise WireError("mask.gaps", "which bit is the rarer is neither 0 nor 1")
-    raw = np.frombuffer(_decompress(payload[1:], count), np.uint8)
+    raw = np.frombuffer(_decompress(payload[1:], count, "mask.gaps"), np.uint8)
     places = np.cumsum(raw, dtype=np.int64)
     if raw.size and raw.max() == _ESCAPE:
         ends = raw != _ESCAPE
@@ -53,27 +72,28 @@ def decode_gaps(payload: bytes, count: int) -> Bools:
     return bits
 
 
-def _parameters() -> zstandard.ZstdCompressionParameters:
-    return zstandard.ZstdCompressionParameters.from_level(
+def _compress(raw: bytes) -> bytes:
+    parameters = zstandard.ZstdCompressionParameters.from_level(
         _LEVEL, format=zstandard.FORMAT_ZSTD1_MAGICLESS, write_content_size=False
     )
+    return zstandard.ZstdCompressor(compression_params=parameters).compress(raw)
 
 
-def _decompress(payload: bytes, limit: int) -> bytes:
+def _decompress(payload: bytes, limit: int, field: str) -> bytes:
     """Return at most `limit` bytes, and never hold more, whatever the payload claims."""
     magicless = zstandard.FORMAT_ZSTD1_MAGICLESS
     try:
         header = zstandard.get_frame_parameters(payload, format=magicless)
         known = header.content_size != zstandard.CONTENTSIZE_UNKNOWN
         if known or header.dict_id or header.window_size > _LARGEST_WINDOW:
-            raise WireError("mask.gaps", "a zstandard frame of a form that is never sent")
+            raise WireError(field, "a zstandard frame of a form that is never sent")
         decompressor = zstandard.ZstdDecompressor(format=magicless)
         # To zstandard a limit of 0 means none.
         raw: bytes = decompressor.decompress(
             payload, max_output_size=max(limit, 1), allow_extra_data=False
         )
     except (zstandard.ZstdError, MemoryError) as error:
-        raise WireError("mask.gaps", f"zstandard: {error}") from None
+        raise WireError(field, f"zstandard: {error}") from None
     if len(raw) > limit:
-        raise WireError("mask.gaps", f"they are more than the {limit} units")
+        raise WireError(field, f"more than {limit} bytes, uncompressed")
     return raw

@@ -1,0 +1,147 @@
+"""Size and speed of every mask codec beside general compressors, in one run."""
+
+from __future__ import annotations
+
+import time
+import zlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import numpy as np
+import zstandard
+from bitarray import bitarray
+from bitarray.util import sc_decode, sc_encode
+
+from mpfl.mask import Layout, Mask
+from mpfl.seeding import numpy_rng
+from mpfl.wire import MASK_CODECS, decode_mask, encode_mask, mask_bound_bits
+
+REPEATS = 3
+
+
+@dataclass(frozen=True)
+class Contender:
+    """One way from a mask to bytes and back.
+
+    Attributes
+    ----------
+    name
+        Column ``codec`` of the table.
+    encode, decode
+        The two directions; decoding gives something that equals what `expected` makes of a mask.
+    expected
+        What decoding must give, for the check of the round trip.
+    """
+
+    name: str
+    encode: Callable[[Mask], bytes]
+    decode: Callable[[bytes], Any]
+    expected: Callable[[Mask], Any]
+
+
+def codec_table(bits: int, fractions: Sequence[float]) -> list[dict[str, Any]]:
+    """Measure every codec on Bernoulli masks, one thread.
+
+    Parameters
+    ----------
+    bits
+        Units of the mask, in one layer.
+    fractions
+        Shares of ones.
+
+    Returns
+    -------
+    list of dict
+        For each fraction and codec: ``fraction``, ``codec``, ``bytes``, ``bits_per_unit``,
+        ``size_over_bound`` (the bound is n·H(k/n) of the drawn bits), ``encode_mbit_per_second``
+        and ``decode_mbit_per_second`` (Mbit of mask; best of three), in a fixed order.
+
+    Raises
+    ------
+    ValueError
+        If `bits` or a fraction is out of range.
+    RuntimeError
+        If a codec does not give back what it was given.
+    """
+    if bits < 8:
+        raise ValueError(f"bits: got {bits}, expected at least 8")
+    rows = []
+    for fraction in fractions:
+        if not 0 < fraction < 1:
+            raise ValueError(f"fraction: got {fraction}, expected above 0 and below 1")
+        layout = Layout(("layer",), (bits,))
+        draw = numpy_rng(0, "codec benchmark", round(fraction * 10**6)).random(bits, np.float32)
+        mask = Mask.from_bools(layout, draw < fraction)
+        bound = mask_bound_bits(mask)
+        rows += [
+            {"fraction": fraction, **_measure(contender, mask, bound)}
+            for contender in contenders(layout)
+        ]
+    return rows
+
+
+def contenders(layout: Layout) -> list[Contender]:
+    """Return mpfl's codecs, ``auto`` first, and then the others."""
+    own = ["auto", *(name for name in MASK_CODECS.names() if name != "range" or _has_range())]
+    packed = Mask.packed
+    compressor, decompressor = zstandard.ZstdCompressor(level=3), zstandard.ZstdDecompressor()
+    return [
+        *(
+            Contender(
+                f"mpfl {name}",
+                partial(encode_mask, codec=name),
+                partial(decode_mask, layout=layout),
+                lambda mask: mask,
+            )
+            for name in own
+        ),
+        Contender("zlib", lambda mask: zlib.compress(mask.packed(), 6), zlib.decompress, packed),
+        Contender(
+            "zstd",
+            lambda mask: compressor.compress(mask.packed()),
+            decompressor.decompress,
+            packed,
+        ),
+        Contender(
+            "bitarray sc_encode",
+            lambda mask: sc_encode(bitarray(mask.bits)),
+            sc_decode,
+            lambda mask: mask.bits,
+        ),
+    ]
+
+
+def _measure(contender: Contender, mask: Mask, bound_bits: float) -> dict[str, Any]:
+    encode_seconds, blob = _best(lambda: contender.encode(mask))
+    decode_seconds, back = _best(lambda: contender.decode(blob))
+    if back != contender.expected(mask):
+        raise RuntimeError(f"{contender.name} does not give back the mask")
+    megabits = mask.layout.total / 1e6
+    return {
+        "codec": contender.name,
+        "bytes": len(blob),
+        "bits_per_unit": 8 * len(blob) / mask.layout.total,
+        "size_over_bound": 8 * len(blob) / bound_bits if bound_bits else float("inf"),
+        "encode_mbit_per_second": megabits / encode_seconds,
+        "decode_mbit_per_second": megabits / decode_seconds,
+    }
+
+
+def _best(action: Callable[[], Any]) -> tuple[float, Any]:
+    seconds = float("inf")
+    result = None
+    for _ in range(REPEATS):
+        start = time.perf_counter()
+        result = action()
+        seconds = min(seconds, time.perf_counter() - start)
+    return seconds, result
+
+
+def _has_range() -> bool:
+    try:
+        import constriction  # noqa: F401
+    except ImportError:
+        return False
+    return True
