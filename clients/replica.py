@@ -32,7 +32,7 @@ class Replica:
     Attributes
     ----------
     public
-        float32[P + B], zero outside the footprint.
+        float32[P + B]; outside the footprint parameters are zero and buffers those of w0.
     """
 
     sync: Sync
@@ -80,6 +80,7 @@ def follow(world: World, state: State, frame: Frame, codec: str, with_buffers: b
     payload = frame.sections.get(Section.VALUES, b"")
     public = _public(world, state, sync, payload, codec, footprint)
     full = np.zeros(footprint.keep.size, np.float32)
+    full[world.structure.parameters.total :] = world.b0  # unless they travel
     full[footprint.keep] = public
     return Replica(sync, mask, footprint, full)
 

@@ -231,7 +231,7 @@ class ComparatorConfig:
 
     topk_fraction: float = 0.05
     """``topk``: share of the update's entries that a client sends."""
-    sign_step: float = 0.002
+    sign_step: float = 0.005
     """``signsgd_mv``: how far a vote moves a weight; decays with the learning rate."""
     fedpm_lr: float = 0.1
     """``fedpm``: Adam's learning rate of the scores."""

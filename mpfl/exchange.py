@@ -15,9 +15,10 @@ from numpy.typing import NDArray
 
 from mpfl.config import Experiment, WireConfig
 from mpfl.layers import Structure
-from mpfl.mask import Mask
+from mpfl.mask import Layout, Mask
 from mpfl.registry import parse_spec
 from mpfl.wire.errors import WireError
+from mpfl.world import World
 
 SUBSET = 1
 """Flag: the new mask is a subset of the one the client holds."""
@@ -56,6 +57,16 @@ INT8 = Codecs("int8", "int8")
 def topk_codecs(experiment: Experiment) -> Codecs:
     """Return those of ``topk``: the largest entries up, with feedback; all that changed down."""
     return Codecs(f"sparse({experiment.comparator.topk_fraction})", "sparse", feedback=True)
+
+
+def split_floats(payload: bytes, count: int) -> tuple[NDArray[np.float32], bytes]:
+    """Return `count` float32 from the front of a payload, and the rest; WireError if too short."""
+    if len(payload) < 4 * count:
+        raise WireError("values", f"got {len(payload)} bytes, too few for {count} buffers")
+    values = np.frombuffer(payload[: 4 * count], "<f4").astype(np.float32)
+    if not np.isfinite(values).all():
+        raise WireError("values", "a buffer is not finite")
+    return values, payload[4 * count :]
 
 
 _BITS = {"float32": 32, "float16": 16, "bfloat16": 16, "int8": 8, "int4": 4, "int3": 3,
@@ -184,3 +195,23 @@ class Footprint:
     def count(self) -> int:
         """Entries that travel."""
         return sum(self.segments)
+
+
+def parameter_layout(world: World) -> Layout:
+    """Return the layout of masks that have one bit for every parameter, tensor after tensor."""
+    tensors = world.structure.parameters
+    sizes = tuple(tensors.place(name)[0] for name in tensors.names)
+    return Layout(tensors.names, tuple(part.stop - part.start for part in sizes))
+
+
+def travelling_buffers(world: World) -> int:
+    """Return how many buffer entries the clients and the server exchange."""
+    aggregate = world.experiment.model.batch_norm == "aggregate"
+    return world.structure.buffers.total if aggregate else 0
+
+
+def share_classes(levels: NDArray[np.uint8], top: int) -> NDArray[np.uint8]:
+    """Return the statistics classes of masks drawn around the shares levels / top: at most 32."""
+    if top < 32:
+        return levels
+    return (levels.astype(np.uint16) * 31 // top).astype(np.uint8)

@@ -136,11 +136,17 @@ class Broadcaster:
         """Make `model` (float32[P + B]) the newest version, as far as the codec can say it."""
         keep, segments = self.footprint.keep, self.footprint.segments
         reference = self.public[keep] if self.relative else np.float32(0)
-        self.version += 1
-        rng = numpy_rng(self._seed, "downlink", self.version)
+        rng = numpy_rng(self._seed, "downlink", self.version + 1)
         payload = encode_values(model[keep] - reference, self.codec, segments, rng)
+        self.append(payload)
+
+    def append(self, payload: bytes) -> None:
+        """Make what `payload` leads to the newest version; it is what clients will decode."""
+        keep, segments = self.footprint.keep, self.footprint.segments
+        reference = self.public[keep] if self.relative else np.float32(0)
         self.public = self.public.copy()
         self.public[keep] = reference + decode_values(payload, self.codec, segments)
+        self.version += 1
         if not self.relative:
             self._chain = []
         self._chain.append(payload)

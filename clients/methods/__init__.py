@@ -5,7 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from clients.client import Client
-from clients.methods import centralized, fedavg, fedavg_prune, fedavg_q8, mpfl, topk
+from clients.methods import (
+    centralized,
+    fedavg,
+    fedavg_prune,
+    fedavg_q8,
+    fedpm,
+    mpfl,
+    signsgd_mv,
+    topk,
+)
 from mpfl.registry import Registry
 from mpfl.wire.frame import Frame
 
@@ -19,6 +28,8 @@ METHODS: Registry[Handler] = Registry(
         "fedavg_q8": fedavg_q8.handle,
         "fedavg_prune": fedavg_prune.handle,
         "topk": topk.handle,
+        "signsgd_mv": signsgd_mv.handle,
+        "fedpm": fedpm.handle,
         "centralized": centralized.handle,
     },
 )

@@ -6,7 +6,16 @@ from collections.abc import Callable
 
 from mpfl.registry import Registry
 from mpfl.world import World
-from server.methods import centralized, fedavg, fedavg_prune, fedavg_q8, mpfl, topk
+from server.methods import (
+    centralized,
+    fedavg,
+    fedavg_prune,
+    fedavg_q8,
+    fedpm,
+    mpfl,
+    signsgd_mv,
+    topk,
+)
 from server.methods.base import Receipt, Request, ServerMethod
 
 METHODS: Registry[Callable[[World], ServerMethod]] = Registry(
@@ -17,6 +26,8 @@ METHODS: Registry[Callable[[World], ServerMethod]] = Registry(
         "fedavg_q8": fedavg_q8.make,
         "fedavg_prune": fedavg_prune.FedAvgPrune,
         "topk": topk.make,
+        "signsgd_mv": signsgd_mv.SignSgd,
+        "fedpm": fedpm.FedPm,
         "centralized": centralized.Centralized,
     },
 )

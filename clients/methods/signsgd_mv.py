@@ -1,0 +1,46 @@
+"""Sign descent with majority vote, client half; see the server half."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+
+from clients.client import Client
+from clients.replica import follow
+from mpfl.exchange import parameter_layout, split_floats, travelling_buffers
+from mpfl.mask import Mask
+from mpfl.training import learning_rate
+from mpfl.wire.errors import WireError
+from mpfl.wire.frame import Frame, Kind, Section
+from mpfl.wire.masks import encode_mask
+
+
+def handle(request: Frame, client: Client) -> Frame:
+    """Train locally and answer with the sign of every parameter's change.
+
+    A parameter that did not change says plus or minus by its own coin.
+    """
+    if request.kind is not Kind.TRAIN_REQUEST:
+        raise WireError("kind", f"signsgd_mv does not answer {request.kind.name}")
+    world, experiment = client.world, client.world.experiment
+    count, buffers = world.structure.parameters.total, travelling_buffers(world)
+    payload = request.sections.get(Section.VALUES, b"")
+    known, votes = split_floats(payload, buffers if payload else 0)
+    stripped = replace(request, sections={**request.sections, Section.VALUES: votes})
+    replica = follow(world, client.state, stripped, "sign", with_buffers=False)
+    start = replica.public
+    if known.size:
+        start[count:] = known
+    rate = learning_rate(experiment.train, replica.sync.step, experiment.federation.rounds)
+    result = client.train(start, request.round, lr=rate)
+    change = world.model.values.numpy() - start[:count]
+    coin = client.rng("coin", request.round).random(count) < 0.5
+    signs = Mask.from_bools(parameter_layout(world), np.where(change == 0, coin, change > 0))
+    sections = {
+        Section.MASK: encode_mask(signs, codec=experiment.wire.mask_codec),
+        Section.METRICS: client.metrics(result),
+    }
+    if buffers:
+        sections[Section.VALUES] = world.model.buffers.numpy().astype("<f4").tobytes()
+    return Frame(Kind.UPDATE, request.round, sections)
