@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import copy
 import math
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import nn
 
 from mpfl.flat import tensors_of
+from mpfl.tracing import example, shadow
 
 _WEIGHTED = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.LSTM, nn.GRU)
 
@@ -53,7 +53,7 @@ def macs(
 
 def _positions(model: nn.Module, input_shape: tuple[int, ...]) -> dict[str, int]:
     """Return how often each weight is used on one sample, by tracing shapes alone."""
-    shadow = copy.deepcopy(model).to("meta").eval()
+    valueless = shadow(model)
     positions: dict[str, int] = {}
 
     def count(name: str, module: nn.Module, output: Any) -> None:
@@ -64,11 +64,9 @@ def _positions(model: nn.Module, input_shape: tuple[int, ...]) -> dict[str, int]
                 path = f"{name}.{leaf}" if name else leaf
                 positions[path] = positions.get(path, 0) + math.prod(shape) // units
 
-    for name, module in shadow.named_modules():
+    for name, module in valueless.named_modules():
         if isinstance(module, _WEIGHTED):
             module.register_forward_hook(lambda m, _, out, name=name: count(name, m, out))
-    tokens = any(isinstance(module, nn.Embedding) for module in shadow.modules())
-    example: Tensor = torch.zeros((1, *input_shape), device="meta")
     with torch.no_grad():
-        shadow(example.long() if tokens else example)
+        valueless(example(valueless, input_shape))
     return positions

@@ -7,18 +7,17 @@ a unit is tied to it; units that reach the output or the input are not prunable.
 
 from __future__ import annotations
 
-import copy
 import math
 import operator
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
-from torch import Tensor, fx, nn
-from torch.fx.passes.shape_prop import ShapeProp
+from torch import fx, nn
 from torch.nn import functional as F
 
 from mpfl.layers import FOLLOW, INPUT, OWN, Layer, Slot
+from mpfl.tracing import shape_at, traced
 
 _KEEPS_ZERO_MODULES = (
     nn.ReLU, nn.ReLU6, nn.LeakyReLU, nn.ELU, nn.GELU, nn.SiLU, nn.Hardswish, nn.Tanh,
@@ -92,20 +91,8 @@ def couple(model: nn.Module, input_shape: tuple[int, ...]) -> tuple[Layer, ...]:
     ValueError
         If the network cannot be traced, or does something whose effect on units is not known.
     """
-    shadow = copy.deepcopy(model).to("meta").eval()
-    try:
-        graph = fx.symbolic_trace(shadow)
-    except (AttributeError, RuntimeError, TypeError, ValueError) as error:
-        raise ValueError(f"cannot trace {type(model).__name__}: {error}") from error
-    tokens = any(isinstance(module, nn.Embedding) for module in shadow.modules())
-    example = torch.zeros((1, *input_shape), device="meta")
-    try:
-        ShapeProp(graph).propagate(example.long() if tokens else example)
-    except (RuntimeError, TypeError) as error:
-        raise ValueError(
-            f"{type(model).__name__} does not accept inputs of shape {input_shape}: {error}"
-        ) from error
-    walk = _Walk(dict(shadow.named_modules()))
+    graph = traced(model, input_shape)
+    walk = _Walk(dict(graph.named_modules()))
     for node in graph.graph.nodes:
         walk.visit(node)
     return walk.layers()
@@ -164,7 +151,7 @@ class _Walk:
         if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d):
             return self._normalised(node, name, module, source)
         if isinstance(module, nn.Embedding):
-            return _Signal(self._group(fixed=True), len(_shape(node)) - 1)
+            return _Signal(self._group(fixed=True), len(shape_at(node)) - 1)
         if isinstance(module, nn.Flatten):
             return _flattened(node, source, module.start_dim, module.end_dim)
         if isinstance(module, _KEEPS_ZERO_MODULES):
@@ -180,7 +167,7 @@ class _Walk:
         linear = isinstance(module, nn.Linear)
         if not linear and getattr(module, "groups", 1) != 1:
             raise _unknown(node, "is a grouped convolution")
-        axis = len(_shape(node)) - 1 if linear else 1
+        axis = len(shape_at(node)) - 1 if linear else 1
         if source.axis != axis:
             raise _unknown(node, "mixes another axis than that of the units")
         slot = Slot(f"{name}.weight", 1, repeat=source.repeat, role=INPUT)
@@ -243,7 +230,7 @@ class _Walk:
         if len(node.all_input_nodes) != 2 or len(node.args) != 2 or node.kwargs:
             raise _unknown(node, "adds something that is not the output of a module")
         first, second = (self._signals[source] for source in node.all_input_nodes)
-        shapes = {_shape(source) for source in node.all_input_nodes}
+        shapes = {shape_at(source) for source in node.all_input_nodes}
         if (first.axis, first.repeat) != (second.axis, second.repeat) or len(shapes) != 1:
             raise _unknown(node, "adds values of different layouts")
         self._merge(first.group.root(), second.group.root())
@@ -281,12 +268,8 @@ def _option(node: fx.Node, place: int, name: str, default: Any) -> Any:
     return node.args[place] if len(node.args) > place else node.kwargs.get(name, default)
 
 
-def _shape(node: fx.Node) -> tuple[int, ...]:
-    return tuple(node.meta["tensor_meta"].shape)
-
-
 def _flattened(node: fx.Node, source: _Signal, start: int, end: int) -> _Signal:
-    shape = _shape(_argument(node))
+    shape = shape_at(_argument(node))
     if source.axis != 1 or start != 1 or end % len(shape) != len(shape) - 1:
         raise _unknown(node, "flattens other axes than units and what follows them")
     return replace(source, repeat=source.repeat * math.prod(shape[2:]))
@@ -296,7 +279,7 @@ def _averaged(node: fx.Node, source: _Signal) -> _Signal:
     dims = _option(node, 1, "dim", None)
     if dims is None or source.axis is None:
         raise _unknown(node, "averages over the units")
-    rank = len(_shape(_argument(node)))
+    rank = len(shape_at(_argument(node)))
     over = {d % rank for d in ((dims,) if isinstance(dims, int) else dims)}
     if source.axis in over:
         raise _unknown(node, "averages over the units")
@@ -307,9 +290,8 @@ def _averaged(node: fx.Node, source: _Signal) -> _Signal:
 
 def _indexed(node: fx.Node, source: _Signal) -> _Signal:
     if source.axis is None:  # an element of a recurrent layer's tuple
-        inner = node.meta.get("type")
-        is_tensor = isinstance(inner, type) and issubclass(inner, Tensor)
-        return replace(source, axis=len(_shape(node)) - 1 if is_tensor else None)
+        shape = node.meta["shape"]
+        return replace(source, axis=None if shape is None else len(shape) - 1)
     index = node.args[1] if isinstance(node.args[1], tuple) else (node.args[1],)
     if not all(isinstance(part, int | slice) for part in index):
         raise _unknown(node, "picks elements by something other than numbers and slices")

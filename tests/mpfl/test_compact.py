@@ -13,44 +13,23 @@ from mpfl.flat import FlatModel
 from mpfl.mask import Mask
 from mpfl.models import MODELS, build_model
 from mpfl.structure import find_structure
-
-CIFAR, MNIST, TEXT = (3, 32, 32), (1, 28, 28), (12,)
-
-
-def shape_of(name: str) -> tuple[int, ...]:
-    if name.startswith(("lstm", "gru")):
-        return TEXT
-    return MNIST if name.startswith("lenet") else CIFAR
+from tests.networks import CIFAR, MNIST, generator, inputs_for, random_mask, shape_of
 
 
-def lived_in(name: str, seed: int, shape: tuple[int, ...] | None = None):
+def lived_in(name: str, seed: int):
     """Return a flat model whose every number, statistics included, is away from its start."""
-    shape = shape or shape_of(name)
-    generator = torch.Generator().manual_seed(seed)
-    flat = FlatModel(build_model(name, 10, shape, generator))
+    shape = shape_of(name)
+    rng = generator(seed)
+    flat = FlatModel(build_model(name, 10, shape, rng))
     structure = find_structure(flat.module, "filter", shape)
     for module in flat.module.modules():
         if isinstance(module, nn.BatchNorm2d):
             with torch.no_grad():
-                module.weight.uniform_(-1.0, 1.5, generator=generator)
-                module.bias.uniform_(-0.5, 0.5, generator=generator)
-            module.running_mean.uniform_(-0.5, 0.5, generator=generator)
-            module.running_var.uniform_(0.5, 2.0, generator=generator)
-    if shape == TEXT:
-        inputs = torch.randint(0, 10, (3, *shape), generator=generator)
-    else:
-        inputs = torch.randn((3, *shape), generator=generator)
-    return flat, structure, inputs
-
-
-def random_mask(structure, seed: int, density: float) -> Mask:
-    rng = np.random.default_rng(seed)
-    layers = {}
-    for layer in structure.layers:
-        keep = rng.random(layer.units) < density
-        keep[rng.integers(layer.units)] = True
-        layers[layer.name] = keep
-    return Mask.from_layers(layers)
+                module.weight.uniform_(-1.0, 1.5, generator=rng)
+                module.bias.uniform_(-0.5, 0.5, generator=rng)
+            module.running_mean.uniform_(-0.5, 0.5, generator=rng)
+            module.running_var.uniform_(0.5, 2.0, generator=rng)
+    return flat, structure, inputs_for(shape, 3, seed)
 
 
 def zero_pruned(flat: FlatModel, structure, mask: Mask) -> None:
@@ -173,7 +152,7 @@ def test_the_copy_shares_nothing_with_the_original():
 
 
 def test_what_cannot_be_cut_is_said():
-    model = build_model("lenet5", 10, MNIST, torch.Generator().manual_seed(1))
+    model = build_model("lenet5", 10, MNIST, generator())
     structure = find_structure(model, "filter", MNIST)
     with pytest.raises(ValueError, match="'conv1' keeps no unit"):
         compact(model, structure, Mask.empty(structure.layout))

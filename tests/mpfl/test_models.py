@@ -9,25 +9,7 @@ from torch import nn
 
 from mpfl.models import MODELS, build_model
 from mpfl.models.initialise import initialise
-
-MNIST, CIFAR, TEXT = (1, 28, 28), (3, 32, 32), (12,)
-
-
-def generator(seed: int = 1) -> torch.Generator:
-    return torch.Generator().manual_seed(seed)
-
-
-def shape_of(name: str) -> tuple[int, ...]:
-    if name.startswith(("lstm", "gru")):
-        return TEXT
-    return MNIST if name.startswith("lenet") else CIFAR
-
-
-def inputs_of(name: str, batch: int = 2) -> torch.Tensor:
-    shape = (batch, *shape_of(name))
-    if shape_of(name) == TEXT:
-        return torch.randint(0, 10, shape, generator=generator())
-    return torch.randn(shape, generator=generator())
+from tests.networks import CIFAR, MNIST, TEXT, generator, inputs_for, shape_of
 
 
 def parameters(model: nn.Module) -> int:
@@ -81,7 +63,7 @@ def test_build_is_a_pure_function_of_the_generator(name):
 @pytest.mark.parametrize("name", MODELS.names())
 def test_outputs_are_finite_and_shaped(name):
     model = build_model(name, 10, shape_of(name), generator())
-    outputs = model(inputs_of(name))
+    outputs = model(inputs_for(shape_of(name), 2))
     expected = (2, 12, 10) if name.endswith("_lm") else (2, 10)
     assert outputs.shape == expected
     assert torch.isfinite(outputs).all()
@@ -198,7 +180,7 @@ def test_initialise_refuses_unknown_parameters():
 def test_a_language_model_never_looks_ahead():
     for name in ("lstm_lm", "gru_lm"):
         model = build_model(name, 10, TEXT, generator())
-        tokens = inputs_of(name)
+        tokens = inputs_for(shape_of(name), 2)
         changed = tokens.clone()
         changed[:, 6] = (changed[:, 6] + 1) % 10
         with torch.no_grad():

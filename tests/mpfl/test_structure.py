@@ -12,29 +12,9 @@ from mpfl.layers import FOLLOW, INPUT, OWN
 from mpfl.mask import Mask
 from mpfl.models import MODELS, build_model
 from mpfl.structure import find_structure
+from tests.networks import CIFAR, MNIST, TEXT, generator, inputs_for, random_mask, shape_of
 
-CIFAR, MNIST, TEXT = (3, 32, 32), (1, 28, 28), (12,)
 GRANULARITIES = ("weight", "kernel", "filter")
-
-
-def generator(seed: int = 1) -> torch.Generator:
-    return torch.Generator().manual_seed(seed)
-
-
-def shape_of(name: str) -> tuple[int, ...]:
-    if name.startswith(("lstm", "gru")):
-        return TEXT
-    return MNIST if name.startswith("lenet") else CIFAR
-
-
-def random_mask(structure, seed: int, density: float = 0.5) -> Mask:
-    rng = np.random.default_rng(seed)
-    layers = {}
-    for layer in structure.layers:
-        keep = rng.random(layer.units) < density
-        keep[rng.integers(layer.units)] = True
-        layers[layer.name] = keep
-    return Mask.from_layers(layers)
 
 
 class Small(nn.Module):
@@ -217,8 +197,7 @@ def test_a_pruned_unit_outputs_exactly_zero(name):
     for path, module in model.named_modules():
         if isinstance(module, nn.Conv2d | nn.Linear | nn.BatchNorm2d | nn.LSTM | nn.GRU):
             module.register_forward_hook(lambda m, i, o, path=path: seen.__setitem__(path, o))
-    batch = torch.rand((2, *shape), generator=rng)
-    inputs = (batch * 10).long() if shape == TEXT else batch
+    inputs = inputs_for(shape, 2)
     for training in (False, True):
         model.train(training)
         with torch.no_grad():
@@ -296,15 +275,34 @@ UNTRACEABLE = {
     "single units": Wrap(lambda m, x: m.a(x)[:, 0], a=conv()),
     "other axes": Wrap(lambda m, x: torch.flatten(m.a(x)), a=conv()),
     "mixes another axis": Wrap(lambda m, x: m.b(m.a(x)), a=conv(), b=nn.Linear(6, 6)),
+    "another axis than that": Wrap(lambda m, x: m.b(m.a(x)), a=nn.Linear(6, 6), b=nn.Linear(6, 6)),
+    "no module owns": Wrap(lambda m, x: m.a(x) + m.a.weight[0], a=conv()),
+    "other than numbers": Wrap(lambda m, x: m.a(x)[..., 0], a=conv()),
     "nothing prunable": Wrap(lambda m, x: m.a(x), a=conv()),
     "single-layer": Wrap(lambda m, x: m.a(x[:, :, 0])[0], a=nn.LSTM(6, 3, num_layers=2)),
 }
 
 
 @pytest.mark.parametrize("words", UNTRACEABLE)
-def test_what_cannot_be_coupled_is_said(words):
-    with pytest.raises(ValueError, match=words):
+def test_what_cannot_be_coupled_is_said_in_one_line(words, capfd):
+    with pytest.raises(ValueError, match=words) as caught:
         find_structure(UNTRACEABLE[words], "filter", (2, 6, 6))
+    assert "\n" not in str(caught.value)
+    assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize(
+    ("words", "model"),
+    [
+        ("initial state", Wrap(lambda m, x: m.a(m.e(x), None)[0], a=nn.GRU(4, 6))),
+        ("normalises another axis", Wrap(lambda m, x: m.a(m.e(x)), a=nn.BatchNorm1d(7))),
+        ("averages over the units", Wrap(lambda m, x: m.a(m.e(x)).mean(), a=nn.Linear(4, 3))),
+    ],
+)
+def test_what_cannot_be_coupled_after_tokens_is_said(words, model):
+    model.e = nn.Embedding(9, 4)
+    with pytest.raises(ValueError, match=words):
+        find_structure(model, "filter", (7,))
 
 
 def test_units_before_a_sigmoid_are_left_alone():
@@ -312,6 +310,28 @@ def test_units_before_a_sigmoid_are_left_alone():
         nn.Linear(4, 5), nn.Sigmoid(), nn.Linear(5, 6), nn.ReLU(), nn.Linear(6, 2)
     )
     assert [x.name for x in find_structure(model, "filter", (4,)).layers] == ["2"]
+
+
+def test_functions_are_followed_like_modules():
+    def forward(m: nn.Module, x: Tensor) -> Tensor:
+        x = F.max_pool2d(F.relu(m.a(x)), 2).mean((2, 3), keepdim=True)
+        x = m.c(torch.sigmoid(m.b(x.flatten(1))))
+        return m.d(x.relu())
+
+    parts = {"a": conv(2, 3), "b": nn.Linear(3, 4), "c": nn.Linear(4, 5), "d": nn.Linear(5, 2)}
+    model = Wrap(forward, **parts)
+    layers = find_structure(model, "filter", (2, 6, 6)).layers
+    assert [(x.name, x.units) for x in layers] == [("a", 3), ("c", 5)]
+
+
+def test_branches_from_one_source_are_one_group_however_they_are_added():
+    model = Wrap(
+        lambda m, x: m.out(((y := m.a(x)) + m.b(y)) + (m.c(y) + y)),
+        a=conv(2, 4), b=conv(4, 4), c=conv(4, 4), out=conv(4, 2),
+    )  # fmt: skip
+    (layer,) = find_structure(model, "filter", (2, 6, 6)).layers
+    assert (layer.name, layer.kind, layer.units) == ("a", "coupled", 4)
+    assert [s.parameter for s in layer.own()] == ["a.weight", "b.weight", "c.weight"]
 
 
 def test_units_added_to_the_input_are_left_alone():

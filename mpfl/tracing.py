@@ -1,0 +1,65 @@
+"""Run a network on shapes alone, and record its graph with the shape of every value."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import torch
+from torch import Tensor, fx, nn
+
+
+def shadow(model: nn.Module) -> nn.Module:
+    """Return a copy of the network, in evaluation mode, whose tensors have shapes but no values."""
+    return copy.deepcopy(model).to("meta").eval()
+
+
+def example(model: nn.Module, input_shape: tuple[int, ...]) -> Tensor:
+    """Return one valueless input: int64 if the network has an embedding, else float32."""
+    tokens = any(isinstance(module, nn.Embedding) for module in model.modules())
+    dtype = torch.int64 if tokens else torch.float32
+    return torch.zeros((1, *input_shape), dtype=dtype, device="meta")
+
+
+def traced(model: nn.Module, input_shape: tuple[int, ...]) -> fx.GraphModule:
+    """Return the network's graph; `shape_at` tells the shape of every tensor in it.
+
+    Raises
+    ------
+    ValueError
+        If ``torch.fx`` cannot trace the network, or it does not accept such inputs.
+    """
+    valueless = shadow(model)
+    try:
+        graph = fx.symbolic_trace(valueless)
+    except (AttributeError, RuntimeError, TypeError, ValueError) as error:
+        raise ValueError(f"cannot trace {type(model).__name__}: {_first_line(error)}") from error
+    try:
+        _ShapeRecorder(graph).run(example(valueless, input_shape))
+    except (IndexError, RuntimeError, TypeError, ValueError) as error:
+        raise ValueError(
+            f"{type(model).__name__} does not accept inputs of shape {input_shape}: "
+            f"{_first_line(error)}"
+        ) from error
+    return graph
+
+
+def shape_at(node: fx.Node) -> tuple[int, ...]:
+    """Return the shape of a traced node's tensor."""
+    shape: tuple[int, ...] = node.meta["shape"]
+    return shape
+
+
+class _ShapeRecorder(fx.Interpreter):
+    """Runs the traced network and notes the shape of every tensor at its node."""
+
+    extra_traceback = False
+
+    def run_node(self, n: fx.Node) -> Any:
+        result = super().run_node(n)
+        n.meta["shape"] = tuple(result.shape) if isinstance(result, Tensor) else None
+        return result
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0]
