@@ -1,0 +1,161 @@
+"""Regrowth: what is exchanged, when, and that density stays."""
+
+from __future__ import annotations
+
+import copy
+import math
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mpfl.mask import Layout, Mask
+from mpfl.regrow import exchange, regrow_ballot, regrowth
+from mpfl.training import loss_of
+from mpfl.wire.frame import Section
+from mpfl.world import build_world
+from tests.federation import Federation, tiny
+
+LAYOUT = Layout(("a", "b"), (12, 7))
+
+
+@given(
+    st.lists(st.booleans(), min_size=19, max_size=19),
+    st.floats(0.0, 1.0),
+    st.integers(0, 2**32 - 1),
+)
+def test_exchange_drops_the_smallest_and_grows_the_best_outside(
+    bits: list[bool], share: float, seed: int
+) -> None:
+    rng = np.random.default_rng(seed)
+    values, growth = rng.permutation(19).astype(np.float32), rng.permutation(19).astype(np.float32)
+    old = Mask.from_bools(LAYOUT, np.array(bits))
+    new = exchange(old, values, growth, share)
+    assert new.counts() == old.counts()
+    for part in LAYOUT.slices():
+        before, after = old.bools()[part], new.bools()[part]
+        count = min(math.floor(share * before.sum()), int((~before).sum()))
+        dropped, grown = before & ~after, after & ~before
+        expected = sorted(np.flatnonzero(before), key=lambda i: values[part][i])[:count]
+        assert set(np.flatnonzero(dropped)) == set(expected)
+        expected = sorted(np.flatnonzero(~before), key=lambda i: -growth[part][i])[:count]
+        assert set(np.flatnonzero(grown)) == set(expected)
+
+
+def test_regrowth_follows_the_cosine_and_rests_at_both_ends() -> None:
+    experiment = tiny(
+        prune__regrow="gradient",
+        prune__regrow_fraction=0.4,
+        prune__regrow_every=2,
+        prune__rounds=2,
+        federation__rounds=18,
+    )
+    shares = [regrowth(experiment, 3 + step, step) for step in range(16)]
+    for step, share in enumerate(shares):
+        if step in (2, 4, 6, 8, 10):
+            assert share == pytest.approx(0.2 * (1 + math.cos(math.pi * step / 12)))
+        else:
+            assert share == 0.0
+
+
+def test_without_regrow_nothing_is_exchanged() -> None:
+    assert regrowth(tiny(), 4, 1) == 0.0
+
+
+@pytest.mark.parametrize(("regrow", "codec"), [("gradient", "int8"), ("random", "float32")])
+def test_masks_change_at_constant_density_and_regrown_weights_start_at_zero(
+    regrow: str, codec: str
+) -> None:
+    federation = Federation(
+        tiny(
+            prune__regrow=regrow,
+            prune__rounds=1,
+            federation__rounds=9,
+            wire__uplink_values=codec,
+            wire__downlink_values=codec,
+        )
+    )
+    federation.play(2)
+    count = federation.world.structure.parameters.total
+    changes = 0
+    for _ in range(3, 10):
+        old = federation.method.mask()
+        federation.play()
+        new = federation.method.mask()
+        assert new.count() == old.count() == round(0.2 * old.layout.total)
+        grown = federation.world.structure.parameter_mask(new)
+        grown &= ~federation.world.structure.parameter_mask(old)
+        assert not federation.method.model()[:count][grown].any()
+        assert not federation.method.model()[:count][~federation.survivors()[:count]].any()
+        changes += new != old
+        assert (new != old) == grown.any()
+    assert changes == 5  # steps 1 to 5 of 8; RigL rests from three quarters on
+
+
+def test_clients_follow_regrown_masks() -> None:
+    federation = Federation(tiny(prune__regrow="random", prune__rounds=1, federation__rounds=9))
+    federation.play(5)
+    held = Mask.from_packed(federation.world.layout, federation.states[2]["mask"].tobytes())
+    assert held != federation.method.mask()
+    federation.play()
+    for number in range(4):
+        trained = federation.trained[number][: federation.world.structure.parameters.total]
+        assert np.count_nonzero(trained) <= 0.2 * 50_200 + 410  # 410 biases
+
+
+def test_gradient_regrowth_takes_the_largest_gradients() -> None:
+    world = build_world(tiny(prune__regrow="gradient", prune__score_samples=0))
+    rng = np.random.default_rng(0)
+    mask = Mask.from_bools(world.layout, rng.random(world.layout.total) < 0.3)
+    keep = world.structure.parameter_mask(mask)
+    world.model.load(np.where(keep, world.w0, 0).astype(np.float32), world.b0)
+    samples = world.data.train.subset(torch.arange(64))
+    module = copy.deepcopy(world.model.module)
+    inputs, targets = samples.batch(torch.arange(64))
+    loss_of(module(inputs), targets).backward()
+    new = regrow_ballot(world, samples, mask, round_number=4, step=1)
+    share = regrowth(world.experiment, 4, 1)
+    assert share > 0
+    for name in ("fc1", "fc2", "fc3"):
+        gradient = module.get_submodule(name).weight.grad.abs().flatten().numpy()
+        before, after = mask.layers()[name], new.layers()[name]
+        grown = after & ~before
+        assert grown.sum() == math.floor(share * before.sum())
+        others = ~before & ~after
+        assert gradient[grown].min() >= gradient[others].max() - 1e-7
+
+
+def test_random_regrowth_is_the_same_for_all_clients_and_new_every_round() -> None:
+    federation = Federation(
+        tiny(prune__regrow="random", prune__rounds=1, federation__rounds=9, prune__vote="any")
+    )
+    federation.play(2)
+    old = federation.method.mask().bools()
+    federation.play()
+    first = federation.method.mask().bools() & ~old
+    assert first.sum() <= 0.3 * old.sum()  # four clients grow the same units, not four sets
+
+
+def test_only_regrowing_rounds_carry_ballots_in_phase_two() -> None:
+    federation = Federation(
+        tiny(
+            prune__regrow="gradient",
+            prune__rounds=1,
+            prune__regrow_every=2,
+            federation__rounds=7,
+        )
+    )
+    federation.play()
+    ballots = []
+    for _ in range(6):
+        federation.play()
+        ballots.append(Section.MASK in federation.replies[0].sections)
+        assert Section.VALUES in federation.replies[0].sections
+    assert ballots == [False, False, True, False, True, False]
+
+
+def test_removed_filters_cannot_be_regrown() -> None:
+    with pytest.raises(ValueError, match=r"prune\.regrow: a removed filter"):
+        build_world(tiny(prune__regrow="random", prune__granularity="filter"))
