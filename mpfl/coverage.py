@@ -122,7 +122,7 @@ def covering_prefix(shares: NDArray[np.float64], fan: Fan) -> NDArray[np.bool_]:
     reached[:, 1:] = before[:, :-1] >= fan.alpha - 1e-9
     keep = np.empty_like(reached)
     np.put_along_axis(keep, best_first, ~reached, axis=1)
-    return keep[:, :-1] & (shares > 0)
+    return keep[:, :-1]
 
 
 def _sweep_backward(keep: dict[str, NDArray[np.bool_]], coverage: Coverage) -> None:

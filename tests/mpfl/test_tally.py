@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mpfl.mask import Layout, Mask
-from mpfl.vote import Tally, tally
+from mpfl.vote import Tally, planes, tally
 
 COMPILED = tally.compiled
 
@@ -107,6 +107,14 @@ def test_padding_bits_are_never_counted():
     layout = Layout(("a",), (67,))
     counter = tally_of(layout, [~Mask.empty(layout)] * 9)
     assert counter.counts().tolist() == [9] * 67
+
+
+def test_kernels_ignore_set_bits_in_the_padding(kernel):
+    add = COMPILED.add if kernel == "compiled" else planes.add
+    for units in (1, 67, 127):
+        plane = np.zeros(2 if units > 64 else 1, np.uint64)
+        add([plane], [], 0, 0, b"\xff" * ((units + 7) // 8), units)
+        assert int(np.bitwise_count(plane).sum()) == units
 
 
 def test_no_ballot_is_held_after_it_was_accepted():
