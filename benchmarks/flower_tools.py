@@ -8,6 +8,7 @@ import os
 import shutil
 import signal
 import socket
+import ssl
 import subprocess
 import sys
 import time
@@ -176,18 +177,27 @@ class Programs:
         return path
 
 
-def wait_until_healthy(process: subprocess.Popen[bytes], port: int, seconds: float = 60) -> None:
-    """Wait until a SuperLink without TLS answers on `port`.
+def wait_until_healthy(
+    process: subprocess.Popen[bytes],
+    port: int,
+    root_certificate: Path | None = None,
+    seconds: float = 120,
+) -> None:
+    """Wait until a SuperLink answers on `port`, over TLS if a root certificate is given.
 
     Raises
     ------
     RuntimeError
         If it ends or stays silent.
     """
+    scheme, context = "http", None
+    if root_certificate is not None:
+        scheme, context = "https", ssl.create_default_context(cafile=root_certificate)
+    url = f"{scheme}://127.0.0.1:{port}/health"
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline and process.poll() is None:
         try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=1):
+            with urllib.request.urlopen(url, timeout=2, context=context):
                 return
         except (urllib.error.URLError, OSError):
             time.sleep(_POLL_SECONDS)
