@@ -62,7 +62,12 @@ def _value(value: object) -> str:
 
 
 def table(
-    headings: Sequence[str], rows: Sequence[tuple[str, Sequence[str]]], label: str, sort: bool
+    headings: Sequence[str],
+    rows: Sequence[tuple[str, Sequence[str]]],
+    label: str,
+    *,
+    sort: bool = True,
+    titled: bool = True,
 ) -> str:
     """Return a table that scrolls sideways on narrow screens.
 
@@ -73,9 +78,11 @@ def table(
     rows
         Per row its CSS classes and its finished cells.
     label
-        What the table holds, for screen readers.
+        What the table holds.
     sort
         Whether a click on a heading sorts.
+    titled
+        Whether the label stands above the table; screen readers get it anyway.
     """
     head = "".join(f'<th scope="col">{escape(text)}</th>' for text in headings)
     body = "\n".join(
@@ -83,8 +90,9 @@ def table(
         for classes, cells in rows
     )
     kind = ' class="sortable"' if sort else ""
+    title = f'<h3 class="above">{escape(label)}</h3>\n' if titled else ""
     return (
-        f'<div class="wide" role="region" aria-label="{escape(label)}" tabindex="0">\n'
+        f'{title}<div class="wide" role="region" aria-label="{escape(label)}" tabindex="0">\n'
         f"<table{kind}>\n<thead><tr>{head}</tr></thead>\n<tbody>\n{body}\n</tbody>\n</table>\n"
         "</div>\n"
     )

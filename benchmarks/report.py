@@ -116,7 +116,8 @@ def _run_page(run: RunData, rows: Sequence[Row], baseline: str) -> tuple[str, li
         + page.section("Configuration and versions", report_parts.provenance([run]))
     )
     heading = f"{run.name}, seed {run.seed}"
-    text = page.page(f"mpfl: {heading}", heading, run_headline(run), [], body)
+    notes = [report_parts.setting([run]), *report_parts.doubts([run])]
+    text = page.page(f"mpfl: {heading}", heading, run_headline(run), notes, body)
     return text, [*curves, *costs, *pruning, *held]
 
 
@@ -134,7 +135,7 @@ def _comparison_page(
     others = [item for item in pictures if item.name not in _CURVES]
     held = [item for item in (partition_map(runs[0]),) if item]
     masks, mask_sections = _mask_sections(runs, rows)
-    notes = [report_parts.setting(runs)]
+    notes = [report_parts.setting(runs), *report_parts.doubts(runs)]
     if unfinished:
         notes.append(f"Not finished, and not in any figure: {', '.join(unfinished)}.")
     body = (

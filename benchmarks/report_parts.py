@@ -46,7 +46,7 @@ def comparison(rows: Sequence[Row], baseline: str, margin: float) -> str:
             small = _interval(column.key, row)
             cells.append(page.cell(column.text(row), column.value(row), small))
         body.append((" ".join(classes), cells))
-    table = page.table([c.heading for c in shown], body, "Comparison of the methods", sort=True)
+    table = page.table([c.heading for c in shown], body, "Comparison of the methods", titled=False)
     words = (
         "Bytes are those of all serialized messages: all clients, rounds and phases (kB = 1000 "
         "bytes), mean over seeds. ± and brackets: 95 % t-interval over seeds; ratios are geometric "
@@ -113,7 +113,7 @@ def _budget_table(groups: Mapping[str, Sequence[RunData]], baseline: str) -> str
         cells.append(page.cell(ratio_text(area), area))
         body.append(("baseline" if name == baseline else "", cells))
     headings = ["method", *(f"within {bytes_text(b)}" for b in budgets), "area under curve"]
-    return page.table(headings, body, "Accuracy within byte budgets", sort=True) + page.paragraph(
+    return page.table(headings, body, "Accuracy within byte budgets") + page.paragraph(
         f"Accuracy of the model one has when stopping within a byte budget (1 %, 10 % and all of "
         f"{baseline}'s bytes); – where not every seed has a tested model by then. Area under "
         "curve: mean accuracy over the logarithm of total bytes between "
@@ -153,9 +153,7 @@ def _model_table(groups: Mapping[str, Sequence[RunData]]) -> str:
         )
         for name in groups
     ]
-    return page.table(
-        ["method", *known], body, "Final models and costs", sort=True
-    ) + page.paragraph(
+    return page.table(["method", *known], body, "Final models and costs") + page.paragraph(
         "MACs: multiply-accumulate operations for one sample, of the dense network, of its "
         "surviving weights, and of the smaller network that remains when whole units are cut out. "
         "Accuracy over clients: lowest to highest, see the figure. Wall time is the simulation's, "
@@ -211,8 +209,8 @@ def link_table(runs: Sequence[RunData]) -> str:
         f"{1000 * link.round_trip_seconds:g} ms round trip"
         for link in LINKS
     )
-    headings = ["transfer time over", *(link.name for link in LINKS)]
-    return page.table(headings, body, "Modelled transfer times", sort=True) + page.paragraph(
+    headings = ["method", *(link.name for link in LINKS)]
+    return page.table(headings, body, "Modelled transfer times") + page.paragraph(
         "Modelled time all rounds spend on transfers, computing not included: clients of a round "
         "transfer at the same time, each over its own link, and the round waits for the slowest. "
         f"{words}."
@@ -257,6 +255,17 @@ def setting(runs: Sequence[RunData]) -> str:
     )
 
 
+def doubts(runs: Sequence[RunData]) -> list[str]:
+    """Say which runs' ledgers do not add up to their rounds; none for sound folders."""
+    sums = [(run, int(run.ledger.message_bytes.sum())) for run in runs]
+    return [
+        f"The ledger of {run.name}, seed {run.seed}, adds up to {total} bytes, its rounds to "
+        f"{run.total_bytes}."
+        for run, total in sums
+        if total != run.total_bytes
+    ]
+
+
 def provenance(runs: Sequence[RunData]) -> str:
     """Return the configuration, what differs between runs, the versions, the machines."""
     flat = [_flatten(run.config) for run in runs]
@@ -277,7 +286,9 @@ def provenance(runs: Sequence[RunData]) -> str:
             )
             for run, table in zip(runs, flat, strict=True)
         ]
-        table = page.table(["run", *differing], body, "Differing configuration", sort=False)
+        table = page.table(
+            ["run", *differing], body, "Differing configuration", sort=False, titled=False
+        )
         parts += page.folded("Where the configurations differ", table)
     parts += page.folded(
         "Versions, machines and digests",

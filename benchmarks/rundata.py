@@ -21,7 +21,12 @@ from mpfl.mask import Mask
 KINDS = ("mask", "values", "scores", "metrics", "config", "framing")
 """What the bytes of a message are for; they add up to the message."""
 
+_COLUMNS = (
+    *("round", "client", "phase", "direction"),
+    *(f"{kind}_bytes" for kind in (*KINDS, "message", "formula", "bound")),
+)
 _DIRECTIONS = ("uplink", "downlink")
+_MALFORMED = (AttributeError, KeyError, OverflowError, TypeError, ValueError)
 
 
 @dataclass(frozen=True)
@@ -268,6 +273,9 @@ def _read_summary(path: Path) -> Mapping[str, Any]:
         raise ValueError(f"{path}: damaged ({error})") from None
     if not isinstance(summary, dict):
         raise ValueError(f"{path}: damaged (expected an object, got {type(summary).__name__})")
+    for key, kind in (("method", str), ("seed", int), ("label", str), ("sweep", dict)):
+        if not isinstance(summary.get(key, kind()), kind):
+            raise ValueError(f"{path}: damaged ({key} is {summary[key]!r})")
     return summary
 
 
@@ -276,7 +284,7 @@ def _read_rounds(path: Path) -> tuple[Round, ...]:
     for number, line in enumerate(_read_text(path).splitlines(), start=1):
         try:
             rounds.append(_round(json.loads(line)))
-        except (json.JSONDecodeError, KeyError, TypeError, ValueError) as error:
+        except _MALFORMED as error:
             reason = f"no {error}" if isinstance(error, KeyError) else error
             raise ValueError(f"{path}: line {number} is damaged ({reason})") from None
         if len(rounds) > 1 and rounds[-1].total_bytes < rounds[-2].total_bytes:
@@ -331,8 +339,13 @@ def _number(value: object) -> float | None:
 
 
 def _read_ledger(path: Path) -> Ledger:
-    rows = list(csv.DictReader(_read_text(path).splitlines()))
+    text = _read_text(path)
     try:
+        reader = csv.DictReader(text.splitlines(), strict=True)
+        absent = [name for name in _COLUMNS if name not in (reader.fieldnames or ())]
+        if absent:
+            raise ValueError(f"no column {absent[0]}")
+        rows = list(reader)
         kinds = {kind: _integers(rows, f"{kind}_bytes") for kind in KINDS}
         ledger = Ledger(
             round=_integers(rows, "round"),
@@ -344,9 +357,7 @@ def _read_ledger(path: Path) -> Ledger:
             formula_bytes=_floats(rows, "formula_bytes"),
             bound_bytes=_floats(rows, "bound_bytes"),
         )
-    except KeyError as error:
-        raise ValueError(f"{path}: damaged (no column {error})") from None
-    except (TypeError, ValueError) as error:
+    except (csv.Error, *_MALFORMED) as error:
         raise ValueError(f"{path}: damaged ({error})") from None
     wrong = np.flatnonzero(sum(kinds.values()) != ledger.message_bytes)
     if wrong.size:
@@ -377,5 +388,5 @@ def _read_shapes(path: Path) -> dict[str, tuple[int, ...]]:
             (length,) = struct.unpack("<Q", file.read(8))
             header = json.loads(file.read(min(length, 100_000_000)))
         return {k: tuple(v["shape"]) for k, v in header.items() if k != "__metadata__"}
-    except (struct.error, json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError) as error:
+    except (struct.error, *_MALFORMED) as error:
         raise ValueError(f"{path}: damaged ({error})") from None

@@ -181,13 +181,13 @@ def write_run(
     return folder
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def make_run() -> Callable[..., Path]:
     """Return `write_run`."""
     return write_run
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def make_comparison(make_run: Callable[..., Path]) -> Callable[..., Path]:
     """Return a writer of comparison folders: four methods × seeds."""
 
