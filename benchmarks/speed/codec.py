@@ -84,7 +84,9 @@ def codec_table(bits: int, fractions: Sequence[float]) -> list[dict[str, Any]]:
 
 def contenders(layout: Layout) -> list[Contender]:
     """Return mpfl's codecs, ``auto`` first, and then the others."""
-    own = ["auto", *(name for name in MASK_CODECS.names() if name != "range" or _has_range())]
+    # `matrix` is for masks with structure; these have none.
+    absent = {"matrix"} if _has_range() else {"matrix", "range"}
+    own = ["auto", *(name for name in MASK_CODECS.names() if name not in absent)]
     packed = Mask.packed
     compressor, decompressor = zstandard.ZstdCompressor(level=3), zstandard.ZstdDecompressor()
     return [

@@ -8,6 +8,7 @@ from mpfl.wire.masks import (
     encode_mask,
     magnitude_classes,
     mask_bound_bits,
+    matrix_widths,
 )
 from mpfl.wire.values import (
     VALUE_CODECS,
@@ -32,6 +33,7 @@ __all__ = [
     "encode_values",
     "magnitude_classes",
     "mask_bound_bits",
+    "matrix_widths",
     "section_bytes",
     "value_codec",
     "values_bound_bytes",

@@ -103,6 +103,13 @@ class _Model:
 def encode_segments(bits: Bools, lengths: tuple[int, ...]) -> bytes:
     """Return the segments' bits as bytes: one parameter a segment, then an rANS stream."""
     parameters = fit_parameters(bits, lengths)
+    return parameters.tobytes() + encode_with_parameters(parameters, bits, lengths)
+
+
+def encode_with_parameters(
+    parameters: NDArray[np.uint8], bits: Bools, lengths: tuple[int, ...]
+) -> bytes:
+    """Return the rANS stream of segments whose parameters the receiver knows."""
     model = _Model.read(parameters, lengths)
     blocks: list[NDArray[np.uint8]] = []
     for level in model.levels()[::-1]:
@@ -118,7 +125,7 @@ def encode_segments(bits: Bools, lengths: tuple[int, ...]) -> bytes:
             coded = (symbols > 0) | (model.depth[contexts % model.depth.size] == level)
             symbols, contexts = symbols[coded], contexts[coded]
         encoder.put(symbols, contexts, model.tables_at(level))
-    return parameters.tobytes() + encoder.finish()
+    return encoder.finish()
 
 
 def _variable(bits: Bools, model: _Model, lengths: tuple[int, ...]) -> Bools:
@@ -139,8 +146,15 @@ def decode_segments(payload: bytes, lengths: tuple[int, ...]) -> Bools:
     parameters = np.frombuffer(payload[: len(lengths)], np.uint8)
     if parameters.size != len(lengths):
         raise WireError("mask.parameters", "the payload ends inside them")
+    return decode_with_parameters(parameters, payload[len(lengths) :], lengths)
+
+
+def decode_with_parameters(
+    parameters: NDArray[np.uint8], stream: bytes, lengths: tuple[int, ...]
+) -> Bools:
+    """Read what `encode_with_parameters` wrote; raises WireError and nothing else."""
     model = _Model.read(parameters, lengths)
-    decoder = Decoder(payload[len(lengths) :])
+    decoder = Decoder(stream)
     bits = np.zeros(0, np.bool_)
     for level in model.levels():
         contexts = model.contexts_at(level)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,11 +19,12 @@ from mpfl.wire.compressed import (
     unpack_bits,
 )
 from mpfl.wire.errors import WireError
-from mpfl.wire.plan import Plan, magnitude_classes, make_plan
+from mpfl.wire.matrix import decode_matrix, encode_matrix
+from mpfl.wire.plan import Plan, magnitude_classes, make_plan, matrix_widths
 from mpfl.wire.range_coder import decode_range, encode_range
 
 __all__ = ["MASK_CODECS", "MaskCodec", "decode_mask", "encode_mask", "magnitude_classes",
-           "mask_bound_bits"]  # fmt: skip
+           "mask_bound_bits", "matrix_widths"]  # fmt: skip
 
 Bools = NDArray[np.bool_]
 
@@ -53,6 +54,7 @@ def encode_mask(
     within: Mask | None = None,
     classes: NDArray[np.uint8] | None = None,
     codec: str = "auto",
+    widths: Sequence[int] | None = None,
 ) -> bytes:
     """Return the payload of a mask for a receiver that holds the same context.
 
@@ -67,6 +69,9 @@ def encode_mask(
         layer are coded with their own statistics.
     codec
         A name in `MASK_CODECS`, or ``auto``: the smallest.
+    widths
+        Units per row of every layer (inputs of a neuron, say), 0 where it is no matrix: lets
+        ``auto`` try ``matrix``. The receiver need not know them.
 
     Raises
     ------
@@ -75,13 +80,15 @@ def encode_mask(
     """
     if codec != "auto" and codec not in MASK_CODECS:
         raise unknown_name("mask codec", codec, ["auto", *MASK_CODECS.names()])
-    plan = make_plan(mask.layout, within, classes)
+    plan = replace(make_plan(mask.layout, within, classes), widths=tuple(widths or ()))
     if within is not None and not mask.issubset(within):
         raise ValueError("mask: it keeps units outside `within`")
     bools = mask.bools()
     if codec != "auto":
         return _encode_with(codec, bools, plan)
-    plain = plan if classes is None else make_plan(mask.layout, within, None)
+    plain = plan
+    if classes is not None:
+        plain = replace(make_plan(mask.layout, within, None), widths=plan.widths)
     return _encode_auto(bools, plan, plain)
 
 
@@ -150,7 +157,8 @@ def _encode_auto(bools: Bools, plan: Plan, plain: Plan) -> bytes:
     """
     if plan.count >= _LARGE:
         return _encode_large(bools, plan)
-    payloads = [_encode_with(name, bools, plan) for name in _CANDIDATES]
+    candidates = [*_CANDIDATES, *(["matrix"] if any(plan.widths) else [])]
+    payloads = [_encode_with(name, bools, plan) for name in candidates]
     if plain is not plan:
         others = (_encode_with(name, bools, plain) for name in _CANDIDATES[1:])
         payloads += [bytes((other[0] | _PLAIN,)) + other[1:] for other in others]
@@ -215,5 +223,6 @@ MASK_CODECS: Registry[MaskCodec] = Registry(
             lambda bits, plan: encode_packed(bits),
             lambda payload, plan: decode_packed(payload, plan.count),
         ),
+        "matrix": MaskCodec(5, encode_matrix, decode_matrix),
     },
 )

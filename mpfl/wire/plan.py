@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from mpfl.layers import Structure
 from mpfl.mask import Layout, Mask
 
 
@@ -23,11 +24,14 @@ class Plan:
     lengths
         Units per segment (none is zero); the segments stand one after another in coded order.
         A segment holds the units of one class in one layer.
+    widths
+        Units per row of every layer, 0 where it is no matrix; only a sender may know them.
     """
 
     layout: Layout
     units: NDArray[np.intp] | None
     lengths: tuple[int, ...]
+    widths: tuple[int, ...] = ()
 
     @property
     def count(self) -> int:
@@ -80,6 +84,19 @@ def _plan_without_classes(layout: Layout, within: Mask | None) -> Plan:
         return Plan(layout, None, layout.units)
     units = np.flatnonzero(within.bools())
     return Plan(layout, units, tuple(n for n in within.counts() if n))
+
+
+def matrix_widths(structure: Structure) -> tuple[int, ...]:
+    """Return, for every layer, the units per row of its weight matrix, for `encode_mask`.
+
+    A row is what one output neuron or filter reads; 0 where units are rows themselves.
+    """
+    widths = []
+    for layer in structure.layers:
+        slot = layer.own()[0]
+        rows = structure.parameters.place(slot.parameter)[1][0]
+        widths.append(layer.units // rows if slot.axis is None else 0)
+    return tuple(widths)
 
 
 def magnitude_classes(values: list[NDArray[np.float32]], count: int) -> NDArray[np.uint8]:

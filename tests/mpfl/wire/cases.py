@@ -42,7 +42,7 @@ CONTEXTS = {
 
 
 def mask_payload(codec, context):
-    return encode_mask(MASK, codec=codec, **CONTEXTS[context])
+    return encode_mask(MASK, codec=codec, widths=(20, 11), **CONTEXTS[context])
 
 
 def value_payload(spec):

@@ -156,6 +156,14 @@ def test_short_hostile_masks_stay_within_four_times_the_bits_unpacked(payload):
     assert peak_of(lambda: decode_mask(payload, BIG)) < 4 * BIG.total
 
 
+def test_a_hostile_matrix_takes_memory_of_the_units_alone():
+    layout = Layout(("big",), (200_000,))
+    labels = bytes((255, 1, 0)) * 2 + b"\x01" + b"\x00\x00"  # no labels where the stream should be
+    for width in (1, 127):
+        payload = bytes((5, width, len(labels))) + labels + b"\x0b" + CLAIM * 4
+        assert peak_of(lambda p=payload: decode_mask(p, layout)) < 200 * layout.total
+
+
 def test_a_zstandard_bomb_is_stopped_at_the_legal_size():
     zstandard = pytest.importorskip("zstandard")
     parameters = zstandard.ZstdCompressionParameters.from_level(

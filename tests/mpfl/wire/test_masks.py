@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from mpfl.layers import Layer, Slot, Structure, Tensors
 from mpfl.mask import Layout, Mask
 from mpfl.wire import (
     MASK_CODECS,
@@ -15,6 +16,7 @@ from mpfl.wire import (
     encode_mask,
     magnitude_classes,
     mask_bound_bits,
+    matrix_widths,
 )
 
 CODECS = ["auto", *MASK_CODECS.names()]
@@ -36,10 +38,11 @@ def contexts(draw):
     return Mask.from_bools(layout, bools), within, classes
 
 
-@given(contexts(), st.sampled_from(CODECS))
-def test_round_trip(context, codec):
+@given(contexts(), st.sampled_from(CODECS), st.integers(0, 250))
+def test_round_trip(context, codec, width):
     mask, within, classes = context
-    payload = encode_mask(mask, within=within, classes=classes, codec=codec)
+    widths = [width] * len(mask.layout.units)
+    payload = encode_mask(mask, within=within, classes=classes, codec=codec, widths=widths)
     assert decode_mask(payload, mask.layout, within=within, classes=classes) == mask
 
 
@@ -182,3 +185,48 @@ def test_magnitude_classes_break_ties_by_index():
 def test_classes_of_another_shape_or_type_are_refused(bad):
     with pytest.raises(ValueError, match="classes"):
         encode_mask(Mask.full(Layout(("a",), (8,))), classes=bad)
+
+
+def test_rows_and_columns_with_odds_of_their_own_save_bytes():
+    rng = np.random.default_rng(0)
+    odds = np.exp(rng.normal(-3, 1, (80, 1)) + rng.normal(0, 2, (1, 250)))
+    layout = Layout(("a", "b"), (20_000, 1000))
+    keep = np.append(rng.random((80, 250)) < odds / (1 + odds), rng.random(1000) < 0.1)
+    mask = Mask.from_bools(layout, keep)
+    payload = encode_mask(mask, widths=(250, 0))
+    assert payload[0] == MASK_CODECS["matrix"].number
+    assert len(payload) < 0.85 * len(encode_mask(mask))
+    assert decode_mask(payload, layout) == mask
+
+
+def test_without_widths_there_is_no_matrix():
+    with pytest.raises(ValueError, match="width"):
+        encode_mask(Mask.full(Layout(("a",), (8,))), codec="matrix")
+
+
+@pytest.mark.parametrize(
+    ("payload", "field"),
+    [
+        ("05", "mask.widths"),
+        ("05 00", "mask.widths"),
+        ("05 09", "mask.widths"),  # wider than the layer has units
+        ("05 04", "mask.labels"),
+        ("05 04 7f", "mask.labels"),
+        ("05 04 01 ff", "values.tables"),
+    ],
+)
+def test_illegal_matrices_are_refused_naming_the_field(payload, field):
+    with pytest.raises(WireError) as caught:
+        decode_mask(bytes.fromhex(payload), Layout(("a",), (8,)))
+    assert caught.value.field == field
+
+
+def test_widths_of_a_network_are_the_inputs_of_its_neurons():
+    parameters = Tensors(("fc", "conv", "filters"), ((30, 70), (6, 3, 5, 5), (4, 6, 3, 3)))
+    layers = (
+        Layer("fc", "linear", 2100, (Slot("fc", None),)),
+        Layer("conv", "conv", 450, (Slot("conv", None),)),
+        Layer("filters", "conv", 4, (Slot("filters", 0),)),
+    )
+    structure = Structure(layers, parameters, Tensors((), ()))
+    assert matrix_widths(structure) == (70, 75, 0)
