@@ -9,7 +9,8 @@ from torch import nn
 
 from mpfl.compact import compact
 from mpfl.cost import macs
-from mpfl.flat import FlatModel
+from mpfl.flat import FlatModel, tensors_of
+from mpfl.layers import Layer, Slot, Structure
 from mpfl.mask import Mask
 from mpfl.models import MODELS, build_model
 from mpfl.structure import find_structure
@@ -162,3 +163,14 @@ def test_what_cannot_be_cut_is_said():
             compact(model, fine, Mask.full(fine.layout))
         with pytest.raises(ValueError, match="not those of the structure"):
             compact(model, structure, Mask.full(fine.layout))
+
+
+def test_two_layers_that_decide_about_one_axis_must_both_keep():
+    model = nn.Linear(1, 3)
+    slots = {name: (Slot("weight", 0), Slot("bias", 0, role="follow")) for name in "ab"}
+    layers = tuple(Layer(name, "linear", 3, both) for name, both in slots.items())
+    structure = Structure(layers, *tensors_of(model))
+    keep = {"a": np.array([True, True, False]), "b": np.array([False, True, True])}
+    small = compact(model, structure, Mask.from_layers(keep))
+    assert torch.equal(small.weight, model.weight[1:2])
+    assert torch.equal(small.bias, model.bias[1:2])
