@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+from benchmarks.loading import load_folders, load_run
 from benchmarks.measures import (
     LINKS,
     Estimate,
@@ -27,7 +28,7 @@ from benchmarks.measures import (
     pareto_front,
     transfer_seconds,
 )
-from benchmarks.rundata import RunData, load_folders, load_run
+from benchmarks.rundata import RunData
 
 __all__ = [
     "LINKS",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -124,10 +124,10 @@ def _compare(table: Mapping[str, Any], out: Path, reporter: Reporter) -> None:
     rounds = sum(cell.experiment.federation.rounds for cell in cells)
     with reporter.rounds(rounds, f"{len(cells)} runs"):
         comparing.compare(table, out, reporter.cell_watcher(cells, out))
-    rows = write_report(out).rows
-    reporter.say(table_text(rows))
+    report = write_report(out)
+    reporter.say(table_text(report.rows, report.baseline))
     reporter.say(f"report: {out / 'report.html'}")
-    reporter.result([row.__dict__ for row in rows])
+    reporter.result([asdict(row) for row in report.rows])
 
 
 def report_command(folders: Sequence[Path], out: Path | None) -> None:

@@ -9,11 +9,13 @@ from pathlib import Path
 
 from benchmarks import page, report_parts
 from benchmarks.analysis import Row, RunData, comparison_table, load_folders
+from benchmarks.cost_figures import spread_over_clients
+from benchmarks.figure_groups import drawn_groups
 from benchmarks.figure_style import Picture
-from benchmarks.figures import comparison_pictures, drawn_groups, spread_over_clients
+from benchmarks.figures import comparison_pictures
 from benchmarks.headline import comparison_headline, run_headline
+from benchmarks.loading import comparison_settings
 from benchmarks.run_figures import byte_pictures, partition_map, pruning_pictures
-from benchmarks.rundata import comparison_settings
 from benchmarks.table import table_csv, table_tex, table_text
 
 __all__ = ["Report", "comparison_table", "table_text", "write_report"]

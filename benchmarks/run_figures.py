@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.analysis import RunData
+from benchmarks.cost_figures import composition
 from benchmarks.figure_style import (
     BLUE,
     INK,
@@ -25,7 +26,6 @@ from benchmarks.figure_style import (
     picture,
     styled,
 )
-from benchmarks.figures import composition
 from benchmarks.rundata import KINDS
 from benchmarks.units import percent_text
 

@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from benchmarks.analysis import load_folders, load_run
-from benchmarks.rundata import comparison_settings
+from benchmarks.loading import comparison_settings
 
 FILES = ("config.toml", "rounds.jsonl", "ledger.csv", "summary.json")
 

@@ -16,8 +16,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from benchmarks.analysis import comparison_table, load_folders, load_run
+from benchmarks.cost_figures import claim_sums
+from benchmarks.curve_figures import accuracy_per_round
+from benchmarks.figure_groups import drawn_groups
 from benchmarks.figure_style import Picture, method_styles, variant
-from benchmarks.figures import accuracy_per_round, claim_sums, comparison_pictures, drawn_groups
+from benchmarks.figures import comparison_pictures
 from benchmarks.run_figures import byte_pictures, mask_blocks, partition_map, pruning_pictures
 
 Make = Callable[..., Path]
