@@ -55,7 +55,7 @@ clean: ## remove the environment and every cache
 PIP_INSTALL = $(BIN)/python -m pip --disable-pip-version-check install --quiet $(PIP_OPTIONS) \
 	-c constraints.txt torch==2.13.0
 
-$(SETUP): pyproject.toml constraints.txt | $(BIN)/python
+$(SETUP): pyproject.toml constraints.txt $(wildcard mpfl/vote/*.c) | $(BIN)/python
 	$(PIP_INSTALL) -e '.[$(EXTRAS)]'
 	@touch $@
 
