@@ -101,12 +101,22 @@ def load_folders(folders: Iterable[Path]) -> tuple[list[RunData], list[str]]:
 
 
 def _told_apart(runs: Sequence[RunData]) -> list[RunData]:
-    """Add the folder to the label of runs that nothing else distinguishes."""
-    seen = Counter((run.name, run.seed) for run in runs)
+    """Add the folder to the label of runs that share a name but are no repetitions."""
+    seeds = Counter((run.name, run.seed) for run in runs)
+    work = {name: {_work(run) for run in runs if run.name == name} for name, _ in seeds}
     return [
-        replace(run, label=f"{run.label} ({run.folder})") if seen[run.name, run.seed] > 1 else run
+        replace(run, label=f"{run.label} ({run.folder})")
+        if len(work[run.name]) > 1 or seeds[run.name, run.seed] > 1
+        else run
         for run in runs
     ]
+
+
+def _work(run: RunData) -> str:
+    """Return what repetitions have in common: the configuration but for seed and machine."""
+    tables = {k: v for k, v in run.config.items() if k not in ("seed", "engine")}
+    data = {k: v for k, v in tables.get("data", {}).items() if k not in ("folder", "download")}
+    return json.dumps({**tables, "data": data}, sort_keys=True, default=str)
 
 
 def _read_text(path: Path) -> str:

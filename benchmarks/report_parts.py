@@ -256,9 +256,21 @@ def setting(runs: Sequence[RunData]) -> str:
 
 
 def doubts(runs: Sequence[RunData]) -> list[str]:
-    """Say which runs' ledgers do not add up to their rounds; none for sound folders."""
+    """Say what speaks against the figures: other work, ledgers that do not add up."""
+    swept = {key for run in runs for key in run.sweep}
+    flat = [_flatten(run.config) for run in runs]
+    keys = [key for key in flat[0] if key.startswith(("data.", "model.")) and key not in swept]
+    differing = [
+        key
+        for key in keys
+        if key not in ("data.folder", "data.download")
+        and len({repr(table.get(key)) for table in flat}) > 1
+    ]
     sums = [(run, int(run.ledger.message_bytes.sum())) for run in runs]
-    return [
+    other_work = (
+        [f"Not the same work for all: {', '.join(differing)} differs."] if differing else []
+    )
+    return other_work + [
         f"The ledger of {run.name}, seed {run.seed}, adds up to {total} bytes, its rounds to "
         f"{run.total_bytes}."
         for run, total in sums

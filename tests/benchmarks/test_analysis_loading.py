@@ -161,6 +161,15 @@ def test_equal_runs_in_two_folders_are_not_taken_for_seeds(make_run: Make, tmp_p
     assert [run.name for run in runs] == ["mpfl (a)", "mpfl (b)"]
 
 
+def test_runs_on_other_work_are_not_taken_for_seeds(make_run: Make, tmp_path: Path) -> None:
+    make_run(tmp_path / "a", seed=0)
+    make_run(tmp_path / "b", seed=1)
+    assert {run.name for run in load_folders([tmp_path / "a", tmp_path / "b"])[0]} == {"mpfl"}
+    make_run(tmp_path / "b", seed=1, clients=5)
+    runs, _ = load_folders([tmp_path / "a", tmp_path / "b"])
+    assert [run.name for run in runs] == ["mpfl (a)", "mpfl (b)"]
+
+
 def test_the_comparisons_own_settings_are_read(make_comparison: Make, tmp_path: Path) -> None:
     folder = make_comparison(tmp_path / "c", seeds=1, methods=("fedavg",))
     (folder / "comparison.toml").write_text('[compare]\nbaseline = "mpfl"\nmargin = 0.02\n')

@@ -247,6 +247,16 @@ def test_a_ledger_that_does_not_add_up_is_said(make_run: Make, tmp_path: Path) -
     assert "its rounds to" in write_report(folder).path.read_text()
 
 
+@pytest.mark.usefixtures("without_figures")
+def test_runs_on_different_work_are_said(make_run: Make, tmp_path: Path) -> None:
+    folders = [
+        make_run(tmp_path / label, label=label, clients=clients)
+        for label, clients in (("fedavg", 3), ("mpfl", 4))
+    ]
+    text = write_report(folders, tmp_path / "out").path.read_text()
+    assert "Not the same work for all: data.clients differs." in text
+
+
 class TestHeadline:
     def headline(self, folder: Path) -> str:
         runs, _ = load_folders([folder])
