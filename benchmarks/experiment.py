@@ -35,7 +35,9 @@ def validate(experiment: Experiment) -> World:
     SERVER_METHODS[experiment.method]
     CLIENT_METHODS[experiment.method]
     torch.set_num_threads(1)
-    return world_from_toml(to_toml(experiment))
+    world = world_from_toml(to_toml(experiment))
+    SERVER_METHODS[experiment.method](world)  # some refuse what they cannot do
+    return world
 
 
 def run(

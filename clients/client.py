@@ -98,10 +98,7 @@ class Client:
         world, config = self.world, self.world.experiment.train
         count = world.structure.parameters.total
         policy = world.experiment.model.batch_norm
-        buffers = start[count:] if policy == "aggregate" else world.b0
-        if policy == "local" and "buffers" in self.state:
-            buffers = self.state["buffers"].astype(np.float32)
-        world.model.load(start[:count], buffers)
+        world.model.load(start[:count], self.first_buffers(start[count:]))
         if self.idle:
             if keep is not None:
                 world.model.values.mul_(torch.from_numpy(keep.astype(np.float32)))
@@ -120,6 +117,13 @@ class Client:
         if policy == "local":
             self.state["buffers"] = world.model.buffers.numpy().copy()
         return result
+
+    def first_buffers(self, travelled: Floats) -> Floats:
+        """Return the running statistics to begin with, float32[B]; see `train`."""
+        policy = self.world.experiment.model.batch_norm
+        if policy == "local" and "buffers" in self.state:
+            return self.state["buffers"].astype(np.float32)
+        return travelled if policy == "aggregate" else self.world.b0
 
     def train_public(self, replica: Replica, round_number: int, steps: int) -> TrainResult:
         """Train from the public model under its mask at the learning rate of its step."""

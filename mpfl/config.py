@@ -237,6 +237,8 @@ class ComparatorConfig:
     """``fedpm``: Adam's learning rate of the scores."""
     fedpm_reset: int = 1
     """``fedpm``: rounds between resets of the Beta prior."""
+    prunefl_every: int = 5
+    """``prunefl``: rounds of training between changes of the mask."""
 
     def __post_init__(self) -> None:
         _check(
@@ -247,6 +249,9 @@ class ComparatorConfig:
         )
         _check(self.sign_step > 0, "comparator.sign_step", self.sign_step, "a positive number")
         _check(self.fedpm_lr > 0, "comparator.fedpm_lr", self.fedpm_lr, "a positive number")
+        _check(
+            self.prunefl_every >= 1, "comparator.prunefl_every", self.prunefl_every, "at least 1"
+        )
         _check(self.fedpm_reset >= 1, "comparator.fedpm_reset", self.fedpm_reset, "at least 1")
 
 

@@ -61,6 +61,7 @@ def train_scores(
     lr: float,
     draws: torch.Generator,
     order: torch.Generator,
+    freeze_statistics: bool = False,
 ) -> tuple[Floats, TrainResult]:
     """Train scores for the configured epochs with Adam.
 
@@ -76,6 +77,8 @@ def train_scores(
         float32[d], where to start.
     draws, order
         Streams of the masks and of the batches.
+    freeze_statistics
+        Keep normalisation layers in evaluation mode.
 
     Returns
     -------
@@ -87,7 +90,7 @@ def train_scores(
     scores = torch.from_numpy(logits(theta)).requires_grad_()
     optimizer = torch.optim.Adam([scores], lr=lr)
     model.load(frozen)
-    model.module.train()
+    model.module.train(not freeze_statistics)
     total, steps = torch.zeros(()), 0
     for _ in range(config.epochs):
         for index in batches(len(samples), config.batch_size, order):

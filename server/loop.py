@@ -57,6 +57,13 @@ def sample_clients(experiment: Experiment, round_number: int) -> list[int]:
     return sorted(int(i) for i in rng.choice(count, chosen, replace=False))
 
 
+def asked_clients(experiment: Experiment, method: ServerMethod, round_number: int) -> list[int]:
+    """Return the partitions that a method asks in a round, sorted."""
+    if not method.uses_clients:
+        return []
+    return sorted(method.choose(round_number, sample_clients(experiment, round_number)))
+
+
 def run_rounds(
     world: World,
     grid: Grid,
@@ -94,18 +101,16 @@ def run_rounds(
     return state
 
 
-def _round(
-    world: World, courier: Courier, state: RunState, folder: RunFolder
-) -> dict[str, Any]:
+def _round(world: World, courier: Courier, state: RunState, folder: RunFolder) -> dict[str, Any]:
     experiment, method = world.experiment, state.method
     state.round += 1
-    clients = sample_clients(experiment, state.round) if method.uses_clients else []
+    clients = asked_clients(experiment, method, state.round)
     phase = method.phase
     method.begin_round(state.round, clients)
     exchange = _Exchange(state, phase, folder if experiment.engine.record_ballots else None)
     for delivery in courier.deliver(state.round, exchange.requests(clients)):
         exchange.receive(delivery)
-    enough = not clients or exchange.accepted >= experiment.federation.min_replies
+    enough = exchange.accepted >= min(experiment.federation.min_replies, len(clients))
     columns = method.finish_round(enough)
     result = _evaluate(world, state)
     density, density_all = world.structure.densities(method.mask())

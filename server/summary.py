@@ -12,11 +12,13 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from safetensors.numpy import save
 
 from mpfl.training import evaluate
 from mpfl.world import World
 from server.loop import RunState
+from server.methods.base import ServerMethod
 
 _PACKAGES = ("mpfl", "flwr", "torch", "torchvision", "numpy", "bitarray", "zstandard")
 
@@ -72,7 +74,7 @@ def summarize(world: World, state: RunState, engine: str, workers: int) -> dict[
         "surviving_parameters": int(keep.sum()),
         "units": world.layout.total,
         "surviving_units": mask.count(),
-        "client_accuracy": client_accuracy(world, model),
+        "client_accuracy": client_accuracy(world, state.method),
         "partition": partition_counts(world),
         "peak_memory_bytes": (usage[0] + workers * children) * unit,
         "versions": versions(),
@@ -93,24 +95,34 @@ def partition_counts(world: World) -> list[list[int]]:
     return [np.bincount(targets[p], minlength=world.data.classes).tolist() for p in world.parts]
 
 
-def client_accuracy(world: World, model: np.ndarray, most: int = 100) -> list[float]:
-    """Return the model's accuracy on the test set as each client would weigh its classes.
+def client_accuracy(world: World, method: ServerMethod, most: int = 100) -> list[float]:
+    """Return accuracy on the test set as each client would weigh its classes.
 
     For every client the test accuracy per class is averaged with the client's own class
-    frequencies: how the common model serves that client's distribution, on held-out data.
+    frequencies: how the model it would be served fits that client, on held-out data.
     """
     counts = np.array(partition_counts(world), np.float64)[:most]
     if counts.size == 0:
         return []
+    common = class_accuracy(world, method.model())
+    rows = [
+        class_accuracy(world, method.client_model(client)) if method.personalises else common
+        for client in range(len(counts))
+    ]
+    return [float(v) for v in (counts * np.array(rows)).sum(axis=1) / counts.sum(axis=1)]
+
+
+def class_accuracy(world: World, model: np.ndarray) -> NDArray[np.float64]:
+    """Return the accuracy of float32[P + B] on the test samples of each class (0 for none)."""
     size = world.structure.parameters.total
     world.model.load(model[:size], model[size:])
     targets = world.data.test.targets
-    per_class = np.zeros(world.data.classes)
+    found = np.zeros(world.data.classes)
     for number in range(world.data.classes):
         index = (targets == number).nonzero().flatten()
         if len(index):
-            per_class[number] = evaluate(world.model, world.data.test.subset(index)).accuracy
-    return [float(v) for v in counts @ per_class / counts.sum(axis=1)]
+            found[number] = evaluate(world.model, world.data.test.subset(index)).accuracy
+    return found
 
 
 def versions() -> dict[str, str]:
@@ -123,5 +135,3 @@ def versions() -> dict[str, str]:
             found[name] = "unknown"
     found["torch"] = torch.__version__
     return found
-
-

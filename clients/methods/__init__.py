@@ -11,8 +11,11 @@ from clients.methods import (
     fedavg_prune,
     fedavg_q8,
     fedpm,
+    lotteryfl,
     mpfl,
+    prunefl,
     signsgd_mv,
+    ssfl,
     topk,
 )
 from mpfl.registry import Registry
@@ -30,6 +33,9 @@ METHODS: Registry[Handler] = Registry(
         "topk": topk.handle,
         "signsgd_mv": signsgd_mv.handle,
         "fedpm": fedpm.handle,
+        "ssfl": ssfl.handle,
+        "prunefl": prunefl.handle,
+        "lotteryfl": lotteryfl.handle,
         "centralized": centralized.handle,
     },
 )

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import numpy as np
+from numpy.typing import NDArray
 
 from clients.client import Client
 from mpfl.exchange import Sync, share_classes, split_floats, travelling_buffers
 from mpfl.mask import Mask
 from mpfl.stochastic_mask import frozen_weights, train_scores
-from mpfl.training import learning_rate
+from mpfl.training import TrainResult, learning_rate
 from mpfl.wire.errors import WireError
 from mpfl.wire.frame import Frame, Kind, Section
 from mpfl.wire.levels import decode_levels
 from mpfl.wire.masks import encode_mask
+
+Floats = NDArray[np.float32]
 
 
 def handle(request: Frame, client: Client) -> Frame:
@@ -22,26 +25,12 @@ def handle(request: Frame, client: Client) -> Frame:
     world, experiment = client.world, client.world.experiment
     sync = Sync.unpack(request.sections.get(Section.CONFIG, b""))
     levels, top = np.ones(world.layout.total, np.uint8), 2
-    buffers = world.b0
+    known = world.b0
     if sync.values_version:
         payload = request.sections.get(Section.VALUES, b"")
         known, coded = split_floats(payload, travelling_buffers(world))
         levels, top = decode_levels(coded, world.layout.units)
-        buffers = known if known.size else buffers
-    world.model.load(world.w0, buffers)
-    config = experiment.train
-    decay = learning_rate(config, sync.step, experiment.federation.rounds) / config.lr
-    theta, result = train_scores(
-        world.model,
-        client.samples,
-        config,
-        frozen_weights(world.structure, world.w0),
-        world.structure.prunable(),
-        levels.astype(np.float32) / np.float32(top),
-        lr=experiment.comparator.fedpm_lr * decay,
-        draws=client.generator("masks", request.round),
-        order=client.generator("batches", request.round),
-    )
+    theta, result = _learn(client, request.round, sync.step, levels / np.float32(top), known)
     drawn = client.rng("uplink", request.round).random(theta.size, dtype=np.float32) < theta
     payload = encode_mask(
         Mask.from_bools(world.layout, drawn),
@@ -52,3 +41,30 @@ def handle(request: Frame, client: Client) -> Frame:
     if travelling_buffers(world):
         sections[Section.VALUES] = world.model.buffers.numpy().astype("<f4").tobytes()
     return Frame(Kind.UPDATE, request.round, sections)
+
+
+def _learn(
+    client: Client, round_number: int, step: int, theta: Floats, buffers: Floats
+) -> tuple[Floats, TrainResult]:
+    """Train scores from `theta` with the experiment's work; a free-rider does nothing."""
+    world, experiment = client.world, client.world.experiment
+    policy = experiment.model.batch_norm
+    world.model.load(world.w0, client.first_buffers(buffers))
+    if client.idle:
+        return theta, TrainResult(0.0, 0)
+    decay = learning_rate(experiment.train, step, experiment.federation.rounds)
+    trained = train_scores(
+        world.model,
+        client.samples,
+        experiment.train,
+        frozen_weights(world.structure, world.w0),
+        world.structure.prunable(),
+        theta,
+        lr=experiment.comparator.fedpm_lr * decay / experiment.train.lr,
+        draws=client.generator("masks", round_number),
+        order=client.generator("batches", round_number),
+        freeze_statistics=policy == "freeze",
+    )
+    if policy == "local":
+        client.state["buffers"] = world.model.buffers.numpy().copy()
+    return trained

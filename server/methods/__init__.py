@@ -12,8 +12,11 @@ from server.methods import (
     fedavg_prune,
     fedavg_q8,
     fedpm,
+    lotteryfl,
     mpfl,
+    prunefl,
     signsgd_mv,
+    ssfl,
     topk,
 )
 from server.methods.base import Receipt, Request, ServerMethod
@@ -28,6 +31,9 @@ METHODS: Registry[Callable[[World], ServerMethod]] = Registry(
         "topk": topk.make,
         "signsgd_mv": signsgd_mv.SignSgd,
         "fedpm": fedpm.FedPm,
+        "ssfl": ssfl.Ssfl,
+        "prunefl": prunefl.PruneFl,
+        "lotteryfl": lotteryfl.LotteryFl,
         "centralized": centralized.Centralized,
     },
 )

@@ -76,14 +76,11 @@ class WeightRounds:
         """Add one client's values, in a reply of this kind, to the mean."""
         if reply.kind is not kind:
             raise WireError("kind", f"expected {kind.name}, got {reply.kind.name}")
-        metrics = Metrics.unpack(reply.sections.get(Section.METRICS, b""))
-        expected = len(self._world.parts[client])
-        if metrics.samples != expected:
-            raise WireError("metrics", f"client claims {metrics.samples} samples, has {expected}")
+        samples = claimed_samples(self._world, client, reply)
         payload = reply.sections.get(Section.VALUES, b"")
         segments = self.broadcaster.footprint.segments
         values = decode_values(payload, self._uplink, segments)
-        self._mean.add(values, metrics.samples)
+        self._mean.add(values, samples)
         self._masks.confirm(client, self._masks.version)
         self.broadcaster.confirm(client, self.broadcaster.version)
         bound = values_bound_bytes(payload, self._uplink, segments)
@@ -133,6 +130,15 @@ class WeightRounds:
         self.broadcaster.restore(state["broadcaster"], footprint)
         self.latest = state["latest"]
         self.step = int(state["step"][0])
+
+
+def claimed_samples(world: World, client: int, reply: Frame) -> int:
+    """Return the number of samples that a reply claims; WireError if the client has another."""
+    claimed = Metrics.unpack(reply.sections.get(Section.METRICS, b"")).samples
+    expected = len(world.parts[client])
+    if claimed != expected:
+        raise WireError("metrics", f"client claims {claimed} samples, has {expected}")
+    return claimed
 
 
 def _with_step(sync: Sync, step: int) -> Sync:

@@ -59,11 +59,17 @@ class ServerMethod(ABC):
     """
 
     uses_clients: bool = True
+    personalises: bool = False
+    """Whether `client_model` differs from client to client."""
 
     @property
     @abstractmethod
     def phase(self) -> str:
         """Name of the current phase, for the records (``mask``, ``train``, ...)."""
+
+    def choose(self, round_number: int, clients: Sequence[int]) -> list[int]:
+        """Return whom of the sampled clients to ask; all of them, usually."""
+        return list(clients)
 
     @abstractmethod
     def begin_round(self, round_number: int, clients: Sequence[int]) -> None:
@@ -96,6 +102,10 @@ class ServerMethod(ABC):
     @abstractmethod
     def model(self) -> Floats:
         """Return the federated model, float32[P + B]: what clients would be served."""
+
+    def client_model(self, client: int) -> Floats:
+        """Return the model that serves `client`: the common one, unless a method personalises."""
+        return self.model()
 
     @abstractmethod
     def mask(self) -> Mask:

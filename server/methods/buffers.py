@@ -9,10 +9,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mpfl.average import FixedPointMean
-from mpfl.exchange import Metrics, split_floats, travelling_buffers
+from mpfl.exchange import split_floats, travelling_buffers
 from mpfl.wire.errors import WireError
 from mpfl.wire.frame import Frame, Kind, Section
 from mpfl.world import World
+from server.methods.averaging import claimed_samples
 
 
 class BufferRounds:
@@ -47,15 +48,12 @@ class BufferRounds:
         """
         if reply.kind is not Kind.UPDATE:
             raise WireError("kind", f"expected UPDATE, got {reply.kind.name}")
-        metrics = Metrics.unpack(reply.sections.get(Section.METRICS, b""))
-        expected = len(self._world.parts[client])
-        if metrics.samples != expected:
-            raise WireError("metrics", f"client claims {metrics.samples} samples, has {expected}")
+        samples = claimed_samples(self._world, client, reply)
         values, rest = split_floats(reply.sections.get(Section.VALUES, b""), self.count)
         if rest:
             raise WireError("values", f"{len(rest)} bytes too many")
-        self._mean.check(values, metrics.samples)
-        return values, metrics.samples
+        self._mean.check(values, samples)
+        return values, samples
 
     def add(self, values: NDArray[np.float32], samples: int) -> None:
         """Add what `check` returned."""

@@ -5,6 +5,7 @@ Source: the federated baseline of Gez & Cohen (arXiv 2312.03889); magnitude prun
 smallest go, the survivors train on without rewinding. Differs: the path is the experiment's
 schedule and ranking; with ``one_shot`` the average stays dense for ``prune.rounds`` rounds and is
 pruned once, as in the baseline; with the others it is pruned after each of these rounds.
+``coverage``, which needs other scores than |w|, is taken as ``layer``.
 """
 
 from __future__ import annotations
@@ -70,7 +71,7 @@ class FedAvgPrune(ServerMethod):
             world.layout,
             density,
             self._masks.current,
-            config.ranking,
+            "layer" if config.ranking == "coverage" else config.ranking,
             config.min_units,
         )
         if mask != self._masks.current:

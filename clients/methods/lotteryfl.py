@@ -1,0 +1,101 @@
+"""LotteryFL, client half; see the server half."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from clients.client import Client
+from clients.replica import State, Uninformed
+from mpfl.exchange import Footprint, Sync
+from mpfl.mask import Mask
+from mpfl.ranking import rank
+from mpfl.schedule import density_path
+from mpfl.training import evaluate, learning_rate
+from mpfl.wire.errors import WireError
+from mpfl.wire.frame import Frame, Kind, Section
+from mpfl.wire.masks import decode_mask, encode_mask
+from mpfl.wire.values import decode_values, encode_values
+from mpfl.world import World
+
+
+def handle(request: Frame, client: Client) -> Frame:
+    """Prune the ticket if it is good enough already, train it, and answer with its weights."""
+    if request.kind is not Kind.TRAIN_REQUEST:
+        raise WireError("kind", f"lotteryfl does not answer {request.kind.name}")
+    world, experiment = client.world, client.world.experiment
+    count = world.structure.parameters.total
+    with_buffers = experiment.model.batch_norm == "aggregate"
+    sync = Sync.unpack(request.sections.get(Section.CONFIG, b""))
+    held = _held(world, client.state, request, sync)
+    start = _received(world, held, request, sync, with_buffers)
+    ticket = _pruned(client, held, start) if sync.values_version and not client.idle else held
+    footprint = Footprint.of(world.structure, ticket, with_buffers)
+    if ticket != held:
+        start = np.concatenate([world.w0, world.b0])  # rewind
+    rate = learning_rate(experiment.train, sync.step, experiment.federation.rounds)
+    result = client.train(start, request.round, keep=footprint.keep[:count], lr=rate)
+    trained = np.concatenate(world.model.snapshot())[footprint.keep]
+    sections = {
+        Section.VALUES: encode_values(trained, "float32", footprint.segments),
+        Section.METRICS: client.metrics(result),
+    }
+    if ticket != held:
+        sections[Section.MASK] = encode_mask(
+            ticket, within=held, classes=world.classes, codec=experiment.wire.mask_codec
+        )
+    _remember(client.state, sync.mask_version, held, ticket)
+    return Frame(Kind.UPDATE, request.round, sections)
+
+
+def _held(world: World, state: State, request: Frame, sync: Sync) -> Mask:
+    """Return this client's own mask of the version that the server last heard of."""
+    if Section.MASK in request.sections:
+        return decode_mask(request.sections[Section.MASK], world.layout, classes=world.classes)
+    if sync.mask_version == 0:
+        return Mask.full(world.layout)
+    versions = state.get("versions", np.zeros(0, np.int64)).tolist()
+    if sync.mask_version not in versions:
+        raise Uninformed(f"holds masks {versions}, the request builds on {sync.mask_version}")
+    row = state["masks"][versions.index(sync.mask_version)]
+    return Mask.from_packed(world.layout, row.tobytes())
+
+
+def _remember(state: State, version: int, held: Mask, ticket: Mask) -> None:
+    """Keep the mask before, too: the server may never get the reply."""
+    versions = [version, version + (ticket != held)]
+    state["versions"] = np.array(versions, np.int64)
+    rows = [np.frombuffer(mask.packed(), np.uint8) for mask in (held, ticket)]
+    state["masks"] = np.stack(rows)
+
+
+def _received(
+    world: World, held: Mask, request: Frame, sync: Sync, with_buffers: bool
+) -> np.ndarray:
+    start = np.concatenate([world.w0, world.b0])
+    if sync.values_version:
+        footprint = Footprint.of(world.structure, held, with_buffers)
+        payload = request.sections.get(Section.VALUES, b"")
+        start[footprint.keep] = decode_values(payload, "float32", footprint.segments)
+    return start
+
+
+def _pruned(client: Client, held: Mask, start: np.ndarray) -> Mask:
+    """Return the next smaller ticket, or `held` if the network is not good enough or thin enough.
+
+    Its place on the experiment's path of densities follows from its own density.
+    """
+    world, config = client.world, client.world.experiment.prune
+    path = density_path(config.schedule, config.density, config.rounds)
+    smaller = [density for density in path if density < held.density() * (1 - 1e-3)]
+    if not smaller:
+        return held
+    count = world.structure.parameters.total
+    values = np.where(world.structure.parameter_mask(held), start[:count], np.float32(0))
+    world.model.load(values, client.first_buffers(start[count:]))
+    local = world.experiment.model.batch_norm == "local"
+    result = evaluate(world.model, client.samples, batch_statistics=local)
+    if result.accuracy < config.gate:
+        return held
+    scores = world.structure.unit_values(values)
+    ranking = "layer" if config.ranking == "coverage" else config.ranking
+    return rank(scores, world.layout, smaller[0], held, ranking, config.min_units)

@@ -1,0 +1,71 @@
+"""PruneFL, client half; see the server half."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from clients.client import Client
+from clients.methods.fedavg import train_weights
+from mpfl.exchange import FLOAT32, Footprint
+from mpfl.mask import Mask
+from mpfl.reconfigure import reconfigure, squared_gradients
+from mpfl.schedule import density_path
+from mpfl.selection import units_to_keep
+from mpfl.training import TrainResult
+from mpfl.wire.errors import WireError
+from mpfl.wire.frame import Frame, Kind, Section
+from mpfl.wire.masks import encode_mask
+from mpfl.wire.values import encode_values
+
+
+def handle(request: Frame, client: Client) -> Frame:
+    """Prune alone, train, or train and say where the gradient is large, as the request asks."""
+    if request.kind is Kind.MASK_REQUEST:
+        return _first_mask(request, client)
+    if request.kind not in (Kind.TRAIN_REQUEST, Kind.SCORE_REQUEST):
+        raise WireError("kind", f"prunefl does not answer {request.kind.name}")
+    world = client.world
+    reply = train_weights(request, client, world.experiment.federation.rounds - 1, FLOAT32)
+    if request.kind is Kind.TRAIN_REQUEST:
+        return reply
+    squares = np.minimum(squared_gradients(world, client.samples), np.float32(SQUARE_LIMIT))
+    if client.idle:
+        squares = np.zeros_like(squares)
+    scores = encode_values(squares, "float32", world.layout.units)
+    return Frame(Kind.SCORES, request.round, {**reply.sections, Section.SCORES: scores})
+
+
+SQUARE_LIMIT = 3.99
+"""Sums of squared gradients are cut here, so that one client cannot outweigh all others."""
+
+
+def _first_mask(request: Frame, client: Client) -> Frame:
+    """Train and prune in turns, ``prune.rounds`` times, on this client's data alone."""
+    world, config = client.world, client.world.experiment.prune
+    mask, model = Mask.full(world.layout), np.concatenate([world.w0, world.b0])
+    result = TrainResult(0.0, 0)
+    path = density_path(config.schedule, config.density, config.rounds)
+    for density in path:
+        keep = world.structure.parameter_mask(mask)
+        result = client.train(model, request.round, keep=keep, epochs=config.epochs)
+        model = np.concatenate(world.model.snapshot())
+        mask = reconfigure(
+            mask,
+            np.concatenate(world.structure.unit_values(model[: keep.size])),
+            squared_gradients(world, client.samples),
+            world.tie_break,
+            units_to_keep(density, world.layout.total),
+            config.regrow_fraction,
+            config.min_units,
+        )
+        model[: keep.size] *= world.structure.parameter_mask(mask)
+    aggregate = world.experiment.model.batch_norm == "aggregate"
+    footprint = Footprint.of(world.structure, mask, aggregate)
+    sections = {
+        Section.MASK: encode_mask(
+            mask, classes=world.classes, codec=world.experiment.wire.mask_codec
+        ),
+        Section.VALUES: encode_values(model[footprint.keep], "float32", footprint.segments),
+        Section.METRICS: client.metrics(result),
+    }
+    return Frame(Kind.BALLOT, request.round, sections)

@@ -1,0 +1,122 @@
+"""One exchange of saliencies, then training under a fixed mask, server half.
+
+Source: Ohib et al. 2024, "SSFL: Discovering sparse unified subnetworks at initialization for
+efficient federated learning", arXiv 2405.09037. Faithful: saliency |g · w| at w0, sent once as
+float32 and averaged by samples; the best of all layers together survive; then FedAvg of the
+survivors. Differs: the saliency is the mean over batches of at most ``prune.score_samples``
+samples; only the clients sampled in the first round have a say; equal saliencies (dead inputs)
+go by |w0|; every layer keeps ``prune.min_units``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from mpfl.average import FixedPointMean
+from mpfl.exchange import FLOAT32
+from mpfl.mask import Mask
+from mpfl.selection import best_overall, units_to_keep
+from mpfl.wire.errors import WireError
+from mpfl.wire.frame import Frame, Kind, Section
+from mpfl.wire.values import decode_values
+from mpfl.world import World
+from server.methods.averaging import WeightRounds, claimed_samples
+from server.methods.base import Floats, Receipt, Request, ServerMethod
+from server.sync import MaskLog
+
+SCORE_LIMIT_LOG2 = 2
+"""Scores are sums of tiny numbers: a lower limit gives the mean a finer resolution."""
+
+
+class Ssfl(ServerMethod):
+    """Round 1 scores, the others average under the mask."""
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+        self._masks = MaskLog(world.layout, world.classes, world.experiment.wire.mask_codec)
+        self._weights = WeightRounds(world, self._masks, FLOAT32)
+        self._scores = self._empty()
+        self._scoring = True
+        self._round = 0
+
+    def _empty(self) -> FixedPointMean:
+        samples = sum(len(part) for part in self._world.parts)
+        return FixedPointMean(self._world.layout.total, samples, SCORE_LIMIT_LOG2)
+
+    @property
+    def phase(self) -> str:
+        """``score``, then ``train``."""
+        return "score" if self._scoring else "train"
+
+    def begin_round(self, round_number: int, clients: Sequence[int]) -> None:
+        """Start an empty mean, of scores or of weights."""
+        self._round = round_number
+        if self._scoring:
+            self._scores = self._empty()
+        else:
+            self._weights.begin_round()
+
+    def request(self, client: int) -> Request:
+        """Ask for scores at w0, which needs no values, or for training."""
+        if self._scoring:
+            return Request(Frame(Kind.SCORE_REQUEST, self._round, {}))
+        return self._weights.request(self._round, client)
+
+    def accept(self, client: int, reply: Frame) -> Receipt:
+        """Add scores or weights to the mean."""
+        if not self._scoring:
+            return self._weights.accept(client, reply)
+        if reply.kind is not Kind.SCORES:
+            raise WireError("kind", f"expected SCORES, got {reply.kind.name}")
+        samples = claimed_samples(self._world, client, reply)
+        payload = reply.sections.get(Section.SCORES, b"")
+        self._scores.add(decode_values(payload, "float32", self._world.layout.units), samples)
+        return Receipt(4.0 * self._world.layout.total, len(payload))
+
+    def finish_round(self, enough: bool) -> dict[str, Any]:
+        """Fix the mask, or publish the mean."""
+        if not self._scoring:
+            return self._weights.finish_round(enough)
+        if enough:
+            layout, config = self._world.layout, self._world.experiment.prune
+            keep = best_overall(
+                [self._scores.mean(), self._world.tie_break],
+                layout,
+                np.ones(layout.total, np.bool_),
+                units_to_keep(config.density, layout.total),
+                config.min_units,
+            )
+            self._masks.advance(Mask.from_bools(layout, keep))
+            self._weights.refit(self._masks.current)
+            self._scoring = False
+        return {}
+
+    def model(self) -> Floats:
+        """Return the averaged model; w0 under the mask before the first average."""
+        return self._weights.latest
+
+    def mask(self) -> Mask:
+        """Return the mask."""
+        return self._masks.current
+
+    def forget(self, client: int) -> None:
+        """Serve this client from the full mask and w0 again."""
+        self._masks.forget(client)
+        self._weights.broadcaster.forget(client)
+
+    def state(self) -> dict[str, Any]:
+        """Return everything `restore` needs."""
+        return {
+            "masks": self._masks.state(),
+            "weights": self._weights.state(),
+            "scoring": np.array([self._scoring], np.uint8),
+        }
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Take over what `state` returned."""
+        self._masks.restore(state["masks"])
+        self._weights.restore(state["weights"])
+        self._scoring = bool(state["scoring"][0])
