@@ -1,0 +1,1 @@
+"""Studies: one command each, whose tables stand in ``docs/results``."""

@@ -1,0 +1,56 @@
+"""The studies of docs/results run, and their tables hold what the runs say."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+import pytest
+
+from benchmarks.studies import common, scores, stress
+from mpfl.config import from_mapping, with_override
+from mpfl.scores import SCORES
+
+
+def options(out: Path) -> argparse.Namespace:
+    return argparse.Namespace(out=out, data_dir="", seeds=1, workers=1, smoke=True)
+
+
+def test_score_study_names_every_score_that_lenet_has() -> None:
+    named = {name.partition("(")[0] for of in scores.SCORES.values() for name in of}
+    assert named == set(SCORES.names()) - {"bn_scale"}
+
+
+@pytest.mark.parametrize("study", [scores, stress])
+def test_every_cell_of_a_study_is_a_valid_configuration(study: object) -> None:
+    table = study.TABLE  # type: ignore[attr-defined]
+    for keys in study.variants().values():  # type: ignore[attr-defined]
+        changed = table
+        for key, value in keys.items():
+            changed = with_override(changed, key, value)
+        assert from_mapping(changed).data.clients == 10
+
+
+def test_margins_are_paired_by_seed() -> None:
+    def runs(*values: float) -> dict[int, dict[str, float]]:
+        return {seed: {"test_accuracy": value} for seed, value in enumerate(values)}
+
+    results = {
+        f"{score}, {granularity}": runs(0.5, 0.7) if score == "random" else runs(0.6, 0.8)
+        for granularity, of in scores.SCORES.items()
+        for score in of
+    }
+    lines = scores.table_of(results).splitlines()
+    assert lines[2].split("|")[3].strip().startswith("60.00 ± ")
+    assert lines[3].split("|")[4].strip() == "10.00 ± 0.00"
+    assert lines[2].split("|")[4].strip() == ""
+
+
+def test_a_study_runs_and_continues(tmp_path: Path) -> None:
+    table = common.settings(scores.TABLE, options(tmp_path))
+    variants = {"random": {"prune.score": "random"}, "taylor": {"prune.score": "taylor"}}
+    first = common.run_study(table, variants, options(tmp_path))
+    again = common.run_study(table, variants, options(tmp_path))
+    assert first == again
+    assert set(first) == {"random", "taylor"}
+    assert common.accuracies(first, "taylor")[0] == 100 * first["taylor"][0]["test_accuracy"]
