@@ -61,7 +61,9 @@ class ModelConfig:
     name: str = "lenet300"
     """Model: see ``mpfl list models``."""
     batch_norm: str = "aggregate"
-    """What happens to running statistics: ``aggregate``, ``local`` or ``freeze``."""
+    """What happens to running statistics: ``aggregate`` (they travel and are averaged), ``local``
+    (each client keeps its own; the server evaluates with batch statistics) or ``freeze`` (initial
+    ones for ever). Only ``aggregate`` costs bytes; scales and shifts are weights and travel."""
     weights: str = ""
     """A safetensors file of initial weights that every party already holds (empty: from seed)."""
 
@@ -121,7 +123,8 @@ class PruneConfig:
     score: str = "magnitude"
     """Importance score: see ``mpfl list scores``."""
     ranking: str = "layer"
-    """``layer``, ``flat``, ``flat_normalized`` or ``coverage``."""
+    """``layer``, ``flat``, ``flat_normalized`` or ``coverage`` (neural relief: alpha_fc and
+    alpha_conv decide; density and schedule are ignored, ``budget`` aims at the ballots' mean)."""
     vote: str = "budget"
     """Vote rule: see ``mpfl list rules``."""
     tie: str = "prune"
@@ -139,7 +142,8 @@ class PruneConfig:
     score_samples: int = 1000
     """Samples a data-driven score looks at (0 = all the client has)."""
     recovery: str = "rewind"
-    """After the mask: ``rewind`` to w0 or ``finetune`` from trained weights."""
+    """Every round of phase 1 starts from w0 (``rewind``), or from the mean of what clients trained
+    in the last one (``finetune``): then weights travel with the ballots, and phase 2 goes on."""
     regrow: str = ""
     """``gradient`` (RigL) or ``random`` (SET): drop and regrow during phase 2 (empty = off)."""
     regrow_fraction: float = 0.3
@@ -147,7 +151,8 @@ class PruneConfig:
     regrow_every: int = 1
     """Rounds of phase 2 between regrowths."""
     gate: float = 0.0
-    """A client votes to prune only above this local accuracy (0 = always)."""
+    """A client votes to prune only above this local accuracy, else for the mask it has (0 = off).
+    With a gate, rules that aim at a density take the mean density of the ballots."""
     converged: float = 0.0
     """End phase 1 early when 1 − Jaccard of consecutive masks is below this (0 = never)."""
     alpha_fc: float = 0.95
@@ -328,7 +333,8 @@ class FaultsConfig:
     stress: float = 0.0
     """Share of clients whose data is spoiled."""
     stress_kind: str = "labels"
-    """How: ``pixels``, ``labels``, ``noise(p)`` or ``free_rider``."""
+    """How: ``pixels``, ``labels``, ``noise(p)`` or ``free_rider`` (never trains: random ballots,
+    values sent back as they came)."""
 
     def __post_init__(self) -> None:
         for item in dataclasses.fields(self):
