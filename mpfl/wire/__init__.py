@@ -10,6 +10,7 @@ from mpfl.wire.masks import (
     mask_bound_bits,
     matrix_widths,
 )
+from mpfl.wire.plan import quantile_classes
 from mpfl.wire.values import (
     VALUE_CODECS,
     decode_values,
@@ -34,6 +35,7 @@ __all__ = [
     "magnitude_classes",
     "mask_bound_bits",
     "matrix_widths",
+    "quantile_classes",
     "section_bytes",
     "value_codec",
     "values_bound_bytes",

@@ -118,12 +118,27 @@ def magnitude_classes(values: list[NDArray[np.float32]], count: int) -> NDArray[
     ndarray
         uint8[d], 0 = smallest values.
     """
+    return _binned(values, count, [1.0 - 0.5**i for i in range(1, count)])
+
+
+def quantile_classes(values: list[NDArray[np.float32]], count: int) -> NDArray[np.uint8]:
+    """Return a class per value: which of `count` equal shares of its segment it is in.
+
+    For `encode_values`: how far each value has moved so far tells how far it will move next.
+    Parameters and ties as in `magnitude_classes`.
+    """
+    return _binned(values, count, [i / count for i in range(1, count)])
+
+
+def _binned(
+    values: list[NDArray[np.float32]], count: int, shares: list[float]
+) -> NDArray[np.uint8]:
     if not 1 <= count <= 64:
         raise ValueError(f"count: got {count}, expected 1 to 64")
-    out = []
+    out = [np.zeros(0, np.uint8)]
     for layer in values:
         order = np.argsort(layer, kind="stable")
-        edges = (layer.size * (1.0 - 0.5 ** np.arange(1, count))).astype(np.intp)
+        edges = (layer.size * np.array(shares)).astype(np.intp)
         classes = np.empty(layer.size, np.uint8)
         classes[order] = np.searchsorted(edges, np.arange(layer.size), side="right")
         out.append(classes)

@@ -17,6 +17,7 @@ from mpfl.wire import (
     magnitude_classes,
     mask_bound_bits,
     matrix_widths,
+    quantile_classes,
 )
 
 CODECS = ["auto", *MASK_CODECS.names()]
@@ -179,6 +180,15 @@ def test_magnitude_classes_break_ties_by_index():
     assert magnitude_classes([np.ones(8, np.float32)], 1).tolist() == [0] * 8
     with pytest.raises(ValueError, match="count"):
         magnitude_classes([np.ones(8, np.float32)], 0)
+
+
+def test_quantile_classes_hold_equal_shares_of_every_segment():
+    values = np.random.default_rng(0).permutation(1000).astype(np.float32)
+    classes = quantile_classes([values, values[:8]], 4)
+    assert np.bincount(classes[:1000]).tolist() == [250] * 4
+    assert np.bincount(classes[1000:]).tolist() == [2] * 4
+    assert classes[np.argmax(values)] == 3
+    assert quantile_classes([], 4).size == 0
 
 
 @pytest.mark.parametrize("bad", [np.zeros(8), np.zeros(7, np.uint8)])
