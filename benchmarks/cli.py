@@ -105,6 +105,8 @@ def invoke(arguments: list[str] | None = None) -> int:
     """Run the command line; returns the exit status."""
     try:
         result: Any = app(args=arguments, standalone_mode=False)
+        if result == INTERRUPTED:  # click has caught the interrupt itself
+            return _interrupted()
         return result if isinstance(result, int) else 0
     except click.ClickException as error:
         _complain(error.format_message())

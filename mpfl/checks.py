@@ -7,7 +7,7 @@ from collections.abc import Callable
 import numpy as np
 import torch
 
-from mpfl.config import Experiment
+from mpfl.config import Experiment, WireConfig
 from mpfl.data import Dataset
 from mpfl.data.stress import spoil, stressed_clients
 from mpfl.mask import Layout, Mask
@@ -16,6 +16,8 @@ from mpfl.registry import parse_spec
 from mpfl.schedule import density_path
 from mpfl.seeding import numpy_rng
 from mpfl.vote import VoteContext, decide, needs_ballots, trim
+from mpfl.wire.masks import MASK_CODECS
+from mpfl.wire.values import value_codec
 
 _TRIAL_BALLOTS = 100  # comparing all pairs of more would take longer than it is worth
 
@@ -41,6 +43,14 @@ def check_pruning(experiment: Experiment) -> None:
             "prune.regrow: a removed filter has neither inputs nor outputs, so nothing would ever "
             "train it; use prune.granularity 'weight' or 'kernel'"
         )
+
+
+def check_codecs(wire: WireConfig) -> None:
+    """Check the names and arguments of all codecs; ValueError naming the key."""
+    if wire.mask_codec != "auto":
+        _named("wire.mask_codec", lambda: MASK_CODECS[wire.mask_codec])
+    _named("wire.uplink_values", lambda: value_codec(wire.uplink_values))
+    _named("wire.downlink_values", lambda: value_codec(wire.downlink_values))
 
 
 def check_stress(experiment: Experiment, data: Dataset) -> None:

@@ -75,9 +75,7 @@ def precision_context(precision: str, device: str = "cpu") -> AbstractContextMan
 
 def cpu_has_bf16() -> bool:
     """Tell whether this processor multiplies bfloat16 in hardware."""
-    return bool(
-        torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
-    )
+    return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
 
 
 def prepare_module(module: nn.Module, config: TrainConfig) -> None:

@@ -8,7 +8,7 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
-from mpfl.checks import check_pruning, check_stress
+from mpfl.checks import check_codecs, check_pruning, check_stress
 from mpfl.config import DataConfig, Experiment, from_toml
 from mpfl.connections import find_coverage
 from mpfl.coverage import Coverage
@@ -80,6 +80,7 @@ def build_world(experiment: Experiment) -> World:
     """
     prune = experiment.prune
     check_pruning(experiment)
+    check_codecs(experiment.wire)
     data, parts = _data(experiment)
     check_stress(experiment, data)
     generator = torch_generator(experiment.seed, "w0")

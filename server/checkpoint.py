@@ -25,7 +25,7 @@ def write_atomically(path: Path, content: bytes) -> None:
         file.write(content)
         file.flush()
         os.fsync(file.fileno())
-    os.replace(temporary, path)
+    temporary.replace(path)
 
 
 def save_checkpoint(path: Path, facts: Mapping[str, Any], arrays: Mapping[str, Any]) -> None:

@@ -198,8 +198,6 @@ class LocalGrid(Grid):
             if self._queue:
                 self._accept(self._site.execute(self._with_state(self._queue.popleft())))
             return
-        while len(self._workers) < self._count:
-            self._workers.append(_Worker(self._site, [w.connection for w in self._workers]))
         self._feed()
         handles = {w.connection: w for w in self._workers}
         for handle in wait(list(handles), timeout=1.0):
@@ -209,6 +207,8 @@ class LocalGrid(Grid):
     def _feed(self) -> None:
         """Hand out chunks, smaller as the queue empties, so that all workers end together."""
         while self._queue:
+            while len(self._workers) < self._count:
+                self._workers.append(_Worker(self._site, [w.connection for w in self._workers]))
             worker = min(self._workers, key=lambda w: w.chunks)
             if worker.chunks >= _PREFETCH:
                 return

@@ -14,6 +14,7 @@ from server.ledger import HEADER, Row
 
 CONFIG, ROUNDS, LEDGER, SUMMARY = "config.toml", "rounds.jsonl", "ledger.csv", "summary.json"
 MASK, MODEL = "mask.mpfl", "model.safetensors"
+_BEFORE_CONFIG = {"checkpoint", ROUNDS, LEDGER, f"{CONFIG}.tmp"}  # a start that was cut short
 
 
 @dataclass(frozen=True)
@@ -50,10 +51,10 @@ class RunFolder:
         check_empty(path)
         try:
             path.mkdir(parents=True, exist_ok=True)
-            (path / "checkpoint").mkdir()
-            write_atomically(path / CONFIG, to_toml(experiment).encode())
-            (path / ROUNDS).touch()
+            (path / "checkpoint").mkdir(exist_ok=True)
+            (path / ROUNDS).write_text("")
             (path / LEDGER).write_text(HEADER + "\n")
+            write_atomically(path / CONFIG, to_toml(experiment).encode())
         except OSError as error:
             raise ValueError(f"--out: cannot write {path}: {error.strerror}") from None
         return cls(path)
@@ -72,6 +73,8 @@ class RunFolder:
             raise ValueError(f"{path} is not a run folder: it has no {CONFIG}")
         experiment = from_toml(config.read_text())
         folder = cls(path)
+        if folder.finished:
+            return folder, experiment, None
         progress = None
         if (path / "checkpoint" / "latest").exists():
             progress = Progress(*load_checkpoint(path / "checkpoint" / "latest"))
@@ -128,7 +131,7 @@ def check_empty(path: Path) -> None:
         If there is something already, or it is no folder.
     """
     try:
-        if path.exists() and any(path.iterdir()):
+        if path.exists() and {entry.name for entry in path.iterdir()} - _BEFORE_CONFIG:
             raise ValueError(
                 f"--out: {path} is not empty; choose another folder or use mpfl resume"
             )

@@ -1,0 +1,52 @@
+"""Small real runs that several test files share."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+from typing import Any
+
+from benchmarks.experiment import run
+from mpfl.config import Experiment, from_mapping, with_override
+
+SMALL = {
+    "data": {"name": "digits", "clients": 4, "partition": "dirichlet(0.5)"},
+    "model": {"name": "lenet300"},
+    "train": {"epochs": 1, "batch_size": 32, "lr": 0.1},
+    "prune": {"density": 0.2, "rounds": 2},
+    "federation": {"rounds": 4},
+    "engine": {"workers": 0},
+}
+
+
+def small(**overrides: Any) -> Experiment:
+    """Return the small experiment; ``a__b=value`` sets the key ``a.b``."""
+    table: dict[str, Any] = SMALL
+    for key, value in overrides.items():
+        table = with_override(table, key.replace("__", "."), value)
+    return from_mapping(table)
+
+
+def run_small(out: Path, **overrides: Any) -> dict[str, Any]:
+    """Run the small experiment into `out` and return its summary."""
+    return run(small(**overrides), out)
+
+
+def records(folder: Path) -> list[dict[str, Any]]:
+    """Return the lines of ``rounds.jsonl``."""
+    return [json.loads(line) for line in (folder / "rounds.jsonl").read_text().splitlines()]
+
+
+def ledger(folder: Path) -> list[dict[str, str]]:
+    """Return the rows of ``ledger.csv``."""
+    with (folder / "ledger.csv").open() as file:
+        return list(csv.DictReader(file))
+
+
+DIGESTS = ("mask_digest", "model_digest", "payload_digest")
+
+
+def digests(summary: dict[str, Any]) -> list[str]:
+    """Return what two equal runs have in common."""
+    return [summary[key] for key in DIGESTS]

@@ -1,0 +1,166 @@
+"""Same configuration and seed: the same masks, model and payloads, whatever happens."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+
+from benchmarks.experiment import resume
+from clients.client import Client
+from mpfl.config import to_toml
+from mpfl.mask import Mask
+from mpfl.world import build_world
+from tests.runs import DIGESTS, digests, records, run_small, small
+
+
+def test_client_and_server_agree_on_w0_without_a_message():
+    ours = build_world(small())
+    script = (
+        "import sys, hashlib; from mpfl.config import from_toml; "
+        "from mpfl.world import build_world; w = build_world(from_toml(sys.stdin.read())); "
+        "print(hashlib.sha256(w.w0.tobytes()).hexdigest())"
+    )
+    theirs = subprocess.run(
+        [sys.executable, "-c", script],
+        input=to_toml(small()),
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    import hashlib
+
+    assert theirs.stdout.strip() == hashlib.sha256(ours.w0.tobytes()).hexdigest()
+    other = build_world(small(seed=1))
+    assert not np.array_equal(ours.w0, other.w0)
+
+
+def test_two_runs_are_identical_and_another_seed_is_not(tmp_path):
+    first = run_small(tmp_path / "a")
+    again = run_small(tmp_path / "b")
+    other = run_small(tmp_path / "c", seed=1)
+    assert digests(first) == digests(again)
+    for name in ("mask.mpfl", "model.safetensors", "ledger.csv"):
+        assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
+    assert all(first[key] != other[key] for key in DIGESTS)
+
+
+@pytest.mark.parametrize("method", ["mpfl", "fedavg"])
+def test_the_number_of_workers_does_not_matter(tmp_path, method):
+    runs = [
+        run_small(tmp_path / str(n), engine__workers=n, method=method, federation__rounds=3)
+        for n in (0, 1, 3)
+    ]
+    assert digests(runs[0]) == digests(runs[1]) == digests(runs[2])
+
+
+def test_a_run_killed_at_any_moment_resumes_to_the_same_result(tmp_path):
+    wanted = run_small(tmp_path / "whole", federation__rounds=8)
+    config = tmp_path / "config.toml"
+    config.write_text(to_toml(small(federation__rounds=8)))
+    out = tmp_path / "killed"
+    arguments = [sys.executable, "-m", "benchmarks.cli", "run", str(config), "--out", str(out)]
+    process = subprocess.Popen([*arguments, "--quiet"])
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline:
+        if (out / "rounds.jsonl").is_file() and len(records(out)) >= 2:
+            break
+        time.sleep(0.01)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert not (out / "summary.json").exists()
+    result = resume(out)
+    assert digests(result) == digests(wanted)
+    assert [r["round"] for r in records(out)] == list(range(1, 9))
+    assert (out / "ledger.csv").read_bytes() == (tmp_path / "whole" / "ledger.csv").read_bytes()
+
+
+def test_resuming_a_finished_run_does_nothing(tmp_path):
+    run_small(tmp_path / "a", federation__rounds=2)
+    before = {p.name: p.stat().st_mtime_ns for p in (tmp_path / "a").iterdir()}
+    assert resume(tmp_path / "a") is None
+    assert before == {p.name: p.stat().st_mtime_ns for p in (tmp_path / "a").iterdir()}
+
+
+def test_partial_participation_and_quantised_updates_survive_a_restart(tmp_path):
+    overrides = {
+        "federation__clients_per_round": 2,
+        "federation__rounds": 7,
+        "wire__uplink_values": "int8",
+        "wire__downlink_values": "int8",
+    }
+    wanted = run_small(tmp_path / "whole", **overrides)
+    stopped = []
+
+    def stop(record):
+        stopped.append(record)
+        if record["round"] == 4:
+            raise KeyboardInterrupt
+
+    from benchmarks.experiment import run
+
+    with pytest.raises(KeyboardInterrupt):
+        run(small(**overrides), tmp_path / "cut", on_round=stop)
+    assert digests(resume(tmp_path / "cut")) == digests(wanted)
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "adam"])
+def test_pruned_weights_are_exactly_zero_after_every_step(optimizer):
+    world = build_world(
+        small(
+            train__momentum=0.9,
+            train__weight_decay=0.01,
+            train__clip=1.0,
+            train__optimizer=optimizer,
+            train__lr=0.01,
+        )
+    )
+    rng = np.random.default_rng(0)
+    mask = Mask.from_bools(world.layout, rng.random(world.layout.total) < 0.3)
+    keep = world.structure.parameter_mask(mask)
+    seen = []
+
+    def watch(values, grads, lr):
+        seen.append(bool((values.numpy()[~keep] == 0).all()))
+        assert not (values.numpy()[keep] == 0).all()
+
+    start = np.concatenate([world.w0, world.b0])
+    Client(world, 0, {}).train(start, 1, keep=keep, observer=watch)
+    assert len(seen) > 5
+    assert all(seen)
+    assert (world.model.values.numpy()[~keep] == 0).all()
+    assert (world.model.values.numpy()[keep] != 0).mean() > 0.99
+
+
+def test_ctrl_c_leaves_a_resumable_folder_and_status_130(tmp_path):
+    config = tmp_path / "config.toml"
+    config.write_text(to_toml(small(federation__rounds=500)))
+    out = tmp_path / "out"
+    process = subprocess.Popen(
+        [sys.executable, "-m", "benchmarks.cli", "run", str(config), "--out", str(out)],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONUNBUFFERED": "1"},
+    )
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline and not (out / "checkpoint" / "latest").exists():
+        time.sleep(0.05)
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=30)
+    assert process.returncode == 130
+    assert "mpfl resume" in errors
+    assert "Traceback" not in errors
+    assert (out / "checkpoint" / "latest").exists()
+
+
+def test_a_start_cut_short_before_its_configuration_can_begin_again(tmp_path):
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / "checkpoint").mkdir()
+    (out / "rounds.jsonl").write_text("")
+    run_small(out, federation__rounds=1)
+    assert len(records(out)) == 1
