@@ -67,24 +67,30 @@ class Courier:
                 return
             for reply in self._grid.pull_messages(list(waiting)):
                 client, size, _ = waiting.pop(reply.metadata.reply_to_message_id)
-                yield self._receive(client, size, reply)
+                yield self.receive(client, size, reply)
             yield from self._expire(waiting)
             if waiting and not local:
                 time.sleep(_POLL_SECONDS)
 
     def _push(self, client: int, frame: bytes, round_number: int) -> tuple[str, int]:
-        content = RecordDict({_RECORD: ConfigRecord({_BLOB: frame})})
-        message = Message(content, self._nodes[client], "train", group_id=str(round_number))
+        message = self.message(client, frame, round_number)
         (message_id,) = self._grid.push_messages([message])
-        return message_id, self._size(message)
+        return message_id, self.size(message)
 
-    def _size(self, message: Message) -> int:
+    def message(self, client: int, frame: bytes, round_number: int) -> Message:
+        """Return the message that carries a frame to a client."""
+        content = RecordDict({_RECORD: ConfigRecord({_BLOB: frame})})
+        return Message(content, self._nodes[client], "train", group_id=str(round_number))
+
+    def size(self, message: Message) -> int:
+        """Return the length of a message that was pushed or pulled, serialized."""
         if isinstance(self._grid, LocalGrid):
             return self._grid.message_sizes.pop(message.metadata.message_id)
         return len(serialize(message))
 
-    def _receive(self, client: int, request_bytes: int, reply: Message) -> Delivery:
-        size = self._size(reply)
+    def receive(self, client: int, request_bytes: int, reply: Message) -> Delivery:
+        """Return the delivery that a reply completes."""
+        size = self.size(reply)
         if reply.has_error():
             return Delivery(client, request_bytes, error=reply.error.reason or "unknown error")
         try:

@@ -107,7 +107,7 @@ def _round(world: World, courier: Courier, state: RunState, folder: RunFolder) -
     clients = asked_clients(experiment, method, state.round)
     phase = method.phase
     method.begin_round(state.round, clients)
-    exchange = _Exchange(state, phase, folder if experiment.engine.record_ballots else None)
+    exchange = Exchange(state, phase, folder if experiment.engine.record_ballots else None)
     for delivery in courier.deliver(state.round, exchange.requests(clients)):
         exchange.receive(delivery)
     enough = exchange.accepted >= min(experiment.federation.min_replies, len(clients))
@@ -135,7 +135,7 @@ def _round(world: World, courier: Courier, state: RunState, folder: RunFolder) -
     }
 
 
-class _Exchange:
+class Exchange:
     """One round's traffic: makes the requests, judges the replies, books both."""
 
     def __init__(self, state: RunState, phase: str, ballots: RunFolder | None) -> None:
@@ -146,6 +146,7 @@ class _Exchange:
         self.errors: list[str] = []
 
     def requests(self, clients: list[int]) -> Iterator[tuple[int, bytes]]:
+        """Yield client and frame of every request of the round."""
         for client in clients:
             request = self._state.method.request(client)
             blob = encode_frame(request.frame)
@@ -153,6 +154,7 @@ class _Exchange:
             yield client, blob
 
     def receive(self, delivery: Delivery) -> None:
+        """Book what came of a request, and let the method accept the reply or reject it."""
         request, blob = self._requests.pop(delivery.client)
         self._book(
             delivery.client,

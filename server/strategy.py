@@ -1,0 +1,180 @@
+"""Any method of this project as a Flower strategy, for use in somebody else's ServerApp."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from logging import INFO
+
+from flwr.app import Array, ArrayRecord, ConfigRecord, Message, MetricRecord
+from flwr.common import log
+from flwr.serverapp import Grid
+from flwr.serverapp.strategy import Strategy
+
+from mpfl.config import Experiment, to_toml
+from mpfl.mask import Mask
+from mpfl.world import World, world_from_toml
+from server.courier import Courier, Delivery
+from server.ledger import DOWNLINK, UPLINK, Ledger
+from server.loop import Exchange, RunState, asked_clients, evaluate_model
+from server.methods import METHODS
+from server.methods.base import Floats, ServerMethod
+
+
+class MethodStrategy(Strategy):
+    """The server half of a method behind Flower's own ``strategy.start(grid=...)``.
+
+    The nodes run ``clients.app:app`` with the same experiment, as TOML text, under
+    ``experiment`` in their run configuration. Clients are sampled by partition, requests and
+    replies are the same bytes as with our own loop, and so are mask and model. Who wants to
+    stop early or to resume uses our own loop.
+
+    Parameters
+    ----------
+    experiment
+        What to run; ``strategy.start`` is told as many rounds as ``federation.rounds``.
+
+    Raises
+    ------
+    ValueError
+        If the experiment is not possible, or its method has no clients.
+
+    Examples
+    --------
+    In a ServerApp::
+
+        strategy = MethodStrategy(from_toml(context.run_config["experiment"]))
+        strategy.start(
+            grid=grid,
+            initial_arrays=strategy.initial_arrays(),
+            num_rounds=strategy.rounds,
+            evaluate_fn=strategy.evaluate,
+        )
+        Path("mask.mpfl").write_bytes(strategy.mask().to_bytes())
+    """
+
+    def __init__(self, experiment: Experiment) -> None:
+        self._world = world_from_toml(to_toml(experiment))
+        method = METHODS[experiment.method](self._world)
+        if not method.uses_clients:
+            raise ValueError(f"method: {experiment.method} has no clients, so no strategy")
+        self._state = RunState(method, Ledger())
+        self._courier: Courier | None = None
+        self._exchange = Exchange(self._state, method.phase, None)
+        self._sent: list[tuple[int, Message]] = []
+
+    @property
+    def rounds(self) -> int:
+        """The rounds of the experiment."""
+        return self._world.experiment.federation.rounds
+
+    @property
+    def method(self) -> ServerMethod:
+        """The server half itself."""
+        return self._state.method
+
+    @property
+    def ledger(self) -> Ledger:
+        """Bytes so far, and the digest of all frames."""
+        return self._state.ledger
+
+    def mask(self) -> Mask:
+        """Return the mask so far."""
+        return self.method.mask()
+
+    def initial_arrays(self) -> ArrayRecord:
+        """Return the initial model; nodes know it without being sent it."""
+        return model_arrays(self._world, self.method.model())
+
+    def evaluate(self, server_round: int, arrays: ArrayRecord) -> MetricRecord:
+        """Return loss and accuracy on the test set, as ``evaluate_fn`` of ``strategy.start``."""
+        result = evaluate_model(self._world, self.method.model())
+        return MetricRecord({"test_loss": result.loss, "test_accuracy": result.accuracy})
+
+    def configure_train(
+        self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
+    ) -> Iterable[Message]:
+        """Return the method's requests; `arrays` and `config` are not sent.
+
+        Raises
+        ------
+        ValueError
+            If this is not the round after the last one.
+        """
+        experiment, state = self._world.experiment, self._state
+        if server_round != state.round + 1:
+            raise ValueError(f"round {server_round} cannot follow round {state.round}")
+        if self._courier is None:
+            self._courier = Courier(grid, experiment.data.clients, experiment.engine.timeout)
+        state.round = server_round
+        clients = asked_clients(experiment, self.method, server_round)
+        self._exchange = Exchange(state, self.method.phase, None)
+        self.method.begin_round(server_round, clients)
+        self._sent = [
+            (client, self._courier.message(client, frame, server_round))
+            for client, frame in self._exchange.requests(clients)
+        ]
+        return [message for _, message in self._sent]
+
+    def aggregate_train(
+        self, server_round: int, replies: Iterable[Message]
+    ) -> tuple[ArrayRecord | None, MetricRecord | None]:
+        """Let the method accept the replies; returns its model, and density and bytes so far."""
+        if self._courier is None:
+            raise ValueError(f"round {server_round} was never configured")
+        waiting = {m.metadata.message_id: (client, m) for client, m in self._sent}
+        for reply in replies:
+            client, request = waiting.pop(reply.metadata.reply_to_message_id)
+            size = self._courier.size(request)
+            self._exchange.receive(self._courier.receive(client, size, reply))
+        for client, request in waiting.values():
+            size = self._courier.size(request)
+            self._exchange.receive(Delivery(client, size, error="no reply"))
+        least = min(self._world.experiment.federation.min_replies, len(self._sent))
+        self.method.finish_round(self._exchange.accepted >= least)
+        self.ledger.close_round()
+        self._sent = []
+        return model_arrays(self._world, self.method.model()), self._metrics()
+
+    def _metrics(self) -> MetricRecord:
+        density, density_all = self._world.structure.densities(self.mask())
+        return MetricRecord(
+            {
+                "density": density,
+                "density_all_parameters": density_all,
+                "clients_replied": self._exchange.accepted,
+                "uplink_bytes": self.ledger.totals[UPLINK],
+                "downlink_bytes": self.ledger.totals[DOWNLINK],
+            }
+        )
+
+    def configure_evaluate(
+        self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
+    ) -> Iterable[Message]:
+        """Ask no client: the model is evaluated on held-out data, see `evaluate`."""
+        return []
+
+    def aggregate_evaluate(
+        self, server_round: int, replies: Iterable[Message]
+    ) -> MetricRecord | None:
+        """Return None: no client was asked."""
+        return None
+
+    def summary(self) -> None:
+        """Log what is run."""
+        experiment = self._world.experiment
+        log(INFO, "\t├── method %s, seed %d", experiment.method, experiment.seed)
+        log(INFO, "\t└── %d clients of %s", experiment.data.clients, experiment.data.name)
+
+
+def model_arrays(world: World, model: Floats) -> ArrayRecord:
+    """Return float32[P + B] as a Flower record: one array per parameter and buffer."""
+    parameters, buffers = world.structure.parameters, world.structure.buffers
+    arrays = {}
+    for tensors, part in (
+        (parameters, model[: parameters.total]),
+        (buffers, model[parameters.total :]),
+    ):
+        for name in tensors.names:
+            where, shape = tensors.place(name)
+            arrays[name] = Array(part[where].reshape(shape))
+    return ArrayRecord(arrays)
