@@ -153,6 +153,9 @@ def method_styles(labels: Iterable[str], baseline: str) -> dict[str, Style]:
         if label == baseline:
             styles[label] = Style(INK, "s", "-")
             continue
+        if label == "centralized":
+            styles[label] = Style(MUTED, "_", "--")
+            continue
         index = _KNOWN.index(label) if label in _KNOWN else rank
         rank += label not in _KNOWN
         styles[label] = Style(
@@ -167,7 +170,7 @@ def variant(style: Style, index: int) -> Style:
     """Return the style of a label's `index`-th swept value: same colour, another line."""
     if index == 0:
         return style
-    first = _LINES.index(style.line)
+    first = _LINES.index(style.line) if style.line in _LINES else 0
     return Style(style.color, style.marker, _LINES[(first + index) % len(_LINES)])
 
 
