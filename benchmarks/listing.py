@@ -55,12 +55,12 @@ def list_parts(kind: str) -> dict[str, dict[str, str]]:
 
 
 def _first_line(part: Any) -> str:
-    for candidate in (getattr(part, "summary", None), getattr(part, "compute", None), part):
-        if isinstance(candidate, str):
-            return candidate
-        module = inspect.getmodule(candidate)
-        if candidate is not None and module and module.__name__.startswith("server.methods."):
-            return (module.__doc__ or "").splitlines()[0]
-        if candidate is not None and inspect.getdoc(candidate):
-            return str(inspect.getdoc(candidate)).splitlines()[0]
+    """Return what a part says about itself; of a codec, what the function that builds it says."""
+    if described := getattr(part, "description", None):
+        return str(described)
+    module = inspect.getmodule(part)
+    if module and module.__name__.startswith("server.methods."):
+        return (module.__doc__ or "").splitlines()[0]
+    if inspect.isroutine(part) or inspect.isclass(part):
+        return (inspect.getdoc(part) or "").partition("\n")[0]
     return ""
