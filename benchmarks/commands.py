@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from benchmarks import compare as comparing
+from benchmarks import comparison as comparing
 from benchmarks.console import Reporter
 from benchmarks.experiment import Engine, resume, run, validate
 from benchmarks.flower_engine import run_on_ray

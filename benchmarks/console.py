@@ -19,7 +19,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from benchmarks.compare import CELLS, Cell, OnCell
+from benchmarks.comparison import CELLS, Cell, OnCell
 from benchmarks.units import bytes_text
 from server.runfolder import SUMMARY
 

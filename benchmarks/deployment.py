@@ -20,7 +20,7 @@ from typing import Any
 
 from benchmarks import flower_tools as flower
 from benchmarks.byte_proxy import ByteProxy
-from benchmarks.compare import split_table
+from benchmarks.comparison import split_table
 from benchmarks.credentials import ServerCredentials, create_node_key
 from benchmarks.experiment import run, validate
 from benchmarks.presets import resolve

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks.compare import CELLS, Cell, compare
+from benchmarks.comparison import CELLS, Cell, compare
 from benchmarks.measures import mean_interval
 from mpfl.config import with_override
 from server.runfolder import SUMMARY

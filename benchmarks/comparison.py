@@ -158,9 +158,7 @@ def _claim(
             raise ValueError(f"{stored} is of another configuration; choose another --out")
 
 
-def _run_cell(
-    cell: Cell, out: Path, on_cell: OnCell | None, workers: int | None = None
-) -> None:
+def _run_cell(cell: Cell, out: Path, on_cell: OnCell | None, workers: int | None = None) -> None:
     folder = out / CELLS / cell.name
     on_round = None if on_cell is None else lambda record: on_cell(cell, record)
     if (folder / CONFIG).is_file():
@@ -171,9 +169,7 @@ def _run_cell(
         on_cell(cell, None)
 
 
-def _run_cells(
-    cells: Iterable[Cell], out: Path, on_cell: OnCell | None, processes: int
-) -> None:
+def _run_cells(cells: Iterable[Cell], out: Path, on_cell: OnCell | None, processes: int) -> None:
     context = multiprocessing.get_context("fork")
     pending, running = list(cells), {}
     try:
