@@ -11,13 +11,14 @@ import socket
 import ssl
 import subprocess
 import sys
+import threading
 import time
 import urllib.error
 import urllib.request
 from collections.abc import Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
-from types import TracebackType
+from types import FrameType, TracebackType
 from typing import Any
 
 import tomli_w
@@ -77,6 +78,7 @@ class Programs:
     def __init__(self, home: Path) -> None:
         self.home = home
         self._running: list[subprocess.Popen[bytes]] = []
+        self._on_terminate: Any = None
         scripts = str(Path(sys.executable).parent)
         self._environment = {
             **os.environ,
@@ -159,6 +161,8 @@ class Programs:
             self._running.remove(process)
 
     def __enter__(self) -> Programs:
+        if threading.current_thread() is threading.main_thread():
+            self._on_terminate = signal.signal(signal.SIGTERM, _terminate)
         return self
 
     def __exit__(
@@ -169,6 +173,8 @@ class Programs:
     ) -> None:
         for process in reversed(list(self._running)):
             self.stop(process)
+        if self._on_terminate is not None:
+            signal.signal(signal.SIGTERM, self._on_terminate)
 
     def _find(self, program: str) -> str:
         path = shutil.which(program, path=self._environment["PATH"])
@@ -256,6 +262,11 @@ def run_details(programs: Programs, run_id: str) -> dict[str, Any]:
     """Return what ``flwr ls`` says about a run."""
     (row,) = programs.call("ls", CONNECTION, "--run-id", run_id)["runs"]
     return dict(row)
+
+
+def _terminate(number: int, frame: FrameType | None) -> None:
+    """End as an exception does, so that every program is stopped."""
+    raise SystemExit(128 + number)
 
 
 def _show_rounds(out: Path, seen: int, on_round: OnRound | None) -> int:

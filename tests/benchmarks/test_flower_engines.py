@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import importlib.util
 import json
-import os
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +20,7 @@ from benchmarks.flower_engine import run_on_ray
 from mpfl.config import Experiment, from_mapping
 from server.app import experiment_of, output_folder
 
+ROOT = Path(__file__).resolve().parent.parent.parent
 DIGESTS = ("mask_digest", "model_digest", "payload_digest")
 needs_ray = pytest.mark.skipif(
     importlib.util.find_spec("ray") is None,
@@ -83,16 +87,41 @@ def test_ray_is_refused_in_one_line_where_it_is_missing(
         run_on_ray(experiment(), tmp_path)
 
 
-def test_programs_are_stopped_with_their_children(tmp_path: Path) -> None:
-    with flower_tools.Programs(tmp_path) as programs:
-        programs.start("shell", "sh", "-c", "sleep 600 & echo $!; wait")
-        log = programs.log("shell")
-        while not log.read_text().strip():
-            pass
-        child = int(log.read_text())
-        os.kill(child, 0)
-    state = Path(f"/proc/{child}/stat")
-    assert not state.exists() or state.read_text().split()[2] == "Z"
+def is_running(process: int) -> bool:
+    state = Path(f"/proc/{process}/stat")
+    return state.exists() and state.read_text().split()[2] != "Z"
+
+
+START = """
+import sys, time
+from pathlib import Path
+from benchmarks.flower_tools import Programs
+
+with Programs(Path(sys.argv[1])) as programs:
+    programs.start("shell", "sh", "-c", "sleep 600 & echo $!; wait")
+    {then}
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="needs /proc")
+@pytest.mark.parametrize("kill", [None, signal.SIGINT, signal.SIGTERM])
+def test_programs_are_stopped_with_their_children(
+    tmp_path: Path, kill: signal.Signals | None
+) -> None:
+    then = "while not programs.log('shell').read_text(): time.sleep(0.01)"
+    if kill:
+        then = "time.sleep(600)"
+    script = [sys.executable, "-c", START.format(then=then), str(tmp_path)]
+    with subprocess.Popen(script, cwd=ROOT, stderr=subprocess.PIPE) as harness:
+        log = tmp_path / "shell.log"
+        while not (log.exists() and log.read_text().endswith("\n")):
+            assert harness.poll() is None
+            time.sleep(0.01)
+        if kill:
+            assert is_running(int(log.read_text()))
+            harness.send_signal(kill)
+        harness.communicate(timeout=60)
+    assert not is_running(int(log.read_text()))
 
 
 def test_staged_app_holds_the_sources_and_a_valid_description(tmp_path: Path) -> None:
