@@ -48,13 +48,15 @@ def check_score(spec: str, granularity: str, structure: Structure, module: nn.Mo
     if len(arguments) > 1:
         raise ValueError(f"score {spec!r}: takes at most one argument")
     kinds = score.defined.get(granularity, ())
+    lacking = {la.name: f"a {la.kind} layer" for la in structure.layers if la.kind not in kinds}
+    if not lacking:
+        lacking = dict(score.missing(module, structure))
     for layer in structure.layers:
-        lacks = f"a {layer.kind} layer" if layer.kind not in kinds else score.missing(module, layer)
-        if lacks:
+        if layer.name in lacking:
             defined = "; ".join(f"{key} of {', '.join(of)}" for key, of in score.defined.items())
             raise ValueError(
                 f"score {name!r} is not defined at granularity {granularity!r} for layer "
-                f"{layer.name!r}: {lacks} (defined at: {defined})"
+                f"{layer.name!r}: {lacking[layer.name]} (defined at: {defined})"
             )
     return score
 

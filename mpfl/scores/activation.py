@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, fx, nn
 from torch.nn import functional
 
-from mpfl.layers import Layer
+from mpfl.layers import Layer, Structure
 from mpfl.scores.base import ScoreInputs, UnitScores, in_order
 
 _WEIGHTED = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.LSTM, nn.GRU, nn.Embedding)
@@ -36,9 +36,11 @@ def apoz(inputs: ScoreInputs) -> UnitScores:
     return scores
 
 
-def without_relu(module: nn.Module, layer: Layer) -> str:
-    """Say that no ReLU follows the layer before the next weights; empty if one does."""
-    return "" if relus_after(_trace(module), layer) else "no ReLU follows it"
+def without_relu(module: nn.Module, structure: Structure) -> dict[str, str]:
+    """Return the layers that no ReLU follows before the next weights."""
+    graph = _trace(module)
+    layers = [layer for layer in structure.layers if not relus_after(graph, layer)]
+    return {layer.name: "no ReLU follows it" for layer in layers}
 
 
 def relus_after(graph: fx.GraphModule, layer: Layer) -> list[fx.Node]:

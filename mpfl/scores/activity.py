@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from mpfl.layers import Layer
+from mpfl.layers import Structure
 from mpfl.scores.base import ScoreInputs, UnitScores, in_order
 
 _CHUNK = 1 << 23
@@ -103,11 +103,13 @@ def _shares(part: nn.Module, seen: _Sum) -> Tensor:
     return shares.float().contiguous()
 
 
-def not_plain(module: nn.Module, layer: Layer) -> str:
-    """Say what keeps a convolution's kernels from being scored; empty if nothing does."""
-    part = module.get_submodule(layer.name)
-    if isinstance(part, nn.Conv1d):
-        return "its convolution is one-dimensional"
-    if isinstance(part, nn.Conv2d) and (part.groups != 1 or isinstance(part.padding, str)):
-        return "its convolution has groups or a named padding"
-    return ""
+def not_plain(module: nn.Module, structure: Structure) -> dict[str, str]:
+    """Return the convolutions whose kernels cannot be scored."""
+    found = {}
+    for layer in structure.layers:
+        part = module.get_submodule(layer.name)
+        if isinstance(part, nn.Conv1d):
+            found[layer.name] = "its convolution is one-dimensional"
+        if isinstance(part, nn.Conv2d) and (part.groups != 1 or isinstance(part.padding, str)):
+            found[layer.name] = "its convolution has groups or a named padding"
+    return found

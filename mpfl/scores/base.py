@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from mpfl.data.samples import Samples
 from mpfl.flat import FlatModel
-from mpfl.layers import Layer, Structure
+from mpfl.layers import Structure
 
 UnitScores = list[NDArray[np.float32]]
 """Per layer, float32[units]; higher = more important."""
@@ -79,8 +79,8 @@ def in_order(count: int, size: int) -> Iterator[Tensor]:
         yield torch.arange(start, min(start + size, count))
 
 
-def _anything(module: nn.Module, layer: Layer) -> str:
-    return ""
+def _nothing(module: nn.Module, structure: Structure) -> dict[str, str]:
+    return {}
 
 
 @dataclass(frozen=True)
@@ -96,7 +96,7 @@ class Score:
     defined
         Granularity -> the kinds of layers for which the score means something.
     missing
-        (network, layer) -> what the layer lacks for this score; empty if nothing.
+        (network, structure) -> for layers that cannot have this score, what they lack.
     shares
         Whether the scores of one neuron's connections are shares of a whole, as the ranking
         ``coverage`` needs.
@@ -107,7 +107,7 @@ class Score:
     compute: Callable[[ScoreInputs], UnitScores]
     observer: Callable[[Structure], StepObserver] | None = None
     defined: Mapping[str, tuple[str, ...]] = field(default_factory=lambda: EVERYWHERE)
-    missing: Callable[[nn.Module, Layer], str] = _anything
+    missing: Callable[[nn.Module, Structure], Mapping[str, str]] = _nothing
     shares: bool = False
     arguments: tuple[str, ...] = ()
 

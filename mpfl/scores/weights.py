@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from torch import nn
 
-from mpfl.layers import FOLLOW, Layer, Slot, sum_over_units
+from mpfl.layers import FOLLOW, Layer, Slot, Structure, sum_over_units
 from mpfl.registry import unknown_name
 from mpfl.scores.base import ScoreInputs, UnitScores
 
@@ -50,9 +50,10 @@ def bn_scale(inputs: ScoreInputs) -> UnitScores:
     return scores
 
 
-def without_batch_norm(module: nn.Module, layer: Layer) -> str:
-    """Say that no batch normalisation follows the layer; empty if one does."""
-    return "" if _scales(module, layer) else "no BatchNorm follows it"
+def without_batch_norm(module: nn.Module, structure: Structure) -> dict[str, str]:
+    """Return the layers that no batch normalisation follows."""
+    layers = [layer for layer in structure.layers if not _scales(module, layer)]
+    return {layer.name: "no BatchNorm follows it" for layer in layers}
 
 
 def _scales(module: nn.Module, layer: Layer) -> list[Slot]:
