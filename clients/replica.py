@@ -54,17 +54,18 @@ def follow_mask(world: World, state: State, frame: Frame, sync: Sync) -> Mask:
     held, version = _held_mask(world, state)
     if sync.mask_version == version:
         return held
-    if sync.mask_base == 0:
-        held = Mask.full(world.layout)
-    elif sync.mask_base != version:
-        raise Uninformed(f"holds mask {version}, the request builds on {sync.mask_base}")
+    held = _base_mask(world, state, sync.mask_base)
     if Section.MASK not in frame.sections:
         if sync.mask_version:
             raise WireError("mask", f"missing; needed for version {sync.mask_version}")
         return held
     within, classes = mask_context(world.classes, held, bool(sync.flags & SUBSET))
     mask = decode_mask(frame.sections[Section.MASK], world.layout, within=within, classes=classes)
-    state["mask"] = np.frombuffer(mask.packed(), np.uint8)
+    for key, value in (("mask_before", held.packed()), ("mask", mask.packed())):
+        state[key] = np.frombuffer(value, np.uint8)
+    state["version_before"] = np.array([sync.mask_base], np.int64)
+    if sync.mask_base == 0:
+        del state["mask_before"], state["version_before"]  # everybody knows the full mask
     state["mask_version"] = np.array([sync.mask_version], np.int64)
     return mask
 
@@ -78,7 +79,8 @@ def follow(world: World, state: State, frame: Frame, codec: str, with_buffers: b
     if mask != before:
         _refit(state, Footprint.of(world.structure, before, with_buffers), footprint)
     payload = frame.sections.get(Section.VALUES, b"")
-    public = _public(world, state, sync, payload, codec, footprint)
+    start = world.start(mask)[footprint.keep]
+    public = _public(start, state, sync, payload, codec, footprint)
     full = np.zeros(footprint.keep.size, np.float32)
     full[world.structure.parameters.total :] = world.b0  # unless they travel
     full[footprint.keep] = public
@@ -91,6 +93,19 @@ def _held_mask(world: World, state: State) -> tuple[Mask, int]:
     return Mask.from_packed(world.layout, state["mask"].tobytes()), int(state["mask_version"][0])
 
 
+def _base_mask(world: World, state: State, base: int) -> Mask:
+    """Return the mask that a request builds on: the newest here, or the one it replaced.
+
+    A reply may have been lost; then the server still builds on the mask before.
+    """
+    if base == 0:
+        return Mask.full(world.layout)
+    for mask, version in (("mask", "mask_version"), ("mask_before", "version_before")):
+        if mask in state and int(state[version][0]) == base:
+            return Mask.from_packed(world.layout, state[mask].tobytes())
+    raise Uninformed(f"does not hold mask {base}, which the request builds on")
+
+
 def _refit(state: State, old: Footprint, new: Footprint) -> None:
     for key in ("values", "residual"):
         if key in state:
@@ -100,9 +115,8 @@ def _refit(state: State, old: Footprint, new: Footprint) -> None:
 
 
 def _public(
-    world: World, state: State, sync: Sync, payload: bytes, codec: str, footprint: Footprint
+    start: Floats, state: State, sync: Sync, payload: bytes, codec: str, footprint: Footprint
 ) -> Floats:
-    start = np.concatenate([world.w0, world.b0])[footprint.keep]
     if sync.values_version == 0:
         return start
     if sync.flags & SNAPSHOT:

@@ -144,6 +144,10 @@ class PruneConfig:
     recovery: str = "rewind"
     """Every round of phase 1 starts from w0 (``rewind``), or from the mean of what clients trained
     in the last one (``finetune``): then weights travel with the ballots, and phase 2 goes on."""
+    rescale: bool = False
+    """Whether rewinding scales the survivors of a layer up to the norm the layer had in w0."""
+    voters: int = 0
+    """Clients asked for a ballot in each round of phase 1 (0 = as in all other rounds)."""
     regrow: str = ""
     """``gradient`` (RigL) or ``random`` (SET): drop and regrow during phase 2 (empty = off)."""
     regrow_fraction: float = 0.3
@@ -168,6 +172,7 @@ class PruneConfig:
         _choice("prune.tie", self.tie, ("prune", "keep"))
         _check(self.rounds >= 1, "prune.rounds", self.rounds, "at least 1")
         _check(self.epochs >= 0, "prune.epochs", self.epochs, "at least 0")
+        _check(self.voters >= 0, "prune.voters", self.voters, "at least 0")
         _check(self.min_units >= 0, "prune.min_units", self.min_units, "at least 0")
         _check(self.score_samples >= 0, "prune.score_samples", self.score_samples, "at least 0")
         _choice("prune.recovery", self.recovery, ("rewind", "finetune"))

@@ -8,7 +8,7 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
-from mpfl.checks import check_codecs, check_pruning, check_stress
+from mpfl.checks import check_codecs, check_faults, check_pruning, check_stress
 from mpfl.config import DataConfig, Experiment, from_toml
 from mpfl.connections import find_coverage
 from mpfl.coverage import Coverage
@@ -16,13 +16,14 @@ from mpfl.data import Dataset, load_data
 from mpfl.data.partition import partition
 from mpfl.flat import FlatModel
 from mpfl.layers import Structure
-from mpfl.mask import Layout
+from mpfl.mask import Layout, Mask
 from mpfl.models import build_model
 from mpfl.scores import check_score
 from mpfl.seeding import torch_generator
 from mpfl.structure import find_structure
 from mpfl.training import prepare_module
 from mpfl.wire.masks import magnitude_classes
+from mpfl.wire.plan import matrix_widths
 
 
 @dataclass(frozen=True)
@@ -41,6 +42,8 @@ class World:
         float32[d]: |w0| of every unit.
     classes
         uint8[d]: the statistics class of every unit in mask codecs, from |w0|.
+    widths
+        Units per row of each layer's weight matrix, for mask codecs (0 where a unit is a row).
     coverage
         Who reads whom, where the ranking needs it.
     """
@@ -55,7 +58,27 @@ class World:
     b0: NDArray[np.float32]
     tie_break: NDArray[np.float32]
     classes: NDArray[np.uint8]
+    widths: tuple[int, ...] = ()
     coverage: Coverage | None = None
+
+    def start(self, mask: Mask) -> NDArray[np.float32]:
+        """Return the model that a mask rewinds to, float32[P + B]: known to all, never sent.
+
+        That is w0 under the mask. With ``prune.rescale`` the survivors of every pruned tensor
+        are multiplied so that it keeps the L2 norm it had in w0: signals neither fade nor grow
+        with the density, and training starts as fast as from the dense network.
+        """
+        keep = self.structure.parameter_mask(mask)
+        values = np.where(keep, self.w0, np.float32(0))
+        if self.experiment.prune.rescale:
+            own = {slot.parameter for layer in self.structure.layers for slot in layer.own()}
+            for name in sorted(own):
+                where, _ = self.structure.parameters.place(name)
+                left = float(np.square(values[where], dtype=np.float64).sum())
+                if left > 0:
+                    whole = float(np.square(self.w0[where], dtype=np.float64).sum())
+                    values[where] *= np.float32(np.sqrt(whole / left))
+        return np.concatenate([values, self.b0])
 
 
 @lru_cache(maxsize=4)
@@ -87,6 +110,7 @@ def build_world(experiment: Experiment) -> World:
     module = build_model(experiment.model.name, data.classes, data.input_shape, generator)
     prepare_module(module, experiment.train)
     structure = find_structure(module, prune.granularity, data.input_shape)
+    check_faults(experiment, structure.layout)
     score = check_score(prune.score, prune.granularity, structure, module)
     model = FlatModel(module)
     w0, b0 = model.snapshot()
@@ -102,6 +126,7 @@ def build_world(experiment: Experiment) -> World:
         b0=b0,
         tie_break=np.concatenate(magnitudes),
         classes=magnitude_classes(magnitudes, experiment.wire.mask_classes),
+        widths=matrix_widths(structure),
         coverage=find_coverage(module, structure, prune, score, data.input_shape),
     )
 

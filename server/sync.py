@@ -30,10 +30,18 @@ class MaskLog:
         uint8[d]: statistics class of every unit, known to all.
     codec
         Mask codec.
+    widths
+        Units per row of each layer's weight matrix; codecs may use them.
     """
 
-    def __init__(self, layout: Layout, classes: NDArray[np.uint8], codec: str) -> None:
-        self._classes, self._codec = classes, codec
+    def __init__(
+        self,
+        layout: Layout,
+        classes: NDArray[np.uint8],
+        codec: str,
+        widths: tuple[int, ...] | None = None,
+    ) -> None:
+        self._classes, self._codec, self._widths = classes, codec, widths
         self.masks: list[Mask] = [Mask.full(layout)]
         self.held: dict[int, int] = {}
         self._cache: dict[tuple[int, int], Offer] = {}
@@ -68,7 +76,9 @@ class MaskLog:
         held = self.masks[base]
         subset = self.current.issubset(held)
         within, classes = mask_context(self._classes, held, subset)
-        payload = encode_mask(self.current, within=within, classes=classes, codec=self._codec)
+        payload = encode_mask(
+            self.current, within=within, classes=classes, codec=self._codec, widths=self._widths
+        )
         bound = mask_bound_bits(self.current, within=within, classes=classes) / 8
         sync = Sync(SUBSET if subset else 0, mask_base=base, mask_version=self.version)
         return sync, payload, bound

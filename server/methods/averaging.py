@@ -40,7 +40,7 @@ class WeightRounds:
         self._relative = value_codec(self._uplink).relative
         self._samples = sum(len(part) for part in world.parts)
         self._with_buffers = config.model.batch_norm == "aggregate"
-        self.initial = np.concatenate([world.w0, world.b0])
+        self.initial = world.start(masks.current)
         footprint = Footprint.of(world.structure, masks.current, self._with_buffers)
         self.broadcaster = Broadcaster(codecs.downlink, config.seed, self.initial, footprint)
         self.latest = self.broadcaster.public
@@ -50,8 +50,10 @@ class WeightRounds:
     def refit(self, mask: Mask) -> None:
         """Follow a new mask."""
         footprint = Footprint.of(self._world.structure, mask, self._with_buffers)
+        if self.broadcaster.version == 0:
+            self.broadcaster.public = self._world.start(mask)
         self.broadcaster.refit(footprint)
-        self.latest = np.where(footprint.keep, self.latest, np.float32(0))
+        self.latest = self._serve()
 
     def begin_round(self) -> None:
         """Start a round with an empty mean."""

@@ -23,6 +23,7 @@ from mpfl.ballot import vote_density
 from mpfl.exchange import Codecs, Metrics, mask_context
 from mpfl.mask import Mask
 from mpfl.regrow import regrowth
+from mpfl.seeding import numpy_rng
 from mpfl.vote import Tally, VoteContext, decide, needs_ballots, trim, vote_statistics
 from mpfl.wire.errors import WireError
 from mpfl.wire.frame import Frame, Kind, Section
@@ -93,11 +94,16 @@ class Consensus:
             self._tally.add(ballot.mask, ballot.weight)
         self._masks.confirm(client, self._masks.version)
 
-    def finish_round(self, enough: bool) -> dict[str, Any]:
-        """Let the ballots decide the next mask."""
-        if not enough:
-            return {}
-        self._tally_kept()
+    def close(self) -> bool:
+        """End the vote; returns whether there is any ballot that the rule counts."""
+        try:
+            self._tally_kept()
+        except ValueError:  # the rule leaves out more ballots than came
+            return False
+        return self._tally.ballots > 0
+
+    def finish_round(self) -> dict[str, Any]:
+        """Let the ballots, at least one, decide the next mask; `close` comes before."""
         counts, total = self._tally.counts(), self._tally.weight
         before = self._masks.current
         context = VoteContext(
@@ -134,7 +140,8 @@ class Mpfl(ServerMethod):
 
     def __init__(self, world: World) -> None:
         self._world = world
-        self._masks = MaskLog(world.layout, world.classes, world.experiment.wire.mask_codec)
+        codec = world.experiment.wire.mask_codec
+        self._masks = MaskLog(world.layout, world.classes, codec, world.widths)
         self._consensus = Consensus(world, self._masks)
         codecs = Codecs.of(world.experiment.wire)
         self._weights = WeightRounds(world, self._masks, codecs)
@@ -146,6 +153,15 @@ class Mpfl(ServerMethod):
     def phase(self) -> str:
         """``mask`` in phase 1, ``train`` in phase 2."""
         return "mask" if self._voting else "train"
+
+    def choose(self, round_number: int, clients: Sequence[int]) -> list[int]:
+        """Return the voters of a round of phase 1, drawn from the seed; else everybody."""
+        experiment = self._world.experiment
+        voters = experiment.prune.voters
+        if not self._voting or not 0 < voters < len(clients):
+            return list(clients)
+        rng = numpy_rng(experiment.seed, "voters", round_number)
+        return [int(client) for client in rng.choice(clients, voters, replace=False)]
 
     def begin_round(self, round_number: int, clients: Sequence[int]) -> None:
         """Decide what replies hold this round: ballots, values or both."""
@@ -186,11 +202,12 @@ class Mpfl(ServerMethod):
         """Decide the mask and publish the mean; move on to phase 2 when it is time."""
         if not self._ballots:
             return self._weights.finish_round(enough)
+        enough = enough and self._consensus.close()
         average = self._weights.average() if self._values and enough else None
-        columns = self._consensus.finish_round(enough)
+        columns = self._consensus.finish_round() if enough else {"counted": False}
         if self._voting:
             config = self._world.experiment.prune
-            converged = bool(columns) and columns["moved"] < config.converged
+            converged = enough and columns["moved"] < config.converged
             self._voting = self._round < config.rounds and not converged
         else:
             self._weights.step += 1
