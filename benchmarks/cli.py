@@ -14,7 +14,7 @@ import typer
 os.environ.setdefault("FLWR_TELEMETRY_ENABLED", "0")
 os.environ.setdefault("FLWR_DISABLE_UPDATE_CHECK", "1")
 
-from benchmarks import commands
+from benchmarks import commands, mask_commands
 from benchmarks.console import BAD_INPUT, FAILED, INTERRUPTED
 
 app = typer.Typer(
@@ -23,6 +23,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
+app.add_typer(mask_commands.app, name="mask")
 
 Config = Annotated[str, typer.Argument(help="A preset's name, or a TOML file.")]
 Set = Annotated[list[str], typer.Option("--set", help="key=value, e.g. prune.density=0.05")]
