@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import numpy as np
 import torch
-from flwr.app import ConfigRecord, Context, Message, RecordDict
+from flwr.app import ConfigRecord, Context, Error, Message, RecordDict
 from flwr.clientapp import ClientApp
 from safetensors.numpy import load, save
 
 from clients.client import Client
+from clients.faults import Lost, spoil_reply
 from clients.methods import METHODS
 from clients.replica import State, Uninformed
+from mpfl.faults import Loss, fault_of
 from mpfl.wire.frame import Frame, Kind, decode_frame, encode_frame
 from mpfl.world import world_from_toml
 
 app = ClientApp()
 
 RECORD, BLOB, STATE = "m", "m", "mpfl-state"
+REPLY = "mpfl-reply"  # kept only where replies may be replayed
 
 
 @app.train()
@@ -24,7 +27,11 @@ def train(message: Message, context: Context) -> Message:
     """Answer one request; everything a method does happens in here."""
     torch.set_num_threads(1)  # results must not depend on the engine's thread count
     blob = message.content[RECORD][BLOB]
-    content = RecordDict({RECORD: ConfigRecord({BLOB: answer(blob, context)})})
+    try:
+        content = RecordDict({RECORD: ConfigRecord({BLOB: answer(blob, context)})})
+    except Lost as lost:  # nothing came back, as far as the server is to know
+        reason = f"client {context.node_config['partition-id']}: {lost}"
+        return Message(Error(int(lost.loss), reason), reply_to=message)
     return Message(content, reply_to=message)
 
 
@@ -43,18 +50,27 @@ def answer(blob: bytes, context: Context) -> bytes:
     ------
     WireError
         If the request is damaged.
+    Lost
+        If a simulated fault swallows the reply.
     """
     world = world_from_toml(str(context.run_config.get("experiment", "")))
     request = decode_frame(blob)
+    partition = int(context.node_config["partition-id"])
+    fault = fault_of(world.experiment, request.round, partition)
+    if fault == "drop_before":
+        raise Lost(Loss.DROP_BEFORE)
     state = _load_state(context)
-    client = Client(world, int(context.node_config["partition-id"]), dict(state))
+    client = Client(world, partition, dict(state))
     try:
         reply = METHODS[world.experiment.method](request, client)
     except Uninformed:
         return encode_frame(Frame(Kind.REFUSAL, request.round, {}))
     if client.state.keys() != state.keys() or any(client.state[k] is not state[k] for k in state):
         context.state[STATE] = ConfigRecord({BLOB: save(_contiguous(client.state))})
-    return encode_frame(reply)
+    earlier = context.state[REPLY][BLOB] if REPLY in context.state else None
+    if world.experiment.faults.replay:
+        context.state[REPLY] = ConfigRecord({BLOB: encode_frame(reply)})
+    return spoil_reply(client, fault, reply, earlier)
 
 
 def _load_state(context: Context) -> State:

@@ -33,11 +33,14 @@ class Client:
         This client's number, from 0.
     state
         Arrays that outlive the message; the method reads and writes them.
+    quantised
+        Whether the values of the reply are in a codec of differences, not floats.
     """
 
     world: World
     partition: int
     state: State
+    quantised: bool = False
 
     @cached_property
     def samples(self) -> Samples:
@@ -146,7 +149,8 @@ class Client:
         codec = codecs.uplink
         trained = np.concatenate(self.world.model.snapshot())[keep]
         rng = self.rng("uplink", round_number)
-        if not value_codec(codec).relative:
+        self.quantised = value_codec(codec).relative
+        if not self.quantised:
             return encode_values(trained, codec, segments, rng)
         update = trained - replica.public[keep]
         if codecs.feedback and "residual" in self.state:

@@ -10,6 +10,7 @@ import torch
 from mpfl.config import Experiment, WireConfig
 from mpfl.data import Dataset
 from mpfl.data.stress import spoil, stressed_clients
+from mpfl.faults import check_attack
 from mpfl.mask import Layout, Mask
 from mpfl.ranking import RANKINGS
 from mpfl.registry import parse_spec
@@ -59,6 +60,24 @@ def check_stress(experiment: Experiment, data: Dataset) -> None:
     if stressed_clients(experiment.seed, experiment.data.clients, faults.stress):
         sample = data.train.subset(torch.zeros(1, dtype=torch.int64))
         spoil(sample, faults.stress_kind, numpy_rng(0, "stress"), data.classes)
+
+
+def check_faults(experiment: Experiment, layout: Layout) -> None:
+    """Check the attack, and that a round can have as many replies as it needs.
+
+    Raises
+    ------
+    ValueError
+        Naming the key, what was got and what is allowed.
+    """
+    check_attack(experiment.faults.attack, layout)
+    asked = experiment.federation.clients_per_round or experiment.data.clients
+    least = experiment.federation.min_replies
+    if least > asked:
+        raise ValueError(
+            f"federation.min_replies: got {least}, expected at most {asked}, "
+            "the clients asked in a round"
+        )
 
 
 def _trial_vote(rule: str, ballots: int) -> None:

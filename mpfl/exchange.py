@@ -7,6 +7,7 @@ carries what leads from the version its client holds to the newest one.
 
 from __future__ import annotations
 
+import math
 import struct
 from dataclasses import dataclass
 
@@ -139,12 +140,14 @@ class Metrics:
 
     @classmethod
     def unpack(cls, blob: bytes) -> Metrics:
-        """Read the 8 bytes; WireError on another length or no samples."""
+        """Read the 8 bytes; WireError on another length, no samples, or no finite loss."""
         if len(blob) != _METRICS.size:
             raise WireError("metrics", f"expected {_METRICS.size} bytes, got {len(blob)}")
         metrics = cls(*_METRICS.unpack(blob))
         if metrics.samples < 1:
             raise WireError("metrics", "a client without samples cannot reply")
+        if not math.isfinite(metrics.loss):
+            raise WireError("metrics", f"the loss is {metrics.loss}")
         return metrics
 
 

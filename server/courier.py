@@ -10,6 +10,7 @@ from itertools import islice
 from flwr.app import ConfigRecord, Message, RecordDict
 from flwr.serverapp import Grid
 
+from mpfl.faults import loss_reason
 from server.flower import serialize
 from server.grid import LocalGrid
 
@@ -27,13 +28,16 @@ class Delivery:
     request_bytes, reply_bytes
         Lengths of the serialized messages.
     reply
-        The frame that came back; None if none did, and then `error` says why.
+        The frame that came back; None if none did.
+    reason, error
+        Why none did: a word or two for the record, and in full.
     """
 
     client: int
     request_bytes: int
     reply: bytes | None = None
     reply_bytes: int = 0
+    reason: str = "no reply"
     error: str = ""
 
 
@@ -92,7 +96,9 @@ class Courier:
         """Return the delivery that a reply completes."""
         size = self.size(reply)
         if reply.has_error():
-            return Delivery(client, request_bytes, error=reply.error.reason or "unknown error")
+            text = reply.error.reason or "unknown error"
+            reason = loss_reason(reply.error.code)
+            return Delivery(client, request_bytes, reason=reason, error=text)
         try:
             frame = reply.content[_RECORD][_BLOB]
         except KeyError:

@@ -20,6 +20,7 @@ from flwr.app import Error, Message, RecordDict
 from flwr.serverapp import Grid
 
 from server.flower import MESSAGE_ID_LENGTH, address, deserialize, identify, serialize
+from server.states import StateStore
 from server.worker import App, Outcome, Site, Task, work
 
 RUN_ID = 2**62 + 1
@@ -85,7 +86,7 @@ class LocalGrid(Grid):
         self._ids: dict[str, int] = {}
         self._replies: dict[int, bytes] = {}
         self._sequence = 0
-        self.states: dict[int, bytes] = {}
+        self.states = StateStore()
         self.message_sizes: dict[str, int] = {}
 
     # ------------------------------------------------------------------ Flower's interface

@@ -26,6 +26,8 @@ from server.runfolder import Progress, RunFolder
 
 OnRound = Callable[[dict[str, Any]], None]
 
+_MOST_ERRORS = 3  # told in full in a round's record; all are counted
+
 
 @dataclass
 class RunState:
@@ -129,7 +131,7 @@ def _round(world: World, courier: Courier, state: RunState, folder: RunFolder) -
         "clients_replied": exchange.accepted,
         "counted": enough,
         "rejected": dict(sorted(exchange.rejected.items())),
-        "errors": exchange.errors[:3],
+        "errors": exchange.errors,
         "layer_density": _layer_density(method),
         **columns,
     }
@@ -166,7 +168,7 @@ class Exchange:
             request.bound_bytes,
         )
         if delivery.reply is None:
-            self._reject("no reply", delivery.error)
+            self._reject(delivery.reason, delivery.error)
             return
         frame, formula, bound = None, 0.0, 0.0
         try:
@@ -194,7 +196,8 @@ class Exchange:
 
     def _reject(self, reason: str, text: str) -> None:
         self.rejected[reason] += 1
-        self.errors.append(text)
+        if len(self.errors) < _MOST_ERRORS:
+            self.errors.append(text)
 
     def _book(
         self,
@@ -265,8 +268,7 @@ def _checkpoint(state: RunState, grid: Grid) -> tuple[dict[str, Any], dict[str, 
         "digest": state.ledger.digest,
         "last": state.last,
     }
-    states = grid.states if isinstance(grid, LocalGrid) else {}
-    clients = {str(node): np.frombuffer(raw, np.uint8) for node, raw in states.items()}
+    clients = grid.states.arrays() if isinstance(grid, LocalGrid) else {}
     return facts, {"method": state.method.state(), "clients": clients}
 
 
@@ -277,5 +279,4 @@ def _restore(state: RunState, grid: Grid, progress: Progress) -> None:
     state.ledger.digest = facts["digest"]
     state.method.restore(progress.arrays["method"])
     if isinstance(grid, LocalGrid):
-        clients = progress.arrays.get("clients", {})
-        grid.states.update({int(node): raw.tobytes() for node, raw in clients.items()})
+        grid.states.restore(progress.arrays.get("clients", {}))

@@ -26,7 +26,7 @@ class Progress:
     facts
         Round, totals, digest and elapsed seconds.
     arrays
-        ``method`` (nested) and ``clients`` (state bytes by node).
+        ``method`` (nested) and ``clients`` (their states).
     """
 
     facts: dict[str, Any]

@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clients.client import Client
+from clients.faults import vote
 from mpfl.exchange import Sync, share_classes, split_floats, travelling_buffers
 from mpfl.mask import Mask
 from mpfl.stochastic_mask import frozen_weights, train_scores
@@ -32,8 +33,9 @@ def handle(request: Frame, client: Client) -> Frame:
         levels, top = decode_levels(coded, world.layout.units)
     theta, result = _learn(client, request.round, sync.step, levels / np.float32(top), known)
     drawn = client.rng("uplink", request.round).random(theta.size, dtype=np.float32) < theta
+    ballot = Mask.from_bools(world.layout, drawn)
     payload = encode_mask(
-        Mask.from_bools(world.layout, drawn),
+        vote(client, ballot, request.round, allowed=Mask.full(world.layout), share=0.5),
         classes=share_classes(levels, top),
         codec=experiment.wire.mask_codec,
     )

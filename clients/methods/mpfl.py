@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clients.client import Client
+from clients.faults import vote
 from clients.methods.fedavg import train_weights
 from clients.replica import Replica, follow, follow_mask
 from mpfl.ballot import cast_ballot, random_ballot, training_observer
@@ -110,6 +111,7 @@ def _reply(
     sections = {Section.METRICS: client.metrics(result)}
     regrow = Sync.unpack(request.sections[Section.CONFIG]).step > 0
     within, classes = mask_context(world.classes, mask, subset=not regrow)
+    ballot = vote(client, ballot, request.round, allowed=within or Mask.full(world.layout))
     sections[Section.MASK] = encode_mask(
         ballot, within=within, classes=classes, codec=world.experiment.wire.mask_codec
     )

@@ -1,0 +1,105 @@
+"""Faults that happen to a client's reply on its way out; see `mpfl.faults` for which and when."""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import replace
+
+from clients.client import Client
+from mpfl.ballot import target_density
+from mpfl.exchange import Metrics
+from mpfl.faults import Loss, fault_rng, forge
+from mpfl.mask import Mask
+from mpfl.wire.frame import Frame, Section, encode_frame
+
+_LOSSES = {"drop_after": Loss.DROP_AFTER, "straggle": Loss.STRAGGLE}
+
+
+class Lost(Exception):  # noqa: N818 - what happened to a reply, not an error of ours
+    """The reply never reaches the server."""
+
+    def __init__(self, loss: Loss) -> None:
+        super().__init__(loss.reason)
+        self.loss = loss
+
+
+def vote(
+    client: Client,
+    ballot: Mask,
+    round_number: int,
+    *,
+    allowed: Mask,
+    share: float | None = None,
+) -> Mask:
+    """Return what a client votes for: its ballot, or what it forges if it is malicious.
+
+    Parameters
+    ----------
+    allowed
+        The units that a ballot of this round may keep.
+    share
+        About what share of those an honest ballot keeps; by default as the schedule says.
+    """
+    world = client.world
+    if share is None:
+        share = target_density(world, round_number) / max(allowed.density(), 1e-12)
+    return forge(
+        world.experiment,
+        ballot,
+        allowed,
+        share=share,
+        round_number=round_number,
+        client=client.partition,
+    )
+
+
+def spoil_reply(client: Client, fault: str, reply: Frame, earlier: bytes | None) -> bytes:
+    """Return the bytes that reach the server instead of a reply.
+
+    Parameters
+    ----------
+    fault
+        One of `mpfl.faults.FAULTS`; empty for none.
+    earlier
+        The client's reply of an earlier round; without one nothing can be replayed.
+
+    Raises
+    ------
+    Lost
+        If no bytes do.
+    """
+    if fault in _LOSSES:
+        raise Lost(_LOSSES[fault])
+    if fault == "replay" and earlier is not None:
+        return earlier
+    rng = fault_rng(client.world.experiment, fault, reply.round, client.partition)
+    rng.random()  # the draw that decided
+    if fault == "wrong_round":
+        reply = replace(reply, round=max(0, reply.round + (1 if rng.random() < 0.5 else -1)))
+    elif fault == "not_finite":
+        reply = _not_finite(reply, client.quantised)
+    blob = encode_frame(reply)
+    if fault == "truncate":
+        return blob[: int(rng.integers(len(blob)))]
+    if fault == "corrupt":
+        return flip(blob, int(rng.integers(8 * len(blob))))
+    return blob
+
+
+def flip(blob: bytes, bit: int) -> bytes:
+    """Return `blob` with one bit flipped."""
+    damaged = bytearray(blob)
+    damaged[bit // 8] ^= 1 << bit % 8
+    return bytes(damaged)
+
+
+def _not_finite(reply: Frame, quantised: bool) -> Frame:
+    """Turn all floats into NaN (all ones, in any float format), or else the loss."""
+    sections = dict(reply.sections)
+    floats = [] if quantised else [s for s in (Section.VALUES, Section.SCORES) if sections.get(s)]
+    for section in floats:
+        sections[section] = b"\xff" * len(sections[section])
+    if not floats and Section.METRICS in sections:
+        samples = Metrics.unpack(sections[Section.METRICS]).samples
+        sections[Section.METRICS] = struct.pack("<If", samples, float("nan"))
+    return replace(reply, sections=sections)
