@@ -14,7 +14,7 @@ import typer
 os.environ.setdefault("FLWR_TELEMETRY_ENABLED", "0")
 os.environ.setdefault("FLWR_DISABLE_UPDATE_CHECK", "1")
 
-from benchmarks import commands, mask_commands
+from benchmarks import commands, mask_commands, vote_commands
 from benchmarks.console import BAD_INPUT, FAILED, INTERRUPTED
 
 app = typer.Typer(
@@ -86,6 +86,17 @@ def report(
 ) -> None:
     """(Re)build report.html and the figures from what the folders hold."""
     commands.report_command(folders, out)
+
+
+@app.command()
+def votes(
+    run: Annotated[Path, typer.Argument(help="A run folder with recorded ballots.")],
+    round_: Annotated[int, typer.Option("--round", min=0, help="0: the last with ballots.")] = 0,
+    out: Annotated[Path | None, typer.Option("--out", help="Folder, else RUN/votes.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Apply every vote rule to a round's recorded ballots: table, CSV and figure."""
+    vote_commands.votes_command(run, round_, out, as_json)
 
 
 @app.command("list")

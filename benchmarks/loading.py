@@ -35,7 +35,7 @@ def load_run(folder: Path) -> RunData:
         One line naming the file, for one that is missing, damaged or inconsistent.
     """
     summary = _read_summary(folder / "summary.json")
-    rounds = _read_rounds(folder / "rounds.jsonl")
+    rounds = read_rounds(folder / "rounds.jsonl")
     config = _read_toml(folder / "config.toml")
     method = str(summary.get("method", config.get("method", "?")))
     mask_file, model_file = folder / "mask.mpfl", folder / "model.safetensors"
@@ -148,7 +148,8 @@ def _read_summary(path: Path) -> Mapping[str, Any]:
     return summary
 
 
-def _read_rounds(path: Path) -> tuple[Round, ...]:
+def read_rounds(path: Path) -> tuple[Round, ...]:
+    """Read a ``rounds.jsonl``. ValueError naming the line that is damaged."""
     rounds: list[Round] = []
     for number, line in enumerate(_read_text(path).splitlines(), start=1):
         try:
