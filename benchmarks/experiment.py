@@ -36,7 +36,9 @@ def validate(experiment: Experiment) -> World:
     CLIENT_METHODS[experiment.method]
     torch.set_num_threads(1)
     world = world_from_toml(to_toml(experiment))
-    SERVER_METHODS[experiment.method](world)  # some refuse what they cannot do
+    method = SERVER_METHODS[experiment.method](world)  # some refuse what they cannot do
+    if experiment.faults.byzantine and not method.has_ballots:
+        raise ValueError(f"faults.byzantine: {experiment.method!r} has no ballots to forge")
     return world
 
 

@@ -59,6 +59,8 @@ class ServerMethod(ABC):
     """
 
     uses_clients: bool = True
+    has_ballots: bool = False
+    """Whether clients vote on masks, so that malicious ones have something to forge."""
     personalises: bool = False
     """Whether `client_model` differs from client to client."""
 

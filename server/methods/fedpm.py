@@ -74,6 +74,8 @@ class FedPm(ServerMethod):
         At other granularities than single weights.
     """
 
+    has_ballots = True
+
     def __init__(self, world: World) -> None:
         granularity = world.experiment.prune.granularity
         if granularity != "weight":

@@ -138,6 +138,8 @@ class Consensus:
 class Mpfl(ServerMethod):
     """Mask consensus, then weight averaging under the mask."""
 
+    has_ballots = True
+
     def __init__(self, world: World) -> None:
         self._world = world
         codec = world.experiment.wire.mask_codec
