@@ -1,0 +1,120 @@
+"""Presets: each says what it is, every cell can be built, and two rounds of it run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from benchmarks.comparison import plan_cells, split_table
+from benchmarks.experiment import run, validate
+from benchmarks.presets import describe, load_table, preset_names, resolve
+from mpfl.config import DataConfig, from_mapping
+from mpfl.data import DATASETS, DataMissing, Dataset, Samples
+from server.methods import METHODS
+
+PRESETS = preset_names()
+TINY = {"mnist": (1, 28, 28), "cifar10": (3, 32, 32)}
+SMALLER = {"vgg11": "conv4", "resnet18": "resnet20"}
+"""What stands in for networks that would take ten seconds."""
+
+QUICK = {
+    "data.clients": 2,
+    "data.train_samples": 40,
+    "data.test_samples": 20,
+    "train.epochs": 1,
+    "prune.rounds": 1,
+    "federation.rounds": 2,
+    "federation.clients_per_round": 0,
+    "engine.workers": 0,
+}
+
+
+def noise(shape: tuple[int, ...]) -> Callable[[DataConfig], Dataset]:
+    def load(config: DataConfig) -> Dataset:
+        """Load noise in the shape of the real images."""
+        rng = np.random.default_rng(0)
+
+        def part(count: int) -> Samples:
+            pixels = rng.integers(0, 256, (count, *shape)).astype(np.uint8)
+            return Samples(torch.from_numpy(pixels), torch.arange(count) % 10)
+
+        return Dataset(config.name, part(80), part(40), 10, shape)
+
+    return load
+
+
+@pytest.fixture(scope="module", autouse=True)
+def stand_ins() -> None:
+    for name, shape in TINY.items():
+        DATASETS.register(f"noise_{name}", noise(shape))
+
+
+def quick(preset: str) -> dict[str, Any]:
+    """Return a preset's tables on tiny data."""
+    table = resolve(preset, (), QUICK)
+    if table["data"]["name"] in TINY:
+        table["data"]["name"] = f"noise_{table['data']['name']}"
+    name = table["model"]["name"]
+    table["model"]["name"] = SMALLER.get(name, name)
+    return table
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_a_preset_begins_with_a_line_that_says_what_it_is(preset: str) -> None:
+    assert len(describe(preset)) > 20
+    assert describe(preset).endswith(".")
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_every_cell_of_a_preset_can_be_built(preset: str) -> None:
+    rest, config = split_table(quick(preset))
+    cells = plan_cells(rest, config)
+    assert {cell.label for cell in cells} == set(config.methods)
+    assert config.baseline in config.methods
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_two_rounds_of_a_preset(preset: str, tmp_path: Path) -> None:
+    rest, _ = split_table(quick(preset))
+    summary = run(from_mapping(rest), tmp_path / "run")
+    assert summary["rounds"] == 2
+    assert summary["method"] == load_table(preset)["method"]
+    assert 0 < summary["density"] < 1
+    assert 0 <= summary["test_accuracy"] <= 1
+    assert summary["uplink_bytes"] > 0
+
+
+@pytest.mark.data
+def test_two_rounds_of_noniid_on_mnist(tmp_path: Path, data_folder: Path) -> None:
+    rest, _ = split_table(resolve("noniid", (), {**QUICK, "data.folder": str(data_folder)}))
+    try:
+        summary = run(from_mapping(rest), tmp_path / "run")
+    except DataMissing as error:
+        pytest.skip(str(error))
+    assert summary["rounds"] == 2
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("preset", ["mpfl_paper", "ssfl_paper"])
+def test_the_network_of_a_paper_can_be_built(preset: str) -> None:
+    table = quick(preset)
+    table["model"] = load_table(preset)["model"]
+    assert table["model"]["name"] in SMALLER
+    validate(from_mapping(split_table(table)[0]))
+
+
+def test_noniid_compares_every_method() -> None:
+    compared = load_table("noniid")["compare"]
+    assert set(METHODS.names()) <= set(compared["methods"])
+    assert compared["seeds"] == [0, 1, 2]
+
+
+def test_the_paper_removes_a_tenth_of_the_surviving_filters_each_round() -> None:
+    prune = load_table("mpfl_paper")["prune"]
+    assert prune["density"] == pytest.approx(0.9 ** prune["rounds"])
+    assert prune["schedule"] == "geometric"
