@@ -22,7 +22,7 @@ Offer = tuple[Sync, bytes, float]
 
 
 class MaskLog:
-    """Every mask so far, and the version each client holds.
+    """The newest mask, the version each client holds, and the masks that some client holds.
 
     Parameters
     ----------
@@ -32,6 +32,11 @@ class MaskLog:
         Mask codec.
     widths
         Units per row of each layer's weight matrix; codecs may use them.
+
+    Attributes
+    ----------
+    version
+        Version of the newest mask (0: the full mask, which needs no message).
     """
 
     def __init__(
@@ -42,24 +47,28 @@ class MaskLog:
         widths: tuple[int, ...] | None = None,
     ) -> None:
         self._classes, self._codec, self._widths = classes, codec, widths
-        self.masks: list[Mask] = [Mask.full(layout)]
+        self._masks = {0: Mask.full(layout)}
+        self.version = 0
         self.held: dict[int, int] = {}
         self._cache: dict[tuple[int, int], Offer] = {}
 
     @property
     def current(self) -> Mask:
         """The newest mask."""
-        return self.masks[-1]
+        return self._masks[self.version]
 
     @property
-    def version(self) -> int:
-        """Version of the newest mask (0: the full mask, which needs no message)."""
-        return len(self.masks) - 1
+    def versions(self) -> list[int]:
+        """Versions whose masks are kept: what clients hold, and the newest."""
+        return sorted(self._masks)
 
     def advance(self, mask: Mask) -> None:
         """Make `mask` the newest; an equal mask is no new version."""
         if mask != self.current:
-            self.masks.append(mask)
+            needed = {0, *self.held.values()}
+            self._masks = {v: m for v, m in self._masks.items() if v in needed}
+            self.version += 1
+            self._masks[self.version] = mask
             self._cache.clear()
 
     def offer(self, client: int) -> Offer:
@@ -73,7 +82,7 @@ class MaskLog:
         return self._cache[key]
 
     def _encode(self, base: int) -> Offer:
-        held = self.masks[base]
+        held = self._masks[base]
         subset = self.current.issubset(held)
         within, classes = mask_context(self._classes, held, subset)
         payload = encode_mask(
@@ -93,13 +102,19 @@ class MaskLog:
 
     def state(self) -> dict[str, Any]:
         """Return everything `restore` needs, as arrays."""
-        packed = [np.frombuffer(mask.packed(), np.uint8) for mask in self.masks]
-        return {"masks": np.stack(packed), "held": _pairs(self.held)}
+        packed = [np.frombuffer(self._masks[v].packed(), np.uint8) for v in self.versions]
+        return {
+            "masks": np.stack(packed),
+            "versions": np.array(self.versions, np.int64),
+            "held": _pairs(self.held),
+        }
 
     def restore(self, state: Mapping[str, Any]) -> None:
         """Take over what `state` returned."""
-        layout = self.masks[0].layout
-        self.masks = [Mask.from_packed(layout, row.tobytes()) for row in state["masks"]]
+        layout = self.current.layout
+        rows = zip(state["versions"], state["masks"], strict=True)
+        self._masks = {int(v): Mask.from_packed(layout, row.tobytes()) for v, row in rows}
+        self.version = max(self._masks)
         self.held = _unpairs(state["held"])
         self._cache.clear()
 
