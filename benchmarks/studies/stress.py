@@ -15,10 +15,10 @@ from benchmarks.studies.common import (
 )
 
 TABLE: dict[str, Any] = {
-    "data": {"name": "mnist", "clients": 10, "partition": "iid", "train_samples": 10_000},
+    "data": {"name": "mnist", "clients": 10, "partition": "iid", "train_samples": 20_000},
     "model": {"name": "lenet300"},
-    "train": {"epochs": 2, "batch_size": 32, "lr": 0.1},
-    "prune": {"density": 0.1, "rounds": 3},
+    "train": {"epochs": 2, "batch_size": 32, "lr": 0.03, "momentum": 0.9},
+    "prune": {"density": 0.1, "rounds": 3, "rescale": True},
     "federation": {"rounds": 8, "eval_every": 8},
     "wire": {"mask_codec": "raw"},
 }
