@@ -74,7 +74,7 @@ def duration_text(seconds: float | None) -> str:
     Examples
     --------
     >>> duration_text(0.042), duration_text(75.2), duration_text(7300)
-    ('0.042 s', '1 min 15 s', '2 h 2 min')
+    ('0.042 s', '1 min 15 s', '2 h 1 min')
     """
     if seconds is None:
         return "–"

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import os
+import signal
 from pathlib import Path
 
 import pytest
 import torch
 
 torch.set_num_threads(1)
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    # Started in the background of a script, where Ctrl-C is ignored; child processes would
+    # inherit that, and some tests are about what Ctrl-C does to them.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 _DEFAULT = Path(__file__).resolve().parent.parent.parent / "shared" / "data"
 

@@ -325,7 +325,9 @@ def test_a_browser_opens_it_without_an_error_and_sorts(
         timeout=60,
         check=True,
     )
-    assert "CONSOLE" not in done.stderr
+    # Pages of the browser's own (chrome://) may complain: about a slow machine, say.
+    said = [line for line in done.stderr.splitlines() if "CONSOLE" in line]
+    assert [line for line in said if "source: chrome://" not in line] == []
     title = re.search(r"<title>(.*?)</title>", done.stdout)
     assert title is not None
     *orders, overflow = title[1].split("|")
