@@ -14,7 +14,7 @@ import typer
 os.environ.setdefault("FLWR_TELEMETRY_ENABLED", "0")
 os.environ.setdefault("FLWR_DISABLE_UPDATE_CHECK", "1")
 
-from benchmarks import commands, mask_commands, vote_commands
+from benchmarks import bench_commands, commands, mask_commands, vote_commands
 from benchmarks.console import BAD_INPUT, FAILED, INTERRUPTED
 
 app = typer.Typer(
@@ -24,6 +24,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.add_typer(mask_commands.app, name="mask")
+app.add_typer(bench_commands.app, name="bench")
 
 Config = Annotated[str, typer.Argument(help="A preset's name, or a TOML file.")]
 Set = Annotated[list[str], typer.Option("--set", help="key=value, e.g. prune.density=0.05")]
@@ -32,6 +33,7 @@ DataDir = Annotated[Path | None, typer.Option("--data-dir", help="Folder of the 
 Download = Annotated[bool, typer.Option("--download", help="Fetch missing data sets.")]
 Quiet = Annotated[bool, typer.Option("--quiet", help="Print nothing but errors.")]
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
+Sink = Annotated[str, typer.Option("--sink", help="Show rounds there too: tensorboard, wandb.")]
 Engine = Annotated[str, typer.Option("--engine", help="local, or ray (Flower's simulation).")]
 
 
@@ -43,11 +45,12 @@ def run(
     data_dir: DataDir = None,
     download: Download = False,
     engine: Engine = "local",
+    sink: Sink = "",
     quiet: Quiet = False,
     as_json: Json = False,
 ) -> None:
     """Run one experiment into a run folder."""
-    options = commands.Options(assignments, out, data_dir, download, quiet, as_json)
+    options = commands.Options(assignments, out, data_dir, download, quiet, as_json, sink)
     commands.run_command(config, options, engine)
 
 
@@ -71,11 +74,12 @@ def compare(
     out: Out = None,
     data_dir: DataDir = None,
     download: Download = False,
+    sink: Sink = "",
     quiet: Quiet = False,
     as_json: Json = False,
 ) -> None:
     """Run many methods and seeds on the same work; finished cells are not run again."""
-    options = commands.Options(assignments, out, data_dir, download, quiet, as_json)
+    options = commands.Options(assignments, out, data_dir, download, quiet, as_json, sink)
     commands.compare_command(config, options, sweep, methods, seeds)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import closing
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from benchmarks.flower_engine import run_on_ray
 from benchmarks.listing import list_parts
 from benchmarks.presets import load_table, parse_value, resolve
 from benchmarks.report import write_report
+from benchmarks.sinks import Feed, check_sink, show_in_sink
 from benchmarks.table import table_text
 from benchmarks.units import bytes_text
 from mpfl.config import from_mapping, read_toml
@@ -36,6 +38,7 @@ class Options:
     download: bool = False
     quiet: bool = False
     as_json: bool = False
+    sink: str = ""
     overrides: Mapping[str, Any] = field(default_factory=dict)
 
     def table(self, config: str) -> dict[str, Any]:
@@ -67,14 +70,19 @@ def run_command(config: str, options: Options, engine: str = "local") -> None:
     experiment = from_mapping(table)
     reporter = Reporter(quiet=options.quiet, as_json=options.as_json)
     out = options.folder(config)
+    feed = Feed(options.sink, out, experiment.method, experiment)
     validate(experiment)
 
     def show(world: World) -> None:
         reporter.say(_partition_text(world))
 
+    def on_round(record: dict[str, Any]) -> None:
+        reporter.on_round(record)
+        feed.on_round(record)
+
     title = f"{experiment.method} on {experiment.data.name}"
-    with reporter.rounds(experiment.federation.rounds, title):
-        summary = run_on_engine(experiment, out, reporter.on_round, show)
+    with reporter.rounds(experiment.federation.rounds, title), closing(feed):
+        summary = run_on_engine(experiment, out, on_round, show)
     _finish(reporter, out, summary)
 
 
@@ -115,15 +123,17 @@ def compare_command(
         }
         table["compare"] = compare
     reporter = Reporter(quiet=options.quiet, as_json=options.as_json)
-    _compare(table, options.folder(f"compare-{Path(config).stem}"), reporter)
+    check_sink(options.sink)
+    _compare(table, options.folder(f"compare-{Path(config).stem}"), reporter, options.sink)
 
 
-def _compare(table: Mapping[str, Any], out: Path, reporter: Reporter) -> None:
+def _compare(table: Mapping[str, Any], out: Path, reporter: Reporter, sink: str = "") -> None:
     rest, config = comparing.split_table(table)
     cells = comparing.plan_cells(rest, config)
     rounds = sum(cell.experiment.federation.rounds for cell in cells)
     with reporter.rounds(rounds, f"{len(cells)} runs"):
-        comparing.compare(table, out, reporter.cell_watcher(cells, out))
+        watch = show_in_sink(sink, out, reporter.cell_watcher(cells, out))
+        comparing.compare(table, out, watch)
     report = write_report(out)
     reporter.say(table_text(report.rows, report.baseline))
     reporter.say(f"report: {out / 'report.html'}")

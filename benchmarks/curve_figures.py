@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from matplotlib.figure import Figure
+
 from benchmarks.analysis import (
     Row,
     common_rounds,
@@ -42,15 +44,26 @@ def _interval_words(groups: Sequence[Group]) -> str:
 
 
 @styled
-def accuracy_against_bytes(groups: Sequence[Group], target: float | None) -> Picture | None:
-    """Draw accuracy over total bytes (log scale) with intervals and the Pareto front."""
-    rivals = [group for group in groups if not group.is_ceiling]
-    if not rivals:
+def draw_accuracy_against_bytes(
+    groups: Sequence[Group], target: float | None = None
+) -> Figure | None:
+    """Draw accuracy over total bytes (log scale); None where no group sends any."""
+    if all(group.is_ceiling for group in groups):
         return None
     figure, axes = new_figure(3.1)
     _draw_curves(axes, groups, target)
     _whole_scale(axes)
     legend_below(figure, axes)
+    return figure
+
+
+@styled
+def accuracy_against_bytes(groups: Sequence[Group], target: float | None) -> Picture | None:
+    """Draw accuracy over total bytes (log scale) with intervals and the Pareto front."""
+    rivals = [group for group in groups if not group.is_ceiling]
+    figure = draw_accuracy_against_bytes(groups, target)
+    if figure is None:
+        return None
     ends = "; ".join(
         f"{group.name} ends at {percent_text(curve[-1][1].mean, 1)} with {bytes_text(curve[-1][0])}"
         for group in rivals

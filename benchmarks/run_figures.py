@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter
 from numpy.typing import NDArray
 
 from benchmarks.analysis import RunData
@@ -27,7 +29,7 @@ from benchmarks.figure_style import (
     styled,
 )
 from benchmarks.rundata import KINDS
-from benchmarks.units import percent_text
+from benchmarks.units import bytes_text, percent_text
 
 _MARKERS = "o^DvPXs<>ph*"
 _MOST_LAYERS = 12
@@ -49,6 +51,36 @@ def byte_pictures(run: RunData) -> list[Picture]:
     """Return the figures about a run's bytes, by phase and by round."""
     made = [composition(_by_phase(run), "a phase's"), bytes_per_round(run)]
     return [item for item in made if item is not None]
+
+
+@styled
+def draw_run(run: RunData) -> Figure:
+    """Draw a run in two panels: test accuracy per round, and bytes sent until then."""
+    figure, axes = new_figure(3.0, 7.6, 1, 2)
+    accuracy, cost = axes[0]
+    tested = run.evaluated
+    accuracy.plot(
+        [line.round for line in tested],
+        [line.test_accuracy for line in tested],
+        color=VERMILION,
+        marker="o",
+    )
+    accuracy.set(ylabel="test accuracy (%)", title=f"{run.name}, seed {run.seed}")
+    accuracy.set_ylim(0, 1.03)
+    percent_axis(accuracy.yaxis)
+    rounds = [line.round for line in run.rounds]
+    up = [line.uplink_bytes for line in run.rounds]
+    down = [line.downlink_bytes for line in run.rounds]
+    cost.plot(rounds, up, color=VERMILION, marker="^", label="uplink")
+    cost.plot(rounds, down, color=BLUE, marker="v", ls="--", label="downlink")
+    cost.set(ylabel="bytes sent until then", title="all clients")
+    cost.yaxis.set_major_formatter(FuncFormatter(lambda value, _: bytes_text(value)))
+    cost.set_ylim(bottom=0)
+    cost.legend()
+    for panel in (accuracy, cost):
+        panel.set_xlabel("round")
+        _whole_rounds(panel)
+    return figure
 
 
 @styled

@@ -1,0 +1,317 @@
+"""Runs and comparisons from Python: ``benchmarks.run`` and ``benchmarks.compare``."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+os.environ.setdefault("FLWR_TELEMETRY_ENABLED", "0")
+os.environ.setdefault("FLWR_DISABLE_UPDATE_CHECK", "1")
+
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+from rich.console import Console
+from safetensors.numpy import load_file
+
+from benchmarks import comparison as comparing
+from benchmarks import experiment as running
+from benchmarks.analysis import Row, comparison_table, load_folders, load_run
+from benchmarks.curve_figures import draw_accuracy_against_bytes
+from benchmarks.figure_groups import drawn_groups
+from benchmarks.frames import comparison_frame, ledger_frame, rounds_frame
+from benchmarks.loading import comparison_settings, is_comparison
+from benchmarks.presets import load_table
+from benchmarks.report import write_report
+from benchmarks.run_figures import draw_run
+from benchmarks.rundata import Ledger, Round, RunData
+from benchmarks.sinks import Feed, check_sink, show_in_sink
+from benchmarks.table import table_text
+from mpfl.config import Experiment, from_mapping, to_mapping, with_override
+from mpfl.mask import Mask
+from mpfl.registry import unknown_name
+from server.runfolder import MODEL
+
+Config = str | Path | Mapping[str, Any] | Experiment
+"""A preset's name, the path of a TOML file, nested tables, or an experiment."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """A finished run.
+
+    Attributes
+    ----------
+    folder
+        The run folder, with everything below and ``report.html`` once `report` was called.
+    data
+        What the folder holds, read back.
+
+    Examples
+    --------
+    >>> import benchmarks
+    >>> run = benchmarks.run("demo", {"data.clients": 2, "federation.rounds": 1})
+    >>> int(run.ledger.message_bytes.sum()) == run.rounds[-1].total_bytes
+    True
+    """
+
+    folder: Path
+    data: RunData
+
+    @property
+    def summary(self) -> Mapping[str, Any]:
+        """The content of ``summary.json``: final accuracy, bytes, digests, versions."""
+        return self.data.summary
+
+    @property
+    def rounds(self) -> tuple[Round, ...]:
+        """One record a round; byte counts are cumulative."""
+        return self.data.rounds
+
+    @property
+    def ledger(self) -> Ledger:
+        """Every message with its bytes by kind, by columns."""
+        return self.data.ledger
+
+    @property
+    def mask(self) -> Mask | None:
+        """The final mask; None for a method without one."""
+        return self.data.mask
+
+    @property
+    def model(self) -> dict[str, NDArray[Any]]:
+        """The final model's parameters and buffers by name, read anew at each access."""
+        return load_file(self.folder / MODEL)
+
+    def to_pandas(self, table: str = "rounds") -> Any:
+        """Return a DataFrame: one row a round (``rounds``) or one a message (``ledger``).
+
+        Raises
+        ------
+        ValueError
+            For another table.
+        ImportError
+            Without pandas; it names the extra to install.
+        """
+        frames = {"rounds": rounds_frame, "ledger": ledger_frame}
+        if table not in frames:
+            raise unknown_name("table", table, frames)
+        return frames[table](self.data)
+
+    def plot(self) -> Figure:
+        """Return a figure: test accuracy per round, and bytes sent until then by direction."""
+        figure: Figure = draw_run(self.data)
+        return figure
+
+    def report(self) -> Path:
+        """Write ``report.html`` with its figures into the folder; returns the page."""
+        return write_report(self.folder).path
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Finished runs of several methods and seeds on the same work.
+
+    Attributes
+    ----------
+    folder
+        The comparison folder; `compare` continues it if it is given again.
+    runs
+        Every cell, in the order of configuration.
+    rows
+        One per method and swept value, over its seeds: cheapest first, ceilings last.
+    baseline
+        What bytes are compared with.
+    """
+
+    folder: Path
+    runs: tuple[Run, ...]
+    rows: tuple[Row, ...]
+    baseline: str
+
+    def table(self) -> str:
+        """Return the comparison as plain text, as the terminal shows it."""
+        console = Console(width=110, no_color=True, highlight=False)
+        with console.capture() as captured:
+            console.print(table_text(self.rows, self.baseline))
+        return "\n".join(line.rstrip() for line in captured.get().splitlines())
+
+    def to_pandas(self) -> Any:
+        """Return a DataFrame, one row per method; ImportError naming the extra without pandas."""
+        return comparison_frame(self.rows)
+
+    def plot(self) -> Figure:
+        """Return a figure: test accuracy against total bytes (log scale), and the Pareto front.
+
+        Raises
+        ------
+        ValueError
+            If no run sends anything.
+        """
+        groups = drawn_groups([run.data for run in self.runs], self.rows, self.baseline)
+        figure: Figure | None = draw_accuracy_against_bytes(groups)
+        if figure is None:
+            raise ValueError("no run of this comparison sends anything: there are no bytes to plot")
+        return figure
+
+    def report(self) -> Path:
+        """Write ``report.html`` with its figures and tables; returns the page."""
+        return write_report(self.folder).path
+
+
+def run(
+    config: Config,
+    overrides: Mapping[str, Any] | None = None,
+    *,
+    out: str | Path | None = None,
+    on_round: Callable[[dict[str, Any]], None] | None = None,
+    sink: str = "",
+) -> Run:
+    """Run one experiment.
+
+    Parameters
+    ----------
+    config
+        A preset's name, the path of a TOML file, nested tables, or an `Experiment`. A table
+        ``[compare]`` is ignored.
+    overrides
+        Dotted keys that differ, e.g. ``{"prune.density": 0.05}``.
+    out
+        A new or empty folder; by default a new one where the system keeps temporary files.
+    on_round
+        Called with each round's record.
+    sink
+        ``tensorboard`` or ``wandb``; see `benchmarks.sinks`.
+
+    Raises
+    ------
+    ValueError
+        One line naming the key, what was got and what is allowed.
+
+    Examples
+    --------
+    >>> import benchmarks
+    >>> changes = {"data.clients": 2, "prune.rounds": 1, "federation.rounds": 2}
+    >>> run = benchmarks.run("demo", changes)
+    >>> [line.phase for line in run.rounds], round(run.mask.density(), 2)
+    (['mask', 'train'], 0.1)
+    """
+    table, _ = comparing.split_table(_table(config, overrides))
+    experiment = from_mapping(table)
+    folder = _folder(out)
+    feed = Feed(sink, folder, experiment.method, experiment)
+
+    def watch(record: dict[str, Any]) -> None:
+        feed.on_round(record)
+        if on_round:
+            on_round(record)
+
+    try:
+        running.run(experiment, folder, watch)
+    finally:
+        feed.close()
+    return Run(folder, load_run(folder))
+
+
+def compare(
+    config: Config,
+    overrides: Mapping[str, Any] | None = None,
+    *,
+    methods: Sequence[str] | None = None,
+    seeds: Sequence[int] | None = None,
+    sweep: Mapping[str, Sequence[Any]] | None = None,
+    out: str | Path | None = None,
+    on_cell: comparing.OnCell | None = None,
+    workers: int = -1,
+    sink: str = "",
+) -> Comparison:
+    """Run methods, seeds and swept values on the same work.
+
+    Parameters
+    ----------
+    config, overrides
+        As of `run`; the table ``[compare]`` says what is compared unless the following do.
+    methods, seeds
+        Methods (or names of ``compare.variants``) and seeds; each pair is a run.
+    sweep
+        Dotted key -> values; every combination is run.
+    out
+        A new folder, or that of the same comparison, whose finished runs are kept; by default
+        a new one where the system keeps temporary files.
+    on_cell
+        Called with (cell, record) after every round, (cell, None) when a cell is finished.
+    workers
+        Runs side by side (-1 = one per core).
+    sink
+        ``tensorboard`` or ``wandb``: every run is shown there once it is finished.
+
+    Raises
+    ------
+    ValueError
+        One line naming the key, what was got and what is allowed.
+
+    Examples
+    --------
+    >>> import benchmarks
+    >>> small = {"data.clients": 2, "prune.rounds": 1, "federation.rounds": 2}
+    >>> comparison = benchmarks.compare("demo", small, methods=["mpfl", "fedavg"])
+    >>> [row.method for row in comparison.rows], len(comparison.runs)
+    (['mpfl', 'fedavg'], 2)
+    """
+    table = _table(config, overrides)
+    chosen = {
+        "methods": None if methods is None else list(methods),
+        "seeds": None if seeds is None else list(seeds),
+        "sweep": None if sweep is None else {key: list(values) for key, values in sweep.items()},
+    }
+    for key, value in chosen.items():
+        if value is not None:
+            table = with_override(table, f"compare.{key}", value)
+    check_sink(sink)
+    folder = _folder(out)
+    cells = comparing.compare(table, folder, show_in_sink(sink, folder, on_cell), workers)
+    return _comparison(folder, [cell.name for cell in cells])
+
+
+def load(folder: str | Path) -> Run | Comparison:
+    """Return a finished run or comparison, of this or of an earlier session.
+
+    Raises
+    ------
+    ValueError
+        One line naming the file that is missing or damaged.
+    """
+    path = Path(folder)
+    return _comparison(path) if is_comparison(path) else Run(path, load_run(path))
+
+
+def _comparison(folder: Path, names: Sequence[str] = ()) -> Comparison:
+    found, _ = load_folders([folder])
+    order = {name: place for place, name in enumerate(names)}
+    found.sort(key=lambda data: order.get(data.folder, len(order)))
+    asked = comparison_settings([folder])
+    baseline = str(asked.get("baseline", "fedavg"))
+    rows = comparison_table(found, baseline, float(asked.get("margin", 0.005)))
+    cells = folder / comparing.CELLS
+    return Comparison(
+        folder, tuple(Run(cells / data.folder, data) for data in found), tuple(rows), baseline
+    )
+
+
+def _table(config: Config, overrides: Mapping[str, Any] | None) -> dict[str, Any]:
+    if isinstance(config, Experiment):
+        table = to_mapping(config)
+    elif isinstance(config, str | Path):
+        table = load_table(str(config))
+    else:
+        table = dict(config)
+    for key, value in (overrides or {}).items():
+        table = with_override(table, key, value)
+    return table
+
+
+def _folder(out: str | Path | None) -> Path:
+    return Path(tempfile.mkdtemp(prefix="mpfl-")) if out is None else Path(out)
