@@ -107,4 +107,6 @@ def _best(
     ranking: str,
 ) -> Mask:
     density, least = target_density(world, round_number), world.experiment.prune.min_units
-    return rank(scores, world.layout, density, mask, ranking, least, world.coverage)
+    return rank(
+        scores, world.layout, density, mask, ranking, least, world.coverage, world.widths
+    )

@@ -18,7 +18,13 @@ Scores = list[NDArray[np.float32]]
 
 @dataclass(frozen=True)
 class Order:
-    """One call of `rank`: scores per layer, layout, units to keep, bool[d] of those eligible."""
+    """One call of `rank`: scores per layer, layout, units to keep, bool[d] of those eligible.
+
+    Attributes
+    ----------
+    widths
+        Units per row of each layer's weight matrix; 0 where a unit is a row.
+    """
 
     scores: Scores
     layout: Layout
@@ -26,6 +32,7 @@ class Order:
     eligible: NDArray[np.bool_]
     min_units: int
     coverage: Coverage | None
+    widths: tuple[int, ...]
 
     def best_overall(self, scores: Scores) -> NDArray[np.bool_]:
         """Keep the units with the highest of these scores, whatever their layer."""
@@ -53,6 +60,63 @@ def flat_normalized(order: Order) -> NDArray[np.bool_]:
     return order.best_overall(scores)
 
 
+def erk(order: Order) -> NDArray[np.bool_]:
+    """More of small layers: each keeps in proportion to the rows and columns of its matrix.
+
+    Erdős–Rényi densities (Mocanu et al. 2018, arXiv 1707.04780; Evci et al. 2020, arXiv
+    1911.11134): the share of a layer with n inputs and m outputs goes by n + m, at most all of
+    it. Layers whose units are whole rows count with their units.
+    """
+    if len(order.widths) != len(order.layout.units):
+        raise ValueError("ranking 'erk' needs the row widths of all layers")
+    parts = order.layout.slices()
+    left = [int(order.eligible[part].sum()) for part in parts]
+    demand = [
+        units // width + width if width else units
+        for units, width in zip(order.layout.units, order.widths, strict=True)
+    ]
+    keep = np.zeros(order.layout.total, np.bool_)
+    for part, scores, count in zip(
+        parts, order.scores, fill_in_proportion(demand, left, order.units), strict=True
+    ):
+        one = Layout(("layer",), (scores.size,))
+        keep[part] = best_overall([scores], one, order.eligible[part], count, order.min_units)
+    return keep
+
+
+def fill_in_proportion(demand: Sequence[int], room: Sequence[int], total: int) -> list[int]:
+    """Divide `total` in proportion to `demand`, no part above its `room`.
+
+    What does not fit goes to the others in the same proportion. The sum is `total`, or all the
+    room there is; remainders go to the largest fractions, then to the first.
+
+    Examples
+    --------
+    >>> fill_in_proportion([1084, 400, 110], [235200, 30000, 1000], 26620)
+    [18714, 6906, 1000]
+    """
+    given = [0] * len(room)
+    open_parts = [i for i, most in enumerate(room) if most > 0]
+    rest = min(total, sum(room))
+    while open_parts:
+        whole = sum(demand[i] for i in open_parts)
+        full = [i for i in open_parts if rest * demand[i] >= room[i] * whole]
+        if not full:
+            break
+        for i in full:
+            given[i] = room[i]
+        rest -= sum(room[i] for i in full)
+        open_parts = [i for i in open_parts if i not in full]
+    if open_parts:
+        whole = sum(demand[i] for i in open_parts)
+        for i in open_parts:
+            given[i] = rest * demand[i] // whole
+        fractions = sorted(open_parts, key=lambda i: (-(rest * demand[i] % whole), i))
+        for i in fractions[: rest - sum(given[i] for i in open_parts)]:
+            given[i] += 1
+    return given
+
+
 def coverage(order: Order) -> NDArray[np.bool_]:
     """Per neuron or filter, the fewest incoming connections that carry the share alpha."""
     if order.coverage is None:
@@ -70,6 +134,7 @@ RANKINGS: Registry[Ranking] = Registry(
         "layer": by_layer,
         "flat": flat,
         "flat_normalized": flat_normalized,
+        "erk": erk,
         "coverage": coverage,
     },
 )
@@ -83,6 +148,7 @@ def rank(
     ranking: str = "layer",
     min_units: int = 1,
     coverage: Coverage | None = None,
+    widths: tuple[int, ...] = (),
 ) -> Mask:
     """Return the ballot: the best-scored surviving units.
 
@@ -105,6 +171,8 @@ def rank(
         Units every layer keeps, as far as `previous` has them.
     coverage
         For ``coverage``: alpha and the connections of each layer.
+    widths
+        For ``erk``: units per row of each layer's weight matrix.
 
     Raises
     ------
@@ -124,7 +192,7 @@ def rank(
         raise ValueError("the previous mask has other layers than the scores")
     checked = _checked(scores, layout)
     units = units_to_keep(density, layout.total)
-    order = Order(checked, layout, units, previous.bools(), min_units, coverage)
+    order = Order(checked, layout, units, previous.bools(), min_units, coverage, widths)
     return Mask.from_bools(layout, choose(order))
 
 

@@ -303,3 +303,23 @@ def test_coverage_refuses_connections_that_do_not_fit():
 
 def test_every_ranking_has_a_description():
     assert all((RANKINGS[name].__doc__ or "").strip() for name in RANKINGS.names())
+
+
+def test_erk_gives_small_layers_more_and_the_exact_total():
+    rng = np.random.default_rng(0)
+    layout = Layout(("fc1", "fc2", "fc3"), (784 * 30, 300, 100))
+    scores = [rng.random(units, dtype=np.float32) for units in layout.units]
+    widths = (784, 30, 10)
+    ballot = rank(scores, layout, 0.1, Mask.full(layout), "erk", 1, widths=widths)
+    assert ballot.counts() == [2228, 109, 55]  # in proportion to 814, 40, 20
+    for values, kept in zip(scores, ballot.layers().values(), strict=True):
+        assert values[kept].min() > values[~kept].max()
+    denser = rank(scores, layout, 0.5, Mask.full(layout), "erk", 1, widths=widths)
+    assert denser.counts()[1:] == [300, 100]  # full, and the rest is fc1's
+    assert denser.count() == layout.total // 2
+
+
+def test_erk_without_row_widths_is_refused():
+    layout = Layout(("fc1",), (4,))
+    with pytest.raises(ValueError, match="row widths"):
+        rank([np.ones(4, np.float32)], layout, 0.5, Mask.full(layout), "erk")
