@@ -15,15 +15,21 @@ def resident_bytes() -> int:
     return int(Path("/proc/self/statm").read_text().split()[1]) * _PAGE
 
 
-def proportional_bytes(process: int) -> int:
-    """Return the proportional set of a process and its descendants; shared pages count once."""
-    total = 0
-    for line in _read(f"/proc/{process}/smaps_rollup").splitlines():
-        if line.startswith("Pss:"):
-            total += int(line.split()[1]) * 1024
-    for thread in _read(f"/proc/{process}/task/{process}/children").split():
-        total += proportional_bytes(int(thread))
-    return total
+def family(process: int) -> list[int]:
+    """Return a process and all its descendants."""
+    found = [process]
+    for child in _read(f"/proc/{process}/task/{process}/children").split():
+        found += family(int(child))
+    return found
+
+
+def total_bytes(processes: list[int], key: str) -> int:
+    """Return the sum of ``Rss`` or ``Pss`` over processes.
+
+    Every process counts shared pages in full in the former, and its share of them in the latter.
+    """
+    lines = [line for p in processes for line in _read(f"/proc/{p}/smaps_rollup").splitlines()]
+    return sum(int(line.split()[1]) * 1024 for line in lines if line.startswith(f"{key}:"))
 
 
 def _read(path: str) -> str:
@@ -38,12 +44,16 @@ class Peak:
 
     Attributes
     ----------
-    together, alone
-        Highest proportional set of all processes, and of this one without its children.
+    together
+        Highest sum of the resident sets: what is shared counts once for each, so never too low.
+    proportional
+        Highest sum of the proportional sets: what other programs share counts in part.
+    alone
+        Highest resident set of this process without its children.
     """
 
     def __init__(self, seconds: float = 0.2) -> None:
-        self.together = self.alone = 0
+        self.together = self.proportional = self.alone = 0
         self._seconds = seconds
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._watch, daemon=True)
@@ -63,5 +73,7 @@ class Peak:
 
     def _watch(self) -> None:
         while not self._over.wait(self._seconds):
-            self.together = max(self.together, proportional_bytes(os.getpid()))
+            processes = family(os.getpid())
+            self.together = max(self.together, total_bytes(processes, "Rss"))
+            self.proportional = max(self.proportional, total_bytes(processes, "Pss"))
             self.alone = max(self.alone, resident_bytes())

@@ -1,0 +1,78 @@
+"""Malicious ballots, 0 to 45 %, under vote rules: ``docs/results/byzantine.md``."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from benchmarks.studies.common import (
+    Results,
+    accuracies,
+    arguments,
+    interval_text,
+    markdown,
+    run_study,
+    settings,
+)
+
+TABLE: dict[str, Any] = {
+    "data": {"name": "mnist", "clients": 20, "partition": "iid", "train_samples": 6_000},
+    "model": {"name": "lenet300"},
+    "train": {"epochs": 2, "batch_size": 32, "lr": 0.1},
+    "prune": {"density": 0.1, "rounds": 2},
+    "federation": {"rounds": 5, "eval_every": 5},
+    "wire": {"mask_codec": "raw"},
+}
+RULES = ("budget", "majority", "layer_threshold", "trimmed(0.45)")
+ATTACKS = ("random", "inverted", "colluding", "layer(fc1)")
+PERCENT = (0, 15, 30, 45)
+
+
+def label_of(rule: str, attack: str, percent: int) -> str:
+    """Return the name of one cell of the table; without malice the attack does not matter."""
+    return f"{rule}, {percent} % {attack}" if percent else f"{rule}, none"
+
+
+def variants() -> dict[str, dict[str, Any]]:
+    """Return label → keys for every rule, attack and share of malicious clients."""
+    return {
+        label_of(rule, attack, percent): {
+            "prune.vote": rule,
+            "faults.byzantine": percent / 100,
+            "faults.attack": attack,
+        }
+        for rule in RULES
+        for attack in ATTACKS
+        for percent in PERCENT
+    }
+
+
+def table_of(results: Results) -> str:
+    """Return test accuracy in per cent by attack, rule and share, as Markdown."""
+    rows = []
+    for attack in ATTACKS:
+        for rule in RULES:
+            cells = [accuracies(results, label_of(rule, attack, p)) for p in PERCENT]
+            rows.append([attack, rule, *map(interval_text, cells)])
+    return markdown(["attack", "rule", *(f"{percent} %" for percent in PERCENT)], rows)
+
+
+def density_table(results: Results) -> str:
+    """Return the final density by attack, rule and share of malicious clients, as Markdown."""
+    rows = []
+    for attack in ATTACKS:
+        for rule in RULES:
+            runs = [results[label_of(rule, attack, p)] for p in PERCENT]
+            means = [sum(s["density"] for s in seeds.values()) / len(seeds) for seeds in runs]
+            rows.append([attack, rule, *(f"{mean:.3f}" for mean in means)])
+    return markdown(["attack", "rule", *(f"{percent} %" for percent in PERCENT)], rows)
+
+
+def main() -> None:
+    """Run the study and print its tables."""
+    options = arguments("Malicious ballots under vote rules.")
+    results = run_study(settings(TABLE, options), variants(), options)
+    print(table_of(results), density_table(results), sep="\n\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,147 @@
+"""Long runs: every fault at once for many rounds, and a server killed again and again."""
+
+from __future__ import annotations
+
+import gc
+import json
+import os
+import random
+import signal
+import statistics
+import subprocess
+import sys
+import time
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from benchmarks.experiment import run
+from mpfl.config import Experiment, to_toml
+from mpfl.faults import FAULTS, fault_of
+from tests.federation import tiny
+from tests.memory import resident_bytes
+from tests.runs import digests, records
+
+SOAK_ROUNDS = int(os.environ.get("MPFL_SOAK_ROUNDS", "2000"))
+"""Rounds of the soak; for a quick look set the environment variable to less."""
+KILLS = 25
+
+
+def soak(rounds: int) -> Experiment:
+    return tiny(
+        **{f"faults__{name}": 0.05 for name in FAULTS},
+        faults__byzantine=0.05,
+        data__clients=5,
+        prune__rounds=rounds // 2,
+        prune__vote="trimmed(0.2)",
+        federation__rounds=rounds,
+        federation__eval_every=10,
+        federation__min_replies=3,
+        prune__granularity="filter",
+        engine__checkpoint_every=20,
+    )
+
+
+def expected_faults(experiment: Experiment) -> Counter[str]:
+    """Return how many replies each fault takes away; the first of a client cannot be a replay."""
+    met: Counter[str] = Counter()
+    answered = set()
+    for number in range(1, experiment.federation.rounds + 1):
+        for client in range(experiment.data.clients):
+            fault = fault_of(experiment, number, client)
+            if fault and (fault != "replay" or client in answered):
+                met[fault] += 1
+            if fault != "drop_before":
+                answered.add(client)
+    return met
+
+
+@pytest.mark.slow
+def test_every_fault_at_once_neither_leaks_nor_hangs_nor_goes_uncounted(tmp_path: Path) -> None:
+    experiment, held = soak(SOAK_ROUNDS), list[int]()
+
+    def watch(record: dict[str, object]) -> None:
+        if int(str(record["round"])) % max(1, SOAK_ROUNDS // 40) == 0:
+            gc.collect()
+            held.append(resident_bytes())
+
+    run(experiment, tmp_path / "run", on_round=watch)
+    rows = records(tmp_path / "run")
+    assert [row["round"] for row in rows] == list(range(1, SOAK_ROUNDS + 1))
+    got, met = Counter[str](), expected_faults(experiment)
+    for row in rows:
+        got.update(row["rejected"])
+        assert row["clients_replied"] + sum(row["rejected"].values()) == 5
+        assert row["counted"] == (row["clients_replied"] >= 3)
+    assert got["dropped before training"] == met["drop_before"]
+    assert got["dropped after training"] == met["drop_after"]
+    assert got["after the deadline"] == met["straggle"]
+    assert got["bad round"] == met["replay"] + met["wrong_round"]
+    assert got["bad values"] + got["bad metrics"] == met["not_finite"]
+    damaged = got["bad checksum"] + got["bad length"] + got["bad magic"] + got["bad version"]
+    assert damaged == met["corrupt"] + met["truncate"]
+    assert sum(got.values()) == sum(met.values())
+    assert min(met.values()) > 0
+    warm = held[len(held) // 4 :]
+    first, last = warm[: len(warm) // 3], warm[-(len(warm) // 3) :]
+    print(f"\n{SOAK_ROUNDS} rounds: {sum(met.values())} faults, resident MB "
+          f"{statistics.median(first) / 1e6:.1f} -> {statistics.median(last) / 1e6:.1f}, "
+          f"range {min(warm) / 1e6:.1f} to {max(warm) / 1e6:.1f}")  # fmt: skip
+    assert statistics.median(last) < 1.05 * statistics.median(first)
+
+
+@pytest.mark.slow
+def test_a_server_killed_many_times_at_random_moments_comes_to_the_same_result(
+    tmp_path: Path,
+) -> None:
+    experiment = tiny(
+        **{f"faults__{name}": 0.05 for name in FAULTS},
+        prune__rounds=40,
+        federation__rounds=80,
+        federation__eval_every=5,
+        federation__clients_per_round=3,
+        wire__uplink_values="int8",
+        wire__downlink_values="int8",
+        engine__workers=1,
+    )
+    wanted = run(experiment, tmp_path / "whole")
+    out, config = tmp_path / "killed", tmp_path / "config.toml"
+    config.write_text(to_toml(experiment))
+    moment = random.Random(0)
+    command = ["run", str(config), "--out", str(out)]
+    kills = 0
+    while not (out / "summary.json").exists():
+        process = subprocess.Popen([sys.executable, "-m", "benchmarks.cli", *command, "--quiet"])
+        if kills < KILLS:
+            before = len(_lines(out))
+            _wait(process, out, before + moment.choice((0, 1, 2, 3)), moment.uniform(0, 0.1))
+            if process.poll() is None:
+                process.send_signal(signal.SIGKILL)
+                kills += 1
+        process.wait(timeout=300)
+        if (out / "config.toml").exists():
+            command = ["resume", str(out)]
+    assert kills == KILLS
+    assert [row["round"] for row in records(out)] == list(range(1, 81))
+    assert (out / "ledger.csv").read_bytes() == (tmp_path / "whole" / "ledger.csv").read_bytes()
+    for name in ("mask.mpfl", "model.safetensors"):
+        assert (out / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
+    summary = json.loads((out / "summary.json").read_text())
+    assert digests(summary) == digests(wanted)
+
+
+def _lines(out: Path) -> list[str]:
+    path = out / "rounds.jsonl"
+    return path.read_text().splitlines() if path.is_file() else []
+
+
+def _wait(process: subprocess.Popen[bytes], out: Path, rounds: int, seconds: float) -> None:
+    """Wait until so many rounds are written, or the process ends; then a moment longer.
+
+    With no round more than before, the moment falls anywhere in start and first round.
+    """
+    deadline = time.monotonic() + 120
+    while process.poll() is None and len(_lines(out)) < rounds and time.monotonic() < deadline:
+        time.sleep(0.005)
+    time.sleep(seconds if rounds else 10 * seconds)
