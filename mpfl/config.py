@@ -272,9 +272,9 @@ class StopConfig:
     target_accuracy: float = 0.0
     """Stop when the test accuracy reaches this."""
     byte_budget: int = 0
-    """Stop before the round after which total bytes are at least this."""
+    """Begin no further round once total bytes are at least this; the last one may exceed it."""
     seconds: float = 0.0
-    """Stop after this wall time."""
+    """Begin no further round after this wall time, over all sessions of a resumed run."""
 
     def __post_init__(self) -> None:
         _check(

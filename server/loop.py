@@ -94,6 +94,9 @@ def run_rounds(
         state.seconds += time.monotonic() - started
         record["seconds"] = round(state.seconds, 3)
         state.last = record
+        if record["test_accuracy"] is None and _stop(experiment, state):
+            result = evaluate_model(world, state.method.model())  # the last round always is
+            record |= {"test_accuracy": result.accuracy, "test_loss": result.loss}
         folder.write_round(record, state.ledger.close_round())
         last = state.round == experiment.federation.rounds
         if last or state.round % experiment.engine.checkpoint_every == 0:
