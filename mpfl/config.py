@@ -313,7 +313,10 @@ class EngineConfig:
 
 @dataclass(frozen=True)
 class FaultsConfig:
-    """Faults to inject, each the probability per client and round (0 = off)."""
+    """Faults to inject, each the probability per client and round (0 = off).
+
+    A reply suffers one fault at most, the first in this order that is drawn.
+    """
 
     drop_before: float = 0.0
     """The client never answers."""
@@ -326,11 +329,11 @@ class FaultsConfig:
     truncate: float = 0.0
     """The reply ends early."""
     replay: float = 0.0
-    """The reply of an earlier round comes again."""
+    """The reply of an earlier round comes again (the first of a client cannot)."""
     wrong_round: float = 0.0
     """The reply claims another round."""
     not_finite: float = 0.0
-    """The reply's values are NaN."""
+    """The reply's values are NaN; where it has no float values, its loss."""
     byzantine: float = 0.0
     """Share of clients (the same all run long) whose ballots are malicious."""
     attack: str = "inverted"
