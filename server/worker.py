@@ -73,7 +73,7 @@ class Site:
             reply = self.app(message, context)
             if not isinstance(reply, Message):
                 raise TypeError(f"the client app returned {type(reply).__name__}, not a Message")
-            state = serialize_state(context.state)
+            state = serialize_state(context.state) if context.state else b""
         except Exception:  # noqa: BLE001 - a client's own failure costs only its reply
             reason = f"client {partition}: {traceback.format_exc()}"
             reply, state = Message(Error(code=2, reason=reason), reply_to=message), task.state

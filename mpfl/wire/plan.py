@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mpfl.layers import Structure
 from mpfl.mask import Layout, Mask
+
+_REMEMBERED_UNITS = 1 << 20  # a plan of more is too large to keep
 
 
 @dataclass(frozen=True)
@@ -66,6 +69,13 @@ def make_plan(layout: Layout, within: Mask | None, classes: NDArray[np.uint8] | 
     if classes.shape != (layout.total,) or classes.dtype != np.uint8:
         got = f"{classes.dtype}{list(classes.shape)}"
         raise ValueError(f"classes: got {got}, expected uint8[{layout.total}]")
+    if layout.total > _REMEMBERED_UNITS:
+        return _plan_with_classes(layout, within, classes.tobytes())
+    return _remembered(layout, within, classes.tobytes())
+
+
+def _plan_with_classes(layout: Layout, within: Mask | None, packed: bytes) -> Plan:
+    classes = np.frombuffer(packed, np.uint8)
     units: list[NDArray[np.intp]] = []
     lengths: list[int] = []
     bools = None if within is None else within.bools()
@@ -76,7 +86,13 @@ def make_plan(layout: Layout, within: Mask | None, classes: NDArray[np.uint8] | 
         labels = classes[inside]
         units.append(inside[np.argsort(labels, kind="stable")])
         lengths += [int(n) for n in np.bincount(labels) if n]
-    return Plan(layout, np.concatenate(units), tuple(lengths))
+    order = np.concatenate(units)
+    order.flags.writeable = False
+    return Plan(layout, order, tuple(lengths))
+
+
+# All clients of a round speak within the same mask; sorting it costs more than their answers.
+_remembered = lru_cache(maxsize=4)(_plan_with_classes)
 
 
 def _plan_without_classes(layout: Layout, within: Mask | None) -> Plan:
