@@ -78,9 +78,7 @@ def parse_spec(spec: str) -> tuple[str, tuple[str, ...]]:
     return name, () if parts == ("",) else parts
 
 
-def number_argument(
-    spec: str, arguments: tuple[str, ...], default: float | None = None
-) -> float:
+def number_argument(spec: str, arguments: tuple[str, ...], default: float | None = None) -> float:
     """Return the one numeric argument of a spec.
 
     Raises
