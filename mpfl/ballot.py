@@ -107,6 +107,4 @@ def _best(
     ranking: str,
 ) -> Mask:
     density, least = target_density(world, round_number), world.experiment.prune.min_units
-    return rank(
-        scores, world.layout, density, mask, ranking, least, world.coverage, world.widths
-    )
+    return rank(scores, world.layout, density, mask, ranking, least, world.coverage, world.widths)
