@@ -45,7 +45,7 @@ deploy-demo: $(SETUP) ## SuperLink and three SuperNodes on this machine, with TL
 	$(BIN)/python -m benchmarks.deployment
 
 bench: $(SETUP) ## speed of votes, codecs and engine, beside the naive way
-	$(BIN)/mpfl bench
+	for part in votes codec compact engine; do $(BIN)/mpfl bench $$part || exit 1; done
 
 clean: ## remove the environment and every cache
 	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage
