@@ -37,7 +37,7 @@ def handle(request: Frame, client: Client) -> Frame:
     if experiment.prune.recovery == "finetune":
         return _ballot_and_values(request, client)
     mask = follow_mask(client.world, client.state, request, sync)
-    start = np.concatenate([client.world.w0, client.world.b0])
+    start = client.world.start(mask)
     ballot, result = _vote(request.round, client, mask, start)
     return _reply(request, client, mask, ballot, result)
 
@@ -113,7 +113,11 @@ def _reply(
     within, classes = mask_context(world.classes, mask, subset=not regrow)
     ballot = vote(client, ballot, request.round, allowed=within or Mask.full(world.layout))
     sections[Section.MASK] = encode_mask(
-        ballot, within=within, classes=classes, codec=world.experiment.wire.mask_codec
+        ballot,
+        within=within,
+        classes=classes,
+        codec=world.experiment.wire.mask_codec,
+        widths=world.widths,
     )
     if replica:
         codecs = Codecs.of(world.experiment.wire)
