@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -70,8 +71,13 @@ def engine(
         raise ValueError(f"--data-dir: {data_dir} has no folder MNIST")
     images = "MNIST" if data_dir else "random images in MNIST's shape (no --data-dir)"
     counts, sizes = _integers("--workers", workers), _integers("--empty", empty)
-    rows = engine_table(data_dir, clients, rounds, counts, sizes, ray)
+    rows = engine_table(data_dir, clients, rounds, counts, sizes, ray, _note)
     _show(f"lenet300, {60_000 // clients} samples a client, {images}", rows, as_json)
+
+
+def _note(row: dict[str, Any]) -> None:
+    text = "{work} {engine} {workers} workers: {clients_per_second:,.1f} clients/s, load {load:.1f}"
+    print(text.format(**row), file=sys.stderr)
 
 
 def _integers(option: str, text: str) -> list[int]:

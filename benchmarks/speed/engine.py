@@ -9,7 +9,7 @@ import signal
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -37,6 +37,7 @@ def engine_table(
     workers: Sequence[int] = (0, 1, 2),
     empty: Sequence[int] = (100, 1000),
     ray: bool | None = None,
+    on_row: Callable[[dict[str, Any]], None] | None = None,
 ) -> list[dict[str, Any]]:
     """Time training rounds and rounds of empty clients on every engine.
 
@@ -59,6 +60,8 @@ def engine_table(
         Numbers of empty clients.
     ray
         Whether to run Ray; None: if it is installed.
+    on_row
+        Sees each row, still without its ratios, as soon as it is measured.
 
     Returns
     -------
@@ -73,7 +76,7 @@ def engine_table(
     """
     has_ray = importlib.util.find_spec("ray") is not None if ray is None else ray
     most = max((w for w in workers), default=1) or 1
-    rows = []
+    rows: list[dict[str, Any]] = []
     with _data(data_dir) as folder:
         jobs = [Job("bare", 0, clients, rounds, folder)]
         jobs += [Job("local", count, clients, rounds, folder) for count in workers]
@@ -81,7 +84,10 @@ def engine_table(
         for number in empty:
             jobs += [Job("local", count, number, rounds) for count in workers]
             jobs += [Job("ray", most, number, rounds)] if has_ray else []
-        rows = [measure(job) for job in jobs]
+        for job in jobs:
+            rows.append(measure(job))
+            if on_row:
+                on_row(rows[-1])
     return [{**row, **_ratios(row, rows)} for row in rows]
 
 

@@ -193,8 +193,8 @@ def _configured(text: str) -> ClientApp:
 
     @configured.train()
     def train(message: Message, context: Context) -> Message:
-        context.run_config = {"experiment": text}
-        return training_app(message, context)
+        known = context.run_id, context.node_id, context.node_config, context.state
+        return training_app(message, Context(*known, run_config={"experiment": text}))
 
     @configured.query()
     def query(message: Message, context: Context) -> Message:
