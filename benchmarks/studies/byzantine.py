@@ -25,6 +25,8 @@ TABLE: dict[str, Any] = {
 RULES = ("budget", "majority", "trimmed(0.45)")
 ATTACKS = ("random", "inverted", "colluding", "layer(fc1)")
 PERCENT = (0, 15, 30, 45)
+CONTROLS = ("random", "inverted")
+"""Attacks that are also run with nobody honest: what is at stake."""
 
 
 def label_of(rule: str, attack: str, percent: int) -> str:
@@ -34,15 +36,15 @@ def label_of(rule: str, attack: str, percent: int) -> str:
 
 def variants() -> dict[str, dict[str, Any]]:
     """Return label → keys for every rule, attack and share of malicious clients."""
+    cells = [(rule, attack, percent) for rule in RULES for attack in ATTACKS for percent in PERCENT]
+    cells += [(RULES[0], attack, 100) for attack in CONTROLS]
     return {
         label_of(rule, attack, percent): {
             "prune.vote": rule,
             "faults.byzantine": percent / 100,
             "faults.attack": attack,
         }
-        for rule in RULES
-        for attack in ATTACKS
-        for percent in PERCENT
+        for rule, attack, percent in cells
     }
 
 
@@ -54,6 +56,12 @@ def table_of(results: Results) -> str:
             cells = [accuracies(results, label_of(rule, attack, p)) for p in PERCENT]
             rows.append([attack, rule, *map(interval_text, cells)])
     return markdown(["attack", "rule", *(f"{percent} %" for percent in PERCENT)], rows)
+
+
+def control_text(results: Results) -> str:
+    """Return a line per control: the accuracy that is left when all ballots are malicious."""
+    found = {a: accuracies(results, label_of(RULES[0], a, 100)) for a in CONTROLS}
+    return "\n".join(f"- {a}, 100 %: {interval_text(values)} %" for a, values in found.items())
 
 
 def density_table(results: Results) -> str:
@@ -71,7 +79,7 @@ def main() -> None:
     """Run the study and print its tables."""
     options = arguments("Malicious ballots under vote rules.")
     results = run_study(settings(TABLE, options), variants(), options)
-    print(table_of(results), density_table(results), sep="\n\n")
+    print(table_of(results), control_text(results), density_table(results), sep="\n\n")
 
 
 if __name__ == "__main__":

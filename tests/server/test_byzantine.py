@@ -111,7 +111,7 @@ def test_every_cell_of_the_study_is_a_valid_configuration_of_its_own() -> None:
             table = with_override(table, key, value)
         cells.append(from_mapping(table))
     shares = {cell.faults.byzantine for cell in cells}
-    assert shares == {percent / 100 for percent in byzantine.PERCENT}
+    assert shares == {percent / 100 for percent in (*byzantine.PERCENT, 100)}
     assert all(len(byzantine_clients(c)) == round(20 * c.faults.byzantine) for c in cells)
 
 
@@ -121,6 +121,8 @@ def test_the_table_has_each_result_in_its_place() -> None:
         label: {0: {"test_accuracy": i / 100, "density": i / 1000}}
         for i, label in enumerate(labels)
     }
+    labelled = byzantine.control_text(results).splitlines()
+    assert labelled[0] == f"- random, 100 %: {labels.index('budget, 100 % random')}.00 %"
     for text, scale, digits in (
         (byzantine.table_of(results), 1, 2),
         (byzantine.density_table(results), 0.001, 3),
