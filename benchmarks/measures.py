@@ -110,7 +110,7 @@ def final_accuracy(run: RunData) -> float:
     return _accuracy(run.evaluated[-1])
 
 
-def held_accuracy(run: RunData, window: int = 5) -> float:
+def held_accuracy(run: RunData, window: int = 3) -> float:
     """Return the accuracy a run holds at its end: the median of its last evaluated rounds.
 
     A peak touched once does not count; a single bad last round does not either.

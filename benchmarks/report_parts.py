@@ -56,7 +56,7 @@ def comparison(rows: Sequence[Row], baseline: str, margin: float) -> str:
     targets = sorted({row.target for row in rows if row.target is not None})
     if targets:
         words += (
-            f" Target: the median of {baseline}'s last five test accuracies with the same seed, "
+            f" Target: the median of {baseline}'s last three test accuracies with the same seed, "
             f"minus {100 * margin:g} points (mean "
             f"{', '.join(percent_text(target) for target in targets)}); bytes to target count up "
             "to the first evaluated round that reaches it."

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import lru_cache
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import nn
 
 from mpfl.checks import check_codecs, check_faults, check_pruning, check_stress
 from mpfl.config import DataConfig, Experiment, from_toml
@@ -108,6 +112,8 @@ def build_world(experiment: Experiment) -> World:
     check_stress(experiment, data)
     generator = torch_generator(experiment.seed, "w0")
     module = build_model(experiment.model.name, data.classes, data.input_shape, generator)
+    if experiment.model.weights:
+        load_weights(module, Path(experiment.model.weights))
     prepare_module(module, experiment.train)
     structure = find_structure(module, prune.granularity, data.input_shape)
     check_faults(experiment, structure.layout)
@@ -129,6 +135,31 @@ def build_world(experiment: Experiment) -> World:
         widths=matrix_widths(structure),
         coverage=find_coverage(module, structure, prune, score, data.input_shape),
     )
+
+
+def load_weights(module: nn.Module, path: Path) -> None:
+    """Overwrite parameters and buffers with those of a safetensors file that all parties hold.
+
+    Tensors whose shape differs (a classifier for other classes) stay as they are; names that
+    the network does not have are an error.
+
+    Raises
+    ------
+    ValueError
+        If the file cannot be read, names unknown tensors, or matches nothing.
+    """
+    try:
+        tensors = load_file(path)
+    except (OSError, SafetensorError) as error:
+        raise ValueError(f"model.weights: cannot read {path}: {error}") from None
+    own = module.state_dict()
+    unknown = sorted(tensors.keys() - own.keys())
+    if unknown:
+        raise ValueError(f"model.weights: {path}: the model has no tensor {unknown[0]!r}")
+    fitting = {name: t for name, t in tensors.items() if t.shape == own[name].shape}
+    if not fitting:
+        raise ValueError(f"model.weights: {path}: no tensor has the shape the model expects")
+    module.load_state_dict(fitting, strict=False)
 
 
 @lru_cache(maxsize=2)
