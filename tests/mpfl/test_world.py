@@ -35,7 +35,7 @@ def test_a_bad_weights_file_is_refused(tmp_path, case):
     elif case == "nothing fits":
         name = build_world(small()).structure.parameters.names[0]
         save_file({name: torch.zeros(1)}, path)
-    with pytest.raises(ValueError, match="model.weights"):
+    with pytest.raises(ValueError, match=r"model\.weights"):
         build_world(small(model__weights=str(path)))
 
 
