@@ -1,6 +1,7 @@
 # Everything runs from .venv, which the first target that needs it sets up.
 PYTHON ?= python3
 EXTRAS ?= dev
+TESTS ?= not slow
 PIP_OPTIONS ?=
 
 VENV  := .venv
@@ -25,8 +26,8 @@ setup: $(SETUP) ## install everything into .venv
 demo: $(SETUP) ## compare methods on digits; nothing to download
 	$(BIN)/mpfl compare demo
 
-test: $(SETUP) ## tests, with the examples in the documentation of every package
-	$(BIN)/python -m pytest --doctest-modules tests $(CODE)
+test: $(SETUP) ## tests and the examples in the documentation; TESTS= adds the slow ones
+	$(BIN)/python -m pytest -m "$(TESTS)" --doctest-modules tests $(CODE)
 
 check: $(SETUP) ## what continuous integration runs: format, lint, types, tests
 	$(BIN)/ruff format --check .

@@ -113,7 +113,7 @@ class Client:
             lr=config.lr if lr is None else lr,
             epochs=epochs or config.epochs,
             generator=self.generator("batches", round_number),
-            keep=None if keep is None else torch.from_numpy(keep.astype(np.float32)),
+            keep=None if keep is None or keep.all() else torch.from_numpy(keep.astype(np.float32)),
             observer=observer,
             freeze_statistics=policy == "freeze",
         )

@@ -79,6 +79,11 @@ class Layer:
     units: int
     slots: tuple[Slot, ...]
 
+    @property
+    def single(self) -> bool:
+        """Whether every unit is one weight of one tensor."""
+        return self.slots == (Slot(self.slots[0].parameter, None),)
+
     def own(self) -> tuple[Slot, ...]:
         """Return the slots of the layer's own prunable weights."""
         return tuple(slot for slot in self.slots if slot.role == OWN)
@@ -163,6 +168,9 @@ class Structure:
 
         At weight granularity that is the absolute value.
         """
+        if all(layer.single for layer in self.layers):
+            places = [self.parameters.place(layer.slots[0].parameter)[0] for layer in self.layers]
+            return [np.abs(vector[where]) for where in places]
         squares = np.square(vector, dtype=np.float64)
         return [np.sqrt(sum_over_units(layer, self.parameters, squares)) for layer in self.layers]
 

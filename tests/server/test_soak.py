@@ -23,9 +23,10 @@ from tests.federation import tiny
 from tests.memory import resident_bytes
 from tests.runs import digests, records
 
-SOAK_ROUNDS = int(os.environ.get("MPFL_SOAK_ROUNDS", "2000"))
-"""Rounds of the soak; for a quick look set the environment variable to less."""
-KILLS = 25
+SOAK_ROUNDS = int(os.environ.get("MPFL_SOAK_ROUNDS", "200"))
+"""Rounds of the soak; the long one has 2000."""
+KILLS = int(os.environ.get("MPFL_SOAK_KILLS", "5"))
+"""Kills of the run that is killed again and again; the long one has 25."""
 
 
 def soak(rounds: int) -> Experiment:
