@@ -23,7 +23,7 @@ from mpfl.config import from_mapping, read_toml
 from mpfl.data.summary import summary as partition_summary
 from mpfl.registry import Registry
 from mpfl.world import World
-from server.runfolder import RunFolder
+from server.runfolder import RunFolder, check_empty
 
 ENGINES: Registry[Engine] = Registry("engine", {"local": run, "ray": run_on_ray})
 
@@ -71,10 +71,9 @@ def run_command(config: str, options: Options, engine: str = "local") -> None:
     reporter = Reporter(quiet=options.quiet, as_json=options.as_json)
     out = options.folder(config)
     feed = Feed(options.sink, out, experiment.method, experiment)
-    validate(experiment)
-
-    def show(world: World) -> None:
-        reporter.say(_partition_text(world))
+    world = validate(experiment)
+    check_empty(out)
+    reporter.say(_partition_text(world))
 
     def on_round(record: dict[str, Any]) -> None:
         reporter.on_round(record)
@@ -82,7 +81,7 @@ def run_command(config: str, options: Options, engine: str = "local") -> None:
 
     title = f"{experiment.method} on {experiment.data.name}"
     with reporter.rounds(experiment.federation.rounds, title), closing(feed):
-        summary = run_on_engine(experiment, out, on_round, show)
+        summary = run_on_engine(experiment, out, on_round)
     _finish(reporter, out, summary)
 
 

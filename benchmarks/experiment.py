@@ -19,8 +19,7 @@ from server.loop import OnRound
 from server.methods import METHODS as SERVER_METHODS
 from server.runfolder import Progress, RunFolder
 
-Prepare = Callable[[World], None]
-Engine = Callable[[Experiment, Path, OnRound, Prepare], dict[str, Any]]
+Engine = Callable[[Experiment, Path, OnRound], dict[str, Any]]
 """Runs an experiment into a folder; arguments and result as for `run`."""
 
 
@@ -46,7 +45,6 @@ def run(
     experiment: Experiment,
     out: Path,
     on_round: OnRound | None = None,
-    prepare: Prepare | None = None,
     tags: Mapping[str, Any] | None = None,
     workers: int | None = None,
 ) -> dict[str, Any]:
@@ -54,8 +52,6 @@ def run(
 
     Parameters
     ----------
-    prepare
-        Sees the world before the first round, e.g. to print who holds what.
     tags
         Replace columns of the summary, e.g. the label a comparison gives to this run.
     workers
@@ -68,8 +64,6 @@ def run(
     """
     world = validate(experiment)
     folder = RunFolder.create(out, experiment)
-    if prepare:
-        prepare(world)
     return _session(world, folder, None, on_round, tags, workers)
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import flower_tools as flower
-from benchmarks.experiment import Prepare, validate
+from benchmarks.experiment import validate
 from mpfl.config import Experiment, to_toml
 from server.grid import worker_count
 from server.loop import OnRound
@@ -22,7 +22,6 @@ def run_on_ray(
     experiment: Experiment,
     out: Path,
     on_round: OnRound | None = None,
-    prepare: Prepare | None = None,
 ) -> dict[str, Any]:
     """Run an experiment on Ray into the new or empty folder `out`; arguments as for `run`.
 
@@ -39,9 +38,7 @@ def run_on_ray(
     if importlib.util.find_spec("ray") is None:
         raise ValueError("--engine ray: Ray is missing; install it with pip install 'mpfl[ray]'")
     check_empty(out)
-    world = validate(experiment)
-    if prepare:
-        prepare(world)
+    validate(experiment)
     out = out.resolve()
     with tempfile.TemporaryDirectory(prefix="mpfl-flower-") as name:
         home = Path(name)
