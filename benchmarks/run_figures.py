@@ -194,7 +194,7 @@ def vote_histogram(run: RunData) -> Picture | None:
     for index, (name, counts) in enumerate(table.items()):
         shares = np.asarray(counts) / max(1.0, float(np.sum(counts)))
         axes.plot(
-            np.arange(shares.size),
+            np.linspace(0, 100, shares.size),
             np.where(shares > 0, shares, np.nan),
             color=PALETTE[index],
             marker=_MARKERS[index],
@@ -203,15 +203,14 @@ def vote_histogram(run: RunData) -> Picture | None:
         )
     axes.set_yscale("log")
     log_share_axis(axes.yaxis, 100.0)
-    axes.set_xlabel("ballots that keep the unit")
+    axes.set_xlabel("ballots that keep the unit (%)")
     axes.set_ylabel("share of units (%, log scale)")
-    _whole_rounds(axes)
     legend_below(figure, axes, 4)
     return picture(
         figure,
         "vote_histogram",
         "Votes per unit",
-        f"Share of each layer's units by the number of ballots that keep them, in the last vote "
+        f"Share of each layer's units by the share of ballots that keep them, in the last vote "
         f"(round {voted[-1].round}); log scale. Agreement piles up at both ends.",
         f"Histogram of votes per unit in round {voted[-1].round}.",
     )

@@ -38,7 +38,7 @@ OF_ONE_RUN = {
     "layer_density": ("round", "density of the layer"),
     "vote_agreement": ("round", "share (%)"),
     "rule_density": ("round", "density"),
-    "vote_histogram": ("ballots that keep the unit", "share of units (%, log scale)"),
+    "vote_histogram": ("ballots that keep the unit (%)", "share of units (%, log scale)"),
     "mask_maps": ("fc1", "fc2"),
     "byte_composition": ("phase mask", "phase train"),
     "bytes_rounds": ("round", "bytes of the round (log scale)"),
