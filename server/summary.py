@@ -15,6 +15,7 @@ import torch
 from numpy.typing import NDArray
 from safetensors.numpy import save
 
+from mpfl.cost import macs
 from mpfl.training import evaluate
 from mpfl.world import World
 from server.loop import RunState
@@ -72,6 +73,7 @@ def summarize(world: World, state: RunState, engine: str, workers: int) -> dict[
         "parameters": int(keep.size),
         "prunable": int(world.structure.prunable().sum()),
         "surviving_parameters": int(keep.sum()),
+        **_costs(world, keep),
         "units": world.layout.total,
         "surviving_units": mask.count(),
         "client_accuracy": client_accuracy(world, state.method),
@@ -85,6 +87,15 @@ def summarize(world: World, state: RunState, engine: str, workers: int) -> dict[
             "workers": workers,
         },
     }
+
+
+def _costs(world: World, keep: np.ndarray) -> dict[str, int]:
+    """Return multiply-accumulates per sample; whole pruned units can be cut out, single not."""
+    module, shape = world.model.module, world.data.input_shape
+    found = {"macs_dense": macs(module, shape), "macs_masked": macs(module, shape, keep)}
+    if world.experiment.prune.granularity == "filter":
+        found["macs_compacted"] = found["macs_masked"]
+    return found
 
 
 def partition_counts(world: World) -> list[list[int]]:

@@ -164,3 +164,12 @@ def test_a_start_cut_short_before_its_configuration_can_begin_again(tmp_path):
     (out / "rounds.jsonl").write_text("")
     run_small(out, federation__rounds=1)
     assert len(records(out)) == 1
+
+
+def test_the_summary_counts_the_work_of_a_forward_pass(tmp_path):
+    by_weight = run_small(tmp_path / "weight", federation__rounds=2)
+    assert by_weight["macs_dense"] == 64 * 300 + 300 * 100 + 100 * 10
+    assert by_weight["macs_masked"] == by_weight["surviving_units"]
+    assert "macs_compacted" not in by_weight
+    by_filter = run_small(tmp_path / "filter", federation__rounds=2, prune__granularity="filter")
+    assert by_filter["macs_compacted"] == by_filter["macs_masked"] < by_filter["macs_dense"] / 4
