@@ -15,7 +15,8 @@ import threading
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from importlib import metadata
 from pathlib import Path
 from types import FrameType, TracebackType
@@ -66,6 +67,24 @@ def stage_app(folder: Path) -> Path:
     return folder
 
 
+@contextmanager
+def _signals_later() -> Iterator[None]:
+    """Hold back SIGINT and SIGTERM until the block ends: what it starts must not be forgotten."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    met: list[int] = []
+    wanted = (signal.SIGINT, signal.SIGTERM)
+    before = {number: signal.signal(number, lambda n, _: met.append(n)) for number in wanted}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        for number in met:
+            signal.raise_signal(number)
+
+
 class Programs:
     """Flower's programs with a home folder of their own; leaving the block stops them all.
 
@@ -95,7 +114,7 @@ class Programs:
 
     def start(self, name: str, program: str, *arguments: str) -> subprocess.Popen[bytes]:
         """Start a program in the background; its output goes to ``<name>.log``."""
-        with self.log(name).open("wb") as log:
+        with self.log(name).open("wb") as log, _signals_later():
             process = subprocess.Popen(
                 [self._find(program), *arguments],
                 cwd=self.home,
@@ -105,7 +124,7 @@ class Programs:
                 stderr=subprocess.STDOUT,
                 start_new_session=True,  # so that its own children can be stopped with it
             )
-        self._running.append(process)
+            self._running.append(process)
         return process
 
     def log(self, name: str) -> Path:
