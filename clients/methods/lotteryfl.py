@@ -98,4 +98,5 @@ def _pruned(client: Client, held: Mask, start: np.ndarray) -> Mask:
         return held
     scores = world.structure.unit_values(values)
     ranking = "layer" if config.ranking == "coverage" else config.ranking
-    return rank(scores, world.layout, smaller[0], held, ranking, config.min_units)
+    least, widths = config.min_units, world.widths
+    return rank(scores, world.layout, smaller[0], held, ranking, least, widths=widths)

@@ -73,6 +73,7 @@ class FedAvgPrune(ServerMethod):
             self._masks.current,
             "layer" if config.ranking == "coverage" else config.ranking,
             config.min_units,
+            widths=world.widths,
         )
         if mask != self._masks.current:
             self._masks.advance(mask)

@@ -173,3 +173,9 @@ def test_the_summary_counts_the_work_of_a_forward_pass(tmp_path):
     assert "macs_compacted" not in by_weight
     by_filter = run_small(tmp_path / "filter", federation__rounds=2, prune__granularity="filter")
     assert by_filter["macs_compacted"] == by_filter["macs_masked"] < by_filter["macs_dense"] / 4
+
+
+@pytest.mark.parametrize("method", ["fedavg_prune", "lotteryfl"])
+def test_every_method_that_ranks_knows_the_row_widths(tmp_path, method):
+    run_small(tmp_path / "run", method=method, prune__ranking="erk", federation__rounds=2)
+    assert records(tmp_path / "run")[-1]["rejected"] == {}
