@@ -221,7 +221,7 @@ class WireConfig:
     """How masks and values are written into messages."""
 
     mask_codec: str = "auto"
-    """``auto``, ``raw``, ``gaps`` or ``range``."""
+    """``auto`` (the smallest), ``raw``, ``gaps``, ``rans``, ``range``, ``zstd`` or ``matrix``."""
     mask_classes: int = 8
     """Statistics per layer: units are grouped by |w0|, which both sides know (1 = one group)."""
     uplink_values: str = "float32"

@@ -29,7 +29,8 @@ class FedAvgPrune(ServerMethod):
 
     def __init__(self, world: World) -> None:
         self._world = world
-        self._masks = MaskLog(world.layout, world.classes, world.experiment.wire.mask_codec)
+        codec = world.experiment.wire.mask_codec
+        self._masks = MaskLog(world.layout, world.classes, codec, world.widths)
         self._weights = WeightRounds(world, self._masks, FLOAT32)
         self._round = 0
 

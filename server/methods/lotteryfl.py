@@ -65,7 +65,9 @@ class LotteryFl(ServerMethod):
         formula = bound = 0.0
         if client in self._lost and version:
             classes, codec = self._world.classes, self._world.experiment.wire.mask_codec
-            sections[Section.MASK] = encode_mask(mask, classes=classes, codec=codec)
+            sections[Section.MASK] = encode_mask(
+                mask, classes=classes, codec=codec, widths=self._world.widths
+            )
             formula += self._world.layout.total / 8
             bound += mask_bound_bits(mask, classes=classes) / 8
         if self._version:

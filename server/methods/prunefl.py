@@ -51,7 +51,8 @@ class PruneFl(ServerMethod):
                 "filter has none; use 'weight' or 'kernel'"
             )
         self._world = world
-        self._masks = MaskLog(world.layout, world.classes, world.experiment.wire.mask_codec)
+        codec = world.experiment.wire.mask_codec
+        self._masks = MaskLog(world.layout, world.classes, codec, world.widths)
         self._weights = WeightRounds(world, self._masks, FLOAT32)
         self._first: tuple[Mask, Floats] | None = None
         self._squares = self._empty()
