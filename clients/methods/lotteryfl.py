@@ -41,7 +41,11 @@ def handle(request: Frame, client: Client) -> Frame:
     }
     if ticket != held:
         sections[Section.MASK] = encode_mask(
-            ticket, within=held, classes=world.classes, codec=experiment.wire.mask_codec
+            ticket,
+            within=held,
+            classes=world.classes,
+            codec=experiment.wire.mask_codec,
+            widths=world.widths,
         )
     _remember(client.state, sync.mask_version, held, ticket)
     return Frame(Kind.UPDATE, request.round, sections)

@@ -63,7 +63,10 @@ def _first_mask(request: Frame, client: Client) -> Frame:
     footprint = Footprint.of(world.structure, mask, aggregate)
     sections = {
         Section.MASK: encode_mask(
-            mask, classes=world.classes, codec=world.experiment.wire.mask_codec
+            mask,
+            classes=world.classes,
+            codec=world.experiment.wire.mask_codec,
+            widths=world.widths,
         ),
         Section.VALUES: encode_values(model[footprint.keep], "float32", footprint.segments),
         Section.METRICS: client.metrics(result),
