@@ -14,6 +14,7 @@ from torch.nn import functional
 from mpfl.config import TrainConfig
 from mpfl.data.samples import Samples
 from mpfl.flat import FlatModel, Working
+from mpfl.perceptron import Perceptron
 from mpfl.registry import number_argument, parse_spec
 
 Observer = Callable[[Tensor, Tensor, float], None]
@@ -121,27 +122,42 @@ def train(
     model.module.train(not freeze_statistics)
     if keep is not None:
         model.values.mul_(keep)
-    context = precision_context(config.precision, config.device)
     total, steps = torch.zeros(()), 0
     with model.working(config.channels_last) as work:
+        gradients = _gradients(model.module, work, config)
         step = _Optimizer(work, config, lr)
         kept = None if keep is None else work.arrange(keep)
         for _ in range(epochs):
             for index in batches(len(samples), config.batch_size, generator):
-                inputs, targets = samples.batch(index)
-                work.grads.zero_()
-                with context:
-                    logits = model.module(_arranged(inputs, work))
-                loss = loss_of(logits.float(), targets)
-                loss.backward()  # type: ignore[no-untyped-call]
+                loss = gradients(*samples.batch(index))
                 if kept is not None:
                     work.grads.mul_(kept)
                 if observer is not None:
                     observer(work.restore(work.values), work.restore(work.grads), lr)
                 step()
-                total += loss.detach()
+                total += loss
                 steps += 1
     return TrainResult(float(total) / max(steps, 1), steps)
+
+
+def _gradients(
+    module: nn.Module, work: Working, config: TrainConfig
+) -> Callable[[Tensor, Tensor], Tensor]:
+    """Return the function that overwrites ``work.grads`` and returns a batch's loss."""
+    perceptron = Perceptron.of(module) if config.precision == "float32" else None
+    if perceptron is not None:
+        return perceptron.gradients
+    context = precision_context(config.precision, config.device)
+
+    def by_autograd(inputs: Tensor, targets: Tensor) -> Tensor:
+        work.grads.zero_()
+        with context:
+            logits = module(_arranged(inputs, work))
+        loss = loss_of(logits.float(), targets)
+        loss.backward()  # type: ignore[no-untyped-call]
+        return loss.detach()
+
+    return by_autograd
 
 
 def _arranged(inputs: Tensor, work: Working) -> Tensor:

@@ -1,0 +1,117 @@
+"""Gradients of plain multilayer perceptrons, written out: half of autograd's time per step."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+
+@dataclass(frozen=True)
+class _Link:
+    """A linear layer's tensors, and whether a ReLU follows; gradients are written in place."""
+
+    weight: Tensor
+    bias: Tensor | None
+    weight_grad: Tensor
+    bias_grad: Tensor | None
+    relu: bool
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        if self.bias is None:
+            outputs = torch.mm(inputs, self.weight.t())
+        else:
+            outputs = torch.addmm(self.bias, inputs, self.weight.t())
+        return outputs.relu_() if self.relu else outputs
+
+    def backward(self, gradient: Tensor, inputs: Tensor) -> None:
+        torch.mm(gradient.t(), inputs, out=self.weight_grad)
+        if self.bias_grad is not None:
+            torch.sum(gradient, 0, out=self.bias_grad)
+
+
+class Perceptron:
+    """Cross entropy and its gradients for a chain of linear layers with ReLU in between.
+
+    The same formulas as autograd's, without its bookkeeping: on matrices as small as those of
+    LeNet-300-100 that takes as long as the arithmetic. Results agree up to the order of sums.
+    """
+
+    def __init__(self, links: list[_Link]) -> None:
+        self._links = links
+
+    @classmethod
+    def of(cls, module: nn.Module) -> Perceptron | None:
+        """Return the perceptron of a module whose gradients are allocated; None if it is none.
+
+        It is one if it is an ``nn.Sequential`` of ``Flatten``, ``Linear`` and, right after a
+        linear layer, ``ReLU``, ends with a linear layer, and everything in it is trained.
+        """
+        if type(module) is not nn.Sequential:
+            return None
+        if any(p.grad is None or not p.requires_grad for p in module.parameters()):
+            return None
+        layers = list(module)
+        if layers and type(layers[0]) is nn.Flatten:
+            del layers[0]
+        if not layers or type(layers[-1]) is not nn.Linear:
+            return None
+        links: list[_Link] = []
+        for layer, after in zip(layers, [*layers[1:], None], strict=True):
+            if type(layer) is nn.Linear:
+                links.append(_link(layer, type(after) is nn.ReLU))
+            elif type(layer) is not nn.ReLU or type(after) is not nn.Linear or not links:
+                return None
+        return cls(links)
+
+    def gradients(self, inputs: Tensor, targets: Tensor) -> Tensor:
+        """Overwrite the gradients with those of a batch's mean cross entropy; returns that.
+
+        Parameters
+        ----------
+        inputs
+            float32 [b, ...], flattened to [b, features].
+        targets
+            int64 [b].
+        """
+        activations = [inputs.flatten(1)]
+        for link in self._links:
+            activations.append(link.forward(activations[-1]))
+        logs = torch.log_softmax(activations.pop(), 1)
+        chosen = targets.unsqueeze(1)
+        loss = logs.gather(1, chosen).mean().neg_()
+        gradient = logs.exp_()
+        gradient.scatter_add_(1, chosen, gradient.new_full(chosen.shape, -1.0))
+        gradient.mul_(1.0 / len(targets))
+        for place in reversed(range(len(self._links))):
+            link, seen = self._links[place], activations[place]
+            link.backward(gradient, seen)
+            if place == 0:
+                break
+            gradient = torch.mm(gradient, link.weight)
+            if self._links[place - 1].relu:
+                _relu_backward(gradient, seen)
+        return loss
+
+
+def _link(layer: nn.Linear, relu: bool) -> _Link:
+    bias = layer.bias
+    return _Link(
+        layer.weight.detach(),
+        None if bias is None else bias.detach(),
+        _gradient(layer.weight),
+        None if bias is None else _gradient(bias),
+        relu,
+    )
+
+
+def _relu_backward(gradient: Tensor, outputs: Tensor) -> None:
+    """Zero the gradient in place where the ReLU's output is zero."""
+    torch.ops.aten.threshold_backward.grad_input(gradient, outputs, 0.0, grad_input=gradient)
+
+
+def _gradient(parameter: nn.Parameter) -> Tensor:
+    if parameter.grad is None:
+        raise ValueError("the gradients of a perceptron must be allocated")
+    return parameter.grad
