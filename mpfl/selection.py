@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,6 +26,13 @@ def apportion(
     proportion. Fractions go to the largest remainders, ties to the earlier layer, so that the
     shares add up to `total` (clipped to the sums of `least` and of `most`).
     """
+    return list(_apportion(total, tuple(units), tuple(least), tuple(most)))
+
+
+@lru_cache(maxsize=64)  # all clients of a round ask the same
+def _apportion(
+    total: int, units: tuple[int, ...], least: tuple[int, ...], most: tuple[int, ...]
+) -> tuple[int, ...]:
     total = min(max(total, sum(least)), sum(most))
 
     def shares(rate: float) -> list[float]:
@@ -48,7 +56,7 @@ def apportion(
         movable.sort(key=lambda i: (step * (parts[i] - exact[i]), i))
         for i in movable[: abs(missing)]:
             parts[i] += step
-    return parts
+    return tuple(parts)
 
 
 def top(
@@ -78,6 +86,22 @@ def top(
     better = candidates[values > threshold]
     tied = candidates[values == threshold]
     return np.concatenate([better, top(keys[1:], tied, count - better.size)])
+
+
+def mark_top(
+    keys: Sequence[NDArray[np.generic]], eligible: NDArray[np.bool_], count: int
+) -> NDArray[np.bool_]:
+    """Return bool[n]: the `count` best of the `eligible` units; see `top`."""
+    keep = np.zeros(eligible.size, np.bool_)
+    if not keys or not 0 < count < eligible.size or not eligible.all():
+        keep[top(keys, np.flatnonzero(eligible), count)] = True
+        return keep
+    place = eligible.size - count  # as in `top`, without lists of almost all units
+    threshold = np.partition(keys[0], place)[place]
+    np.greater(keys[0], threshold, out=keep)
+    tied = np.flatnonzero(keys[0] == threshold)
+    keep[top(keys[1:], tied, count - int(np.count_nonzero(keep)))] = True
+    return keep
 
 
 def at_least(
@@ -134,5 +158,5 @@ def best_per_layer(
     keep = np.zeros(layout.total, np.bool_)
     shares = apportion(count, layout.units, least, available)
     for part, share in zip(layout.slices(), shares, strict=True):
-        keep[top(keys, np.flatnonzero(eligible[part]) + part.start, share)] = True
+        keep[part] = mark_top([key[part] for key in keys], eligible[part], share)
     return keep

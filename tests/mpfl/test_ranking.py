@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from mpfl.coverage import Coverage, Fan
 from mpfl.mask import Layout, Mask
 from mpfl.ranking import RANKINGS, rank
-from mpfl.selection import apportion, top, units_to_keep
+from mpfl.selection import apportion, mark_top, top, units_to_keep
 
 DENSITY_RANKINGS = ["layer", "flat", "flat_normalized"]
 
@@ -323,3 +323,14 @@ def test_erk_without_row_widths_is_refused():
     layout = Layout(("fc1",), (4,))
     with pytest.raises(ValueError, match="row widths"):
         rank([np.ones(4, np.float32)], layout, 0.5, Mask.full(layout), "erk")
+
+
+@settings(deadline=None)
+@given(problems(), st.integers(-1, 200))
+def test_mark_top_marks_what_top_lists(problem, count):
+    _, scores, previous, _, _ = problem
+    eligible = previous.layers()["layer0"]
+    ties = np.arange(eligible.size)[::-1] // 3
+    marked = mark_top([scores[0], ties], eligible, count)
+    listed = top([scores[0], ties], np.flatnonzero(eligible), count)
+    np.testing.assert_array_equal(np.flatnonzero(marked), np.sort(listed))
