@@ -111,7 +111,7 @@ def _relu_backward(gradient: Tensor, outputs: Tensor) -> None:
     torch.ops.aten.threshold_backward.grad_input(gradient, outputs, 0.0, grad_input=gradient)
 
 
-def _gradient(parameter: nn.Parameter) -> Tensor:
+def _gradient(parameter: Tensor) -> Tensor:
     if parameter.grad is None:
         raise ValueError("the gradients of a perceptron must be allocated")
     return parameter.grad

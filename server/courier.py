@@ -7,14 +7,20 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import islice
 
-from flwr.app import ConfigRecord, Message, RecordDict
+from flwr.app import Message, RecordDict
 from flwr.serverapp import Grid
 
 from mpfl.faults import loss_reason
-from server.flower import serialize
+from server.flower import (
+    RECORD,
+    Reply,
+    blob_message,
+    read_message,
+    read_reply,
+    serialize,
+)
 from server.grid import LocalGrid
 
-_RECORD = _BLOB = "m"
 _POLL_SECONDS = 0.1
 _WINDOW = 64  # messages under way at once on a local grid: memory does not grow with clients
 
@@ -52,6 +58,7 @@ class Courier:
 
     def __init__(self, grid: Grid, clients: int, timeout: float) -> None:
         self._grid, self._timeout = grid, timeout
+        self._local = grid if isinstance(grid, LocalGrid) else None
         self.discovery_bytes = 0
         self._nodes = self._discover(clients)
 
@@ -60,66 +67,65 @@ class Courier:
     ) -> Iterator[Delivery]:
         """Yield one delivery for each request, in the order of arrival."""
         source = iter(requests)
-        local = isinstance(self._grid, LocalGrid)
         waiting: dict[str, tuple[int, int, float]] = {}
         while True:
-            room = _WINDOW - len(waiting) if local else None
+            room = _WINDOW - len(waiting) if self._local else None
             for client, frame in islice(source, room):
-                message_id, size = self._push(client, frame, round_number)
+                message_id, size = self._send(client, frame, round_number)
                 waiting[message_id] = client, size, time.monotonic() + self._timeout
             if not waiting:
                 return
-            for reply in self._grid.pull_messages(list(waiting)):
-                client, size, _ = waiting.pop(reply.metadata.reply_to_message_id)
+            for reply in self._collect(waiting):
+                client, size, _ = waiting.pop(reply.request_id)
                 yield self.receive(client, size, reply)
             yield from self._expire(waiting)
-            if waiting and not local:
+            if waiting and not self._local:
                 time.sleep(_POLL_SECONDS)
-
-    def _push(self, client: int, frame: bytes, round_number: int) -> tuple[str, int]:
-        message = self.message(client, frame, round_number)
-        (message_id,) = self._grid.push_messages([message])
-        return message_id, self.size(message)
 
     def message(self, client: int, frame: bytes, round_number: int) -> Message:
         """Return the message that carries a frame to a client."""
-        content = RecordDict({_RECORD: ConfigRecord({_BLOB: frame})})
-        return Message(content, self._nodes[client], "train", group_id=str(round_number))
+        return blob_message(frame, self._nodes[client], str(round_number))
 
-    def size(self, message: Message) -> int:
-        """Return the length of a message that was pushed or pulled, serialized."""
-        if isinstance(self._grid, LocalGrid):
-            return self._grid.message_sizes.pop(message.metadata.message_id)
-        return len(serialize(message))
-
-    def receive(self, client: int, request_bytes: int, reply: Message) -> Delivery:
+    @staticmethod
+    def receive(client: int, request_bytes: int, reply: Reply) -> Delivery:
         """Return the delivery that a reply completes."""
-        size = self.size(reply)
-        if reply.has_error():
-            text = reply.error.reason or "unknown error"
-            reason = loss_reason(reply.error.code)
-            return Delivery(client, request_bytes, reason=reason, error=text)
-        try:
-            frame = reply.content[_RECORD][_BLOB]
-        except KeyError:
-            frame = None
-        if not isinstance(frame, bytes):
+        if reply.error is not None:
+            code, text = reply.error
+            reason = loss_reason(code)
+            return Delivery(client, request_bytes, reason=reason, error=text or "unknown error")
+        if reply.blob is None:
             return Delivery(client, request_bytes, error="the reply carries no frame")
-        return Delivery(client, request_bytes, frame, size)
+        return Delivery(client, request_bytes, reply.blob, reply.size)
+
+    def _send(self, client: int, frame: bytes, round_number: int) -> tuple[str, int]:
+        if self._local:
+            return self._local.post(self._nodes[client], frame, str(round_number))
+        message = self.message(client, frame, round_number)
+        (message_id,) = self._grid.push_messages([message])
+        return message_id, len(serialize(message))
+
+    def _collect(self, waiting: Iterable[str]) -> Iterator[Reply]:
+        if self._local:
+            yield from map(read_reply, self._local.collect())
+        else:
+            yield from map(read_message, self._grid.pull_messages(list(waiting)))
 
     def _expire(self, waiting: dict[str, tuple[int, int, float]]) -> Iterator[Delivery]:
-        now = time.monotonic()
-        overdue = [i for i, (_, _, deadline) in waiting.items() if deadline < now]
-        if overdue and isinstance(self._grid, LocalGrid):
-            self._grid.abandon(overdue)
+        now, overdue = time.monotonic(), []
+        for message_id, (_, _, deadline) in waiting.items():  # oldest first
+            if deadline > now:
+                break
+            overdue.append(message_id)
+        if overdue and self._local:
+            self._local.abandon(overdue)
         for message_id in overdue:
             client, size, _ = waiting.pop(message_id)
             yield Delivery(client, size, error=f"no reply within {self._timeout:g} s")
 
     def _discover(self, clients: int) -> dict[int, int]:
         """Return partition → node id. Engines other than ours number nodes at random: ask."""
-        if isinstance(self._grid, LocalGrid):
-            return {i: self._grid.node_id(i) for i in range(clients)}
+        if self._local:
+            return {i: self._local.node_id(i) for i in range(clients)}
         nodes: dict[int, int] = {}
         deadline = time.monotonic() + self._timeout
         while len(nodes) < clients and time.monotonic() < deadline:
@@ -143,7 +149,7 @@ class Courier:
     def _partition(reply: Message, clients: int) -> int:
         if reply.has_error():
             raise ValueError(f"a node cannot tell its partition: {reply.error.reason}")
-        facts = reply.content[_RECORD]
+        facts = reply.content[RECORD]
         if int(facts["num-partitions"]) < clients:
             raise ValueError(
                 f"data.clients: got {clients}, but the federation has {facts['num-partitions']} "

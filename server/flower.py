@@ -6,7 +6,10 @@ nowhere else.
 
 from __future__ import annotations
 
-from flwr.app import Message, RecordDict
+import time
+from dataclasses import dataclass
+
+from flwr.app import ConfigRecord, Message, RecordDict
 from flwr.common.serde import (
     message_from_proto,
     message_to_proto,
@@ -19,6 +22,31 @@ from flwr.proto.recorddict_pb2 import RecordDict as ProtoRecordDict
 MESSAGE_ID_LENGTH = 64
 """Characters of a message id in a deployment: a SHA-256 in hexadecimal."""
 
+RECORD = BLOB = "m"
+"""Every frame travels as one bytes value under this key of a config record of this name."""
+
+
+@dataclass(frozen=True)
+class Reply:
+    """What a reply says: the blob it carries, or why there is none.
+
+    Attributes
+    ----------
+    request_id
+        Message id of the request.
+    size
+        Length of the serialized message.
+    blob
+        None if the reply is an error or carries no blob.
+    error
+        (code, reason) of an error reply.
+    """
+
+    request_id: str
+    size: int
+    blob: bytes | None = None
+    error: tuple[int, str] | None = None
+
 
 def serialize(message: Message) -> bytes:
     """Return the bytes of a message, as Flower's transports would carry them."""
@@ -28,6 +56,55 @@ def serialize(message: Message) -> bytes:
 def deserialize(raw: bytes) -> Message:
     """Return a new message that shares nothing with the one that was serialized."""
     return message_from_proto(ProtoMessage.FromString(raw))
+
+
+def blob_message(blob: bytes, node: int, group: str) -> Message:
+    """Return the request that carries a blob to a node."""
+    return Message(RecordDict({RECORD: ConfigRecord({BLOB: blob})}), node, "train", group_id=group)
+
+
+def read_message(message: Message) -> Reply:
+    """Return what a reply says."""
+    metadata, size = message.metadata, len(serialize(message))
+    if message.has_error():
+        error = message.error.code, message.error.reason or ""
+        return Reply(metadata.reply_to_message_id, size, error=error)
+    record = message.content.config_records.get(RECORD)
+    blob = record.get(BLOB) if record else None
+    blob = blob if isinstance(blob, bytes) else None
+    return Reply(metadata.reply_to_message_id, size, blob)
+
+
+class RequestWriter:
+    """Writes what ``serialize(blob_message(...))`` would write, five times as fast."""
+
+    def __init__(self, run_id: int, source: int) -> None:
+        message = blob_message(b"", 1, "")
+        address(message, "", run_id, source)
+        self._proto = message_to_proto(message)
+        self._value = self._proto.content.items[0].config_record.items[0].value
+
+    def write(self, message_id: str, node: int, group: str, blob: bytes) -> bytes:
+        """Return the bytes of a request that is made now."""
+        metadata = self._proto.metadata
+        metadata.message_id, metadata.dst_node_id, metadata.group_id = message_id, node, group
+        metadata.created_at = time.time()
+        self._value.bytes = blob
+        return bytes(self._proto.SerializeToString())
+
+
+def read_reply(raw: bytes) -> Reply:
+    """Return what the bytes of a reply say: ``read_message(deserialize(raw))``, but quicker."""
+    proto = ProtoMessage.FromString(raw)
+    request_id = proto.metadata.reply_to_message_id
+    if proto.HasField("error"):
+        return Reply(request_id, len(raw), error=(proto.error.code, proto.error.reason))
+    for item in proto.content.items:
+        if item.key == RECORD and item.WhichOneof("value") == "config_record":
+            for entry in item.config_record.items:
+                if entry.key == BLOB and entry.value.WhichOneof("value") == "bytes":
+                    return Reply(request_id, len(raw), entry.value.bytes)
+    return Reply(request_id, len(raw))
 
 
 def serialize_state(state: RecordDict) -> bytes:

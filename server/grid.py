@@ -19,9 +19,16 @@ from multiprocessing.context import ForkProcess
 from flwr.app import Error, Message, RecordDict
 from flwr.serverapp import Grid
 
-from server.flower import MESSAGE_ID_LENGTH, address, deserialize, identify, serialize
+from server.flower import (
+    MESSAGE_ID_LENGTH,
+    RequestWriter,
+    address,
+    deserialize,
+    identify,
+    serialize,
+)
 from server.states import StateStore
-from server.worker import App, Outcome, Site, Task, work
+from server.worker import App, Outcome, Site, Task, keep_freed_memory, work
 
 RUN_ID = 2**62 + 1
 FIRST_NODE = 2**62 + 2**40  # ids as long on the wire as those of a deployment
@@ -78,6 +85,8 @@ class LocalGrid(Grid):
         workers: int = -1,
     ) -> None:
         identify(RUN_ID, _SERVER_NODE)
+        keep_freed_memory()
+        self._writer = RequestWriter(RUN_ID, _SERVER_NODE)
         self._site = Site(app, RUN_ID, FIRST_NODE, nodes, dict(run_config))
         self._count = worker_count(workers, nodes)
         self._workers: list[_Worker] = []
@@ -87,7 +96,6 @@ class LocalGrid(Grid):
         self._replies: dict[int, bytes] = {}
         self._sequence = 0
         self.states = StateStore()
-        self.message_sizes: dict[str, int] = {}
 
     # ------------------------------------------------------------------ Flower's interface
 
@@ -118,32 +126,18 @@ class LocalGrid(Grid):
         """Serialize messages and queue them; returns their ids."""
         ids = []
         for message in messages:
-            self._sequence += 1
-            message_id = f"{self._sequence:0{MESSAGE_ID_LENGTH}x}"
+            message_id = self._next_id()
             address(message, message_id, RUN_ID, _SERVER_NODE)
-            raw = serialize(message)
-            node = message.metadata.dst_node_id
-            if not FIRST_NODE <= node < FIRST_NODE + self._site.nodes:
-                raise ValueError(f"no node {node}")
-            self._ids[message_id] = self._sequence
-            self.message_sizes[message_id] = len(raw)
-            self._queue.append(Task(self._sequence, node, raw, b""))
+            self._enqueue(message_id, message.metadata.dst_node_id, serialize(message))
             ids.append(message_id)
         return ids
 
     def pull_messages(self, message_ids: Iterable[str]) -> list[Message]:
         """Return the replies that have arrived; waits briefly if there is none yet."""
-        wanted = {self._ids[i]: i for i in message_ids if i in self._ids}
-        if wanted and not wanted.keys() & self._replies.keys():
+        wanted = [self._ids[i] for i in message_ids if i in self._ids]
+        if wanted and not any(number in self._replies for number in wanted):
             self._advance()
-        replies = []
-        for number in sorted(wanted.keys() & self._replies.keys()):
-            raw = self._replies.pop(number)
-            reply = deserialize(raw)
-            self.message_sizes[reply.metadata.message_id] = len(raw)
-            del self._ids[wanted[number]]
-            replies.append(reply)
-        return replies
+        return [deserialize(self._take(n)) for n in wanted if n in self._replies]
 
     def send_and_receive(
         self, messages: Iterable[Message], *, timeout: float | None = None
@@ -159,6 +153,22 @@ class LocalGrid(Grid):
         return replies
 
     # ------------------------------------------------------------------------ beyond Flower
+
+    def post(self, node: int, blob: bytes, group: str) -> tuple[str, int]:
+        """Queue a request with one blob; returns its message id and the bytes it takes.
+
+        The same bytes as `push_messages` of a message with that blob, without making one.
+        """
+        message_id = self._next_id()
+        raw = self._writer.write(message_id, node, group, blob)
+        self._enqueue(message_id, node, raw)
+        return message_id, len(raw)
+
+    def collect(self) -> list[bytes]:
+        """Return all replies that have arrived, serialized; waits briefly if there is none."""
+        if not self._replies:
+            self._advance()
+        return [self._take(number) for number in sorted(self._replies)]
 
     @property
     def workers(self) -> int:
@@ -193,6 +203,20 @@ class LocalGrid(Grid):
         self.close()
 
     # ------------------------------------------------------------------------------ inside
+
+    def _next_id(self) -> str:
+        self._sequence += 1
+        return f"{self._sequence:0{MESSAGE_ID_LENGTH}x}"
+
+    def _enqueue(self, message_id: str, node: int, raw: bytes) -> None:
+        if not FIRST_NODE <= node < FIRST_NODE + self._site.nodes:
+            raise ValueError(f"no node {node}")
+        self._ids[message_id] = self._sequence
+        self._queue.append(Task(self._sequence, node, raw, b""))
+
+    def _take(self, number: int) -> bytes:
+        self._ids.pop(f"{number:0{MESSAGE_ID_LENGTH}x}", None)
+        return self._replies.pop(number)
 
     def _advance(self) -> None:
         if self._count == 0:

@@ -14,6 +14,7 @@ from mpfl.config import Experiment, to_toml
 from mpfl.mask import Mask
 from mpfl.world import World, world_from_toml
 from server.courier import Courier, Delivery
+from server.flower import read_message, serialize
 from server.ledger import DOWNLINK, UPLINK, Ledger
 from server.loop import Exchange, RunState, asked_clients, evaluate_model
 from server.methods import METHODS
@@ -124,11 +125,10 @@ class MethodStrategy(Strategy):
         waiting = {m.metadata.message_id: (client, m) for client, m in self._sent}
         for reply in replies:
             client, request = waiting.pop(reply.metadata.reply_to_message_id)
-            size = self._courier.size(request)
-            self._exchange.receive(self._courier.receive(client, size, reply))
+            delivery = self._courier.receive(client, len(serialize(request)), read_message(reply))
+            self._exchange.receive(delivery)
         for client, request in waiting.values():
-            size = self._courier.size(request)
-            self._exchange.receive(Delivery(client, size, error="no reply"))
+            self._exchange.receive(Delivery(client, len(serialize(request)), error="no reply"))
         least = min(self._world.experiment.federation.min_replies, len(self._sent))
         self.method.finish_round(self._exchange.accepted >= least)
         self.ledger.close_round()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import pickle
 import queue
@@ -20,6 +21,7 @@ from server.flower import address, deserialize, deserialize_state, serialize, se
 App = Callable[[Message, Context], Message]
 
 _FLUSH_SECONDS = 0.05
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # malloc.h of glibc
 
 
 @dataclass(frozen=True)
@@ -105,6 +107,21 @@ def work(connection: Connection, others: Sequence[Connection], site: Site) -> No
                 done, sent = [], time.monotonic()
         if done:
             _send(connection, done)
+
+
+def keep_freed_memory() -> None:
+    """Have the C library reuse freed memory instead of returning it to the system at once.
+
+    Every client frees the same few megabytes that the next one asks for; getting them from the
+    system anew costs a page fault for each 4 KiB, a fifth of a small client's time. At most
+    64 MiB are held back. Does nothing where the C library is not glibc.
+    """
+    try:
+        mallopt = ctypes.CDLL(None).mallopt
+    except (OSError, AttributeError, TypeError):
+        return
+    mallopt(_M_MMAP_THRESHOLD, 32 << 20)
+    mallopt(_M_TRIM_THRESHOLD, 64 << 20)
 
 
 def _send(connection: Connection, outcomes: list[Outcome]) -> None:

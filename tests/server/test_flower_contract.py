@@ -15,10 +15,15 @@ from hypothesis import strategies as st
 
 from server.flower import (
     MESSAGE_ID_LENGTH,
+    Reply,
+    RequestWriter,
     address,
+    blob_message,
     deserialize,
     deserialize_state,
     identify,
+    read_message,
+    read_reply,
     serialize,
     serialize_state,
 )
@@ -135,3 +140,34 @@ def test_client_app_is_a_plain_callable_of_message_and_context() -> None:
 
     context = Context(RUN_ID, FIRST_NODE, {"partition-id": 0}, RecordDict(), {})
     assert app(deserialize(serialize(request(b"x"))), context).content["m"]["m"] == b"x"
+
+
+@given(st.binary(max_size=500), st.integers(0, 1000), st.text("0123456789", max_size=4))
+def test_requests_written_directly_are_the_bytes_of_messages(blob, node, group) -> None:
+    identify(RUN_ID, SERVER)
+    raw = RequestWriter(RUN_ID, SERVER).write("a" * 64, FIRST_NODE + node, group, blob)
+    message = blob_message(blob, FIRST_NODE + node, group)
+    address(message, "a" * 64, RUN_ID, SERVER)
+    message.metadata.created_at = deserialize(raw).metadata.created_at
+    assert raw == serialize(message)
+
+
+@pytest.mark.parametrize(
+    ("reply", "said"),
+    [
+        (RecordDict({"m": ConfigRecord({"m": b"blob"})}), {"blob": b"blob"}),
+        (RecordDict({"m": ConfigRecord({"other": 1, "m": b"blob"})}), {"blob": b"blob"}),
+        (RecordDict({"m": ConfigRecord({"m": "text"})}), {}),
+        (RecordDict({"m": ConfigRecord({"other": b"blob"})}), {}),
+        (RecordDict({"other": ConfigRecord({"m": b"blob"})}), {}),
+        (RecordDict(), {}),
+        (Error(code=7, reason="why"), {"error": (7, "why")}),
+        (Error(code=7), {"error": (7, "")}),
+    ],
+)
+def test_replies_are_read_alike_from_bytes_and_from_messages(reply, said) -> None:
+    message = Message(reply, reply_to=request(message_id="a" * MESSAGE_ID_LENGTH))
+    address(message, "b" * MESSAGE_ID_LENGTH, RUN_ID, FIRST_NODE)
+    raw = serialize(message)
+    expected = Reply("a" * MESSAGE_ID_LENGTH, len(raw), **said)
+    assert read_reply(raw) == read_message(deserialize(raw)) == expected

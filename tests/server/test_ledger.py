@@ -3,13 +3,14 @@
 from collections import Counter
 
 import pytest
+from flwr.app import ConfigRecord, Message, RecordDict
 
 from clients.app import app as client_app
 from mpfl.config import to_toml
 from mpfl.wire.frame import Kind, Section, decode_frame
 from mpfl.world import world_from_toml
 from server.app import run_session
-from server.flower import serialize
+from server.flower import address, deserialize, serialize
 from server.grid import LocalGrid
 from server.runfolder import RunFolder
 from tests.runs import ledger, records, small
@@ -24,15 +25,17 @@ class CountingGrid(LocalGrid):
         super().__init__(*args, **kwargs)
         self.seen = []
 
-    def push_messages(self, messages):
-        messages = list(messages)
-        ids = super().push_messages(messages)
-        self.seen += [("downlink", len(serialize(m)), m.content["m"]["m"]) for m in messages]
-        return ids
+    def post(self, node, blob, group):
+        message = Message(RecordDict({"m": ConfigRecord({"m": blob})}), node, "train")
+        message.metadata.group_id = group
+        address(message, "0" * 64, 1 << 62, 1)
+        self.seen.append(("downlink", len(serialize(message)), blob))
+        return super().post(node, blob, group)
 
-    def pull_messages(self, message_ids):
-        replies = super().pull_messages(message_ids)
-        self.seen += [("uplink", len(serialize(m)), m.content["m"]["m"]) for m in replies]
+    def collect(self):
+        replies = super().collect()
+        for message in map(deserialize, replies):
+            self.seen.append(("uplink", len(serialize(message)), message.content["m"]["m"]))
         return replies
 
 
