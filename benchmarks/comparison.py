@@ -6,6 +6,8 @@ import dataclasses
 import multiprocessing
 import os
 import signal
+import threading
+import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import product
@@ -16,6 +18,7 @@ from typing import Any
 import tomli_w
 
 from benchmarks.experiment import resume, run, validate
+from benchmarks.hold import held
 from mpfl.config import Experiment, from_mapping, read_toml, to_toml, with_override
 from mpfl.registry import unknown_name
 from server.checkpoint import write_atomically
@@ -121,16 +124,17 @@ def compare(
     Raises
     ------
     ValueError
-        If the configuration is wrong or `out` holds another comparison.
+        If the configuration is wrong, `out` holds another comparison, or one that still runs.
     """
     rest, config = split_table(table)
     cells = plan_cells(rest, config)
     _claim(out, rest, config, cells)
-    todo = [cell for cell in cells if not (out / CELLS / cell.name / SUMMARY).is_file()]
-    if len(todo) == 1:
-        _run_cell(todo[0], out, on_cell)
-    elif todo:
-        _run_cells(todo, out, on_cell, worker_count(workers, len(todo)))
+    with held(out):
+        todo = [cell for cell in cells if not (out / CELLS / cell.name / SUMMARY).is_file()]
+        if len(todo) == 1:
+            _run_cell(todo[0], out, on_cell)
+        elif todo:
+            _run_cells(todo, out, on_cell, worker_count(workers, len(todo)))
     return cells
 
 
@@ -146,10 +150,10 @@ def _claim(
                 raise ValueError(f"--out: {out} holds another comparison; choose another folder")
         else:
             out.mkdir(parents=True, exist_ok=True)
-            if any(out.iterdir()):
+            if {entry.name for entry in out.iterdir()} - {f"{COMPARISON}.tmp"}:
                 raise ValueError(f"--out: {out} is not empty and holds no comparison")
-            (out / CELLS).mkdir()
             write_atomically(file, text.encode())
+        (out / CELLS).mkdir(exist_ok=True)
     except OSError as error:
         raise ValueError(f"--out: cannot write {out}: {error.strerror}") from None
     for cell in cells:
@@ -177,7 +181,8 @@ def _run_cells(cells: Iterable[Cell], out: Path, on_cell: OnCell | None, process
             while pending and len(running) < processes:
                 cell = pending.pop(0)
                 ours, theirs = context.Pipe(duplex=False)
-                process = context.Process(target=_cell_process, args=(cell, out, theirs))
+                arguments = cell, out, theirs, os.getpid()
+                process = context.Process(target=_cell_process, args=arguments)
                 process.start()
                 theirs.close()
                 running[ours] = cell, process
@@ -205,9 +210,10 @@ def _check_finished(cell: Cell, out: Path, status: int | None) -> None:
         raise RuntimeError(f"cell {cell.name} ended with status {status} and no summary")
 
 
-def _cell_process(cell: Cell, out: Path, connection: Connection) -> None:
+def _cell_process(cell: Cell, out: Path, connection: Connection, parent: int) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, lambda *_: os._exit(1))
+    threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
 
     def send(_: Cell, record: dict[str, Any] | None) -> None:
         if record is not None:
@@ -219,3 +225,10 @@ def _cell_process(cell: Cell, out: Path, connection: Connection) -> None:
         connection.send(error)
     except (BrokenPipeError, ConnectionResetError):
         os._exit(1)  # whoever compared is gone; the cell can be resumed
+
+
+def _end_with(parent: int) -> None:
+    """End this process soon after its parent, which may be killed without a word."""
+    while os.getppid() == parent:
+        time.sleep(0.2)
+    os._exit(1)  # the cell can be resumed

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import tomli_w
@@ -89,6 +89,7 @@ def more_questions(runs: Sequence[RunData], rows: Sequence[Row], baseline: str) 
         _budget_table(sending, baseline)
         + _model_table(ordered)
         + link_table([run for group in sending.values() for run in group])
+        + _time_table(ordered)
     )
 
 
@@ -122,7 +123,7 @@ def _budget_table(groups: Mapping[str, Sequence[RunData]], baseline: str) -> str
 
 
 def _model_table(groups: Mapping[str, Sequence[RunData]]) -> str:
-    """Return size and cost of the final model, clients' spread and wall time."""
+    """Return size and cost of the final model, and the clients' spread."""
     columns = {
         "surviving parameters": {name: _surviving(group) for name, group in groups.items()},
         **{
@@ -133,6 +134,17 @@ def _model_table(groups: Mapping[str, Sequence[RunData]]) -> str:
             for kind in ("dense", "masked", "compacted")
         },
         "accuracy over clients": {name: _spread(group[0]) for name, group in groups.items()},
+    }
+    return _columns_table(columns, groups, "Final models and costs") + page.paragraph(
+        "MACs: multiply-accumulate operations for one sample, of the dense network, of its "
+        "surviving weights, and of the smaller network that remains when whole units are cut out. "
+        "Accuracy over clients: lowest to highest, see the figure."
+    )
+
+
+def _time_table(groups: Mapping[str, Sequence[RunData]]) -> str:
+    """Return what the runs took: the one table that differs when the same work is done again."""
+    columns = {
         "wall time": {
             name: _text(_mean([_figure(run, "seconds") for run in group]), duration_text)
             for name, group in groups.items()
@@ -142,6 +154,22 @@ def _model_table(groups: Mapping[str, Sequence[RunData]]) -> str:
             for name, group in groups.items()
         },
     }
+    table = _columns_table(columns, groups, TIME_TABLE)
+    return table and table + page.paragraph(
+        "Wall time, mean over seeds, and the most memory the simulation's process held (first "
+        "seed). Runs side by side share the machine. Unlike everything else on this page, these "
+        "figures differ when the same comparison is run again."
+    )
+
+
+TIME_TABLE = "Time and memory of the simulation"
+"""Heading of the only table with figures that the configuration does not determine."""
+
+
+def _columns_table(
+    columns: Mapping[str, Mapping[str, Cell | None]], names: Iterable[str], label: str
+) -> str:
+    """Return a table of the columns that hold anything; nothing where none does."""
     known = {head: column for head, column in columns.items() if any(column.values())}
     body = [
         (
@@ -151,14 +179,9 @@ def _model_table(groups: Mapping[str, Sequence[RunData]]) -> str:
                 *(page.cell(*(column[name] or ("–", None))) for column in known.values()),
             ],
         )
-        for name in groups
+        for name in names
     ]
-    return page.table(["method", *known], body, "Final models and costs") + page.paragraph(
-        "MACs: multiply-accumulate operations for one sample, of the dense network, of its "
-        "surviving weights, and of the smaller network that remains when whole units are cut out. "
-        "Accuracy over clients: lowest to highest, see the figure. Wall time is the simulation's, "
-        "mean over seeds."
-    )
+    return page.table(["method", *known], body, label) if known else ""
 
 
 Cell = tuple[str, float, str]
