@@ -13,8 +13,9 @@ from clients.replica import Replica, State
 from mpfl.data.samples import Samples
 from mpfl.data.stress import spoil, stressed_clients
 from mpfl.exchange import Codecs, Metrics
+from mpfl.mask import Mask
 from mpfl.seeding import numpy_rng, torch_generator
-from mpfl.training import Observer, TrainResult, learning_rate, train
+from mpfl.training import Observer, TrainResult, learning_rate
 from mpfl.wire.values import decode_values, encode_values, value_codec
 from mpfl.world import World
 
@@ -80,7 +81,7 @@ class Client:
         start: Floats,
         round_number: int,
         *,
-        keep: NDArray[np.bool_] | None = None,
+        mask: Mask | None = None,
         lr: float | None = None,
         epochs: int = 0,
         observer: Observer | None = None,
@@ -89,12 +90,13 @@ class Client:
 
         Running statistics begin at `start` only where they travel (``batch_norm =
         "aggregate"``); otherwise at what this client had last (``local``) or at their initial
-        values (``freeze``). A free-rider loads the start and leaves it at that.
+        values (``freeze``). A free-rider loads the start and leaves it at that. Where the mask
+        drops whole units, the network without them is trained; see `MaskedNetwork`.
 
         Parameters
         ----------
-        keep
-            bool[P], which parameters may live; None for all.
+        mask
+            Which units may live; None for all.
         lr, epochs
             Default to the experiment's.
         """
@@ -102,18 +104,17 @@ class Client:
         count = world.structure.parameters.total
         policy = world.experiment.model.batch_norm
         world.model.load(start[:count], self.first_buffers(start[count:]))
+        mask = Mask.full(world.layout) if mask is None else mask
         if self.idle:
-            if keep is not None:
-                world.model.values.mul_(torch.from_numpy(keep.astype(np.float32)))
+            world.masked.apply(mask)
             return TrainResult(0.0, 0)
-        result = train(
-            world.model,
+        result = world.masked.train(
             self.samples,
+            mask,
             config,
             lr=config.lr if lr is None else lr,
             epochs=epochs or config.epochs,
             generator=self.generator("batches", round_number),
-            keep=None if keep is None or keep.all() else torch.from_numpy(keep.astype(np.float32)),
             observer=observer,
             freeze_statistics=policy == "freeze",
         )
@@ -130,10 +131,8 @@ class Client:
 
     def train_public(self, replica: Replica, round_number: int, steps: int) -> TrainResult:
         """Train from the public model under its mask at the learning rate of its step."""
-        count = self.world.structure.parameters.total
         rate = learning_rate(self.world.experiment.train, replica.sync.step, steps)
-        keep = replica.footprint.keep[:count]
-        return self.train(replica.public, round_number, lr=rate, keep=None if keep.all() else keep)
+        return self.train(replica.public, round_number, lr=rate, mask=replica.mask)
 
     def metrics(self, result: TrainResult) -> bytes:
         """Return the metrics section of a reply."""

@@ -21,6 +21,7 @@ from mpfl.data.partition import partition
 from mpfl.flat import FlatModel
 from mpfl.layers import Structure
 from mpfl.mask import Layout, Mask
+from mpfl.masked import MaskedNetwork
 from mpfl.models import build_model
 from mpfl.scores import check_score
 from mpfl.seeding import torch_generator
@@ -40,6 +41,8 @@ class World:
         Indices of each client's training samples.
     model
         One network to train or evaluate in; its values are scratch.
+    masked
+        Trains and evaluates that network under masks.
     w0, b0
         Initial parameters float32[P] and buffers float32[B]: known to all, never sent.
     tie_break
@@ -56,6 +59,7 @@ class World:
     data: Dataset
     parts: tuple[NDArray[np.int64], ...]
     model: FlatModel
+    masked: MaskedNetwork
     structure: Structure
     layout: Layout
     w0: NDArray[np.float32]
@@ -126,6 +130,7 @@ def build_world(experiment: Experiment) -> World:
         data=data,
         parts=parts,
         model=model,
+        masked=MaskedNetwork(model, structure),
         structure=structure,
         layout=structure.layout,
         w0=w0,

@@ -8,12 +8,11 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 from flwr.serverapp import Grid
 
 from mpfl.config import Experiment
 from mpfl.seeding import numpy_rng
-from mpfl.training import Evaluation, evaluate
+from mpfl.training import Evaluation
 from mpfl.wire.errors import WireError
 from mpfl.wire.frame import Frame, Kind, decode_frame, encode_frame
 from mpfl.world import World
@@ -95,7 +94,7 @@ def run_rounds(
         record["seconds"] = round(state.seconds, 3)
         state.last = record
         if record["test_accuracy"] is None and _stop(experiment, state):
-            result = evaluate_model(world, state.method.model())  # the last round always is
+            result = evaluate_model(world, state.method)  # the last round always is
             record |= {"test_accuracy": result.accuracy, "test_loss": result.loss}
         folder.write_round(record, state.ledger.close_round())
         last = state.round == experiment.federation.rounds
@@ -225,14 +224,15 @@ class Exchange:
         )
 
 
-def evaluate_model(world: World, model: np.ndarray) -> Evaluation:
-    """Evaluate float32[P + B] on the held-out test set."""
+def evaluate_model(world: World, method: ServerMethod) -> Evaluation:
+    """Evaluate a method's model, under its mask, on the held-out test set."""
+    model = method.model()
     count = world.structure.parameters.total
     world.model.load(model[:count], model[count:])
     local = world.experiment.model.batch_norm == "local"
-    return evaluate(
-        world.model,
+    return world.masked.evaluate(
         world.data.test,
+        method.mask(),
         batch_statistics=local,
         channels_last=world.experiment.train.channels_last,
     )
@@ -242,7 +242,7 @@ def _evaluate(world: World, state: RunState) -> Evaluation | None:
     federation = world.experiment.federation
     if state.round % federation.eval_every and state.round != federation.rounds:
         return None
-    return evaluate_model(world, state.method.model())
+    return evaluate_model(world, state.method)
 
 
 def _layer_density(method: ServerMethod) -> dict[str, float]:

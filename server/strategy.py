@@ -88,7 +88,7 @@ class MethodStrategy(Strategy):
 
     def evaluate(self, server_round: int, arrays: ArrayRecord) -> MetricRecord:
         """Return loss and accuracy on the test set, as ``evaluate_fn`` of ``strategy.start``."""
-        result = evaluate_model(self._world, self.method.model())
+        result = evaluate_model(self._world, self.method)
         return MetricRecord({"test_loss": result.loss, "test_accuracy": result.accuracy})
 
     def configure_train(

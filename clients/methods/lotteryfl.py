@@ -23,7 +23,6 @@ def handle(request: Frame, client: Client) -> Frame:
     if request.kind is not Kind.TRAIN_REQUEST:
         raise WireError("kind", f"lotteryfl does not answer {request.kind.name}")
     world, experiment = client.world, client.world.experiment
-    count = world.structure.parameters.total
     with_buffers = experiment.model.batch_norm == "aggregate"
     sync = Sync.unpack(request.sections.get(Section.CONFIG, b""))
     held = _held(world, client.state, request, sync)
@@ -33,7 +32,7 @@ def handle(request: Frame, client: Client) -> Frame:
     if ticket != held:
         start = np.concatenate([world.w0, world.b0])  # rewind
     rate = learning_rate(experiment.train, sync.step, experiment.federation.rounds)
-    result = client.train(start, request.round, keep=footprint.keep[:count], lr=rate)
+    result = client.train(start, request.round, mask=ticket, lr=rate)
     trained = np.concatenate(world.model.snapshot())[footprint.keep]
     sections = {
         Section.VALUES: encode_values(trained, "float32", footprint.segments),

@@ -80,7 +80,7 @@ def _vote(
     result = client.train(
         start,
         round_number,
-        keep=world.structure.parameter_mask(mask),
+        mask=mask,
         epochs=world.experiment.prune.epochs,
         observer=observer,
     )

@@ -46,19 +46,18 @@ def _first_mask(request: Frame, client: Client) -> Frame:
     result = TrainResult(0.0, 0)
     path = density_path(config.schedule, config.density, config.rounds)
     for density in path:
-        keep = world.structure.parameter_mask(mask)
-        result = client.train(model, request.round, keep=keep, epochs=config.epochs)
+        result = client.train(model, request.round, mask=mask, epochs=config.epochs)
         model = np.concatenate(world.model.snapshot())
         mask = reconfigure(
             mask,
-            np.concatenate(world.structure.unit_values(model[: keep.size])),
+            np.concatenate(world.structure.unit_values(model[: world.w0.size])),
             squared_gradients(world, client.samples),
             world.tie_break,
             units_to_keep(density, world.layout.total),
             config.regrow_fraction,
             config.min_units,
         )
-        model[: keep.size] *= world.structure.parameter_mask(mask)
+        model[: world.w0.size] *= world.structure.parameter_mask(mask)
     aggregate = world.experiment.model.batch_norm == "aggregate"
     footprint = Footprint.of(world.structure, mask, aggregate)
     sections = {

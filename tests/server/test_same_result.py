@@ -128,7 +128,7 @@ def test_pruned_weights_are_exactly_zero_after_every_step(optimizer):
         assert not (values.numpy()[keep] == 0).all()
 
     start = np.concatenate([world.w0, world.b0])
-    Client(world, 0, {}).train(start, 1, keep=keep, observer=watch)
+    Client(world, 0, {}).train(start, 1, mask=mask, observer=watch)
     assert len(seen) > 5
     assert all(seen)
     assert (world.model.values.numpy()[~keep] == 0).all()
