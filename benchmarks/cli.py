@@ -14,8 +14,8 @@ import typer
 os.environ.setdefault("FLWR_TELEMETRY_ENABLED", "0")
 os.environ.setdefault("FLWR_DISABLE_UPDATE_CHECK", "1")
 
-from benchmarks import bench_commands, commands, mask_commands, vote_commands
-from benchmarks.console import BAD_INPUT, FAILED, INTERRUPTED
+from benchmarks import bench_commands, commands, mask_commands, retrain_commands, vote_commands
+from benchmarks.console import BAD_INPUT, FAILED, INTERRUPTED, Reporter
 
 app = typer.Typer(
     help="Federated pruning, with the bytes really transmitted.",
@@ -101,6 +101,24 @@ def votes(
 ) -> None:
     """Apply every vote rule to a round's recorded ballots: table, CSV and figure."""
     vote_commands.votes_command(run, round_, out, as_json)
+
+
+@app.command()
+def retrain(
+    run: Annotated[Path, typer.Argument(help="The folder of a finished run.")],
+    epochs: Annotated[
+        int, typer.Option(min=0, help="0: as many as a client makes in all rounds.")
+    ] = 0,
+    out: Annotated[
+        Path | None, typer.Option("--out", help="File, else RUN/central_retrain.json.")
+    ] = None,
+    data_dir: DataDir = None,
+    quiet: Quiet = False,
+    as_json: Json = False,
+) -> None:
+    """Evaluate a run's mask otherwise: central_retrain, w0 trained under it on pooled data."""
+    reporter = Reporter(quiet=quiet, as_json=as_json)
+    retrain_commands.retrain_command(run, epochs, out, data_dir, reporter)
 
 
 @app.command("list")

@@ -34,7 +34,7 @@ def load_run(folder: Path) -> RunData:
     ValueError
         One line naming the file, for one that is missing, damaged or inconsistent.
     """
-    summary = _read_summary(folder / "summary.json")
+    summary = read_summary(folder / "summary.json")
     rounds = read_rounds(folder / "rounds.jsonl")
     config = _read_toml(folder / "config.toml")
     method = str(summary.get("method", config.get("method", "?")))
@@ -135,7 +135,8 @@ def _read_toml(path: Path) -> Mapping[str, Any]:
         raise ValueError(f"{path}: damaged ({error})") from None
 
 
-def _read_summary(path: Path) -> Mapping[str, Any]:
+def read_summary(path: Path) -> Mapping[str, Any]:
+    """Read a ``summary.json``. ValueError naming what is damaged."""
     try:
         summary = json.loads(_read_text(path))
     except json.JSONDecodeError as error:

@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-import torch
 
+from mpfl.central import pooled_samples
 from mpfl.mask import Mask
 from mpfl.seeding import torch_generator
 from mpfl.training import learning_rate, train
@@ -25,8 +25,7 @@ class Centralized(ServerMethod):
         self._world = world
         self._model = np.concatenate([world.w0, world.b0])
         self._round = 0
-        index = torch.as_tensor(np.sort(np.concatenate(world.parts)))
-        self._samples = world.data.train.subset(index).prepared()
+        self._samples = pooled_samples(world)
 
     @property
     def phase(self) -> str:
