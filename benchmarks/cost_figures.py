@@ -30,6 +30,8 @@ from benchmarks.figure_style import (
     new_figure,
     percent_axis,
     picture,
+    row_height,
+    row_names,
     styled,
 )
 from benchmarks.rundata import KINDS
@@ -46,7 +48,8 @@ def composition(
     """Draw what the bytes are for: shares of each direction, with the totals written beside."""
     if not any(sum(part.values()) for _, parts in entries for part in parts.values()):
         return None
-    figure, axes = new_figure(0.9 + 0.27 * len(entries), columns=2, rows=1, sharey=True)
+    names = [name for name, _ in entries]
+    figure, axes = new_figure(0.9 + row_height(names, 0.27), columns=2, sharey=True)
     used = [k for k in KINDS if any(part[k] for _, parts in entries for part in parts.values())]
     for panel, direction in zip(axes[0], ("uplink", "downlink"), strict=True):
         for place, (_, parts) in enumerate(entries):
@@ -54,12 +57,12 @@ def composition(
         panel.set_title(direction, loc="left")
         panel.set_xlim(0, 1.5)
         panel.set_xticks([0, 0.5, 1])
-        panel.set_xlabel("share of bytes (%)", loc="left")
+        panel.set_xlabel("share (%)", loc="left")
         percent_axis(panel.xaxis)
         panel.grid(visible=False)
         panel.spines[["left", "bottom"]].set_visible(False)
         panel.tick_params(axis="y", length=0)
-    axes[0, 0].set_yticks(range(len(entries)), [name for name, _ in entries])
+    row_names(axes[0, 0], names)
     axes[0, 0].invert_yaxis()
     legend_below(figure, axes[0, 0], 6, [Patch(color=KIND_COLORS[k], label=k) for k in used])
     words = "; ".join(
@@ -91,7 +94,7 @@ def claimed_sent_possible(groups: Sequence[Group]) -> Picture | None:
     rows = [(group.name, *claim_sums(group.runs[0])) for group in groups]
     if not any(math.isfinite(row[1]) or math.isfinite(row[3]) for row in rows):
         return None
-    figure, axes = new_figure(0.75 + 0.27 * len(rows))
+    figure, axes = new_figure(0.75 + row_height([row[0] for row in rows], 0.27))
     for place, row in enumerate(rows):
         known = [value for value in row[1:] if math.isfinite(value) and value > 0]
         axes.plot([min(known), max(known)], [place, place], color=GRID, lw=3, zorder=1)
@@ -114,7 +117,7 @@ def claimed_sent_possible(groups: Sequence[Group]) -> Picture | None:
     axes.margins(x=0.06)
     byte_axis(axes.xaxis)
     axes.set_xlabel("bytes of all messages (log scale)")
-    axes.set_yticks(range(len(rows)), [row[0] for row in rows])
+    row_names(axes, [row[0] for row in rows])
     axes.set_ylim(len(rows) - 0.4, -0.6)
     axes.grid(visible=False, axis="y")
     legend_below(figure, axes)
@@ -127,8 +130,9 @@ def claimed_sent_possible(groups: Sequence[Group]) -> Picture | None:
         "claimed_sent_possible",
         "Claimed, sent, possible",
         "Bytes of all messages of the first seed: by the formula of the method's paper (claimed), "
-        "as serialized (sent), and the entropy of the content given what the receiver already "
-        "knows (possible). Log scale.",
+        "as serialized (sent), and the entropy of the content, each unit for itself, given what "
+        "the receiver already knows (possible; a code that finds patterns among units can stay "
+        "below). Log scale.",
         f"Three marks per method. {words}.",
     )
 
@@ -153,7 +157,8 @@ def spread_over_clients(groups: Sequence[Group]) -> Picture | None:
     known = [(g, s) for g in groups if (s := client_spread(g.runs[0])) is not None]
     if not known:
         return None
-    figure, axes = new_figure(0.75 + 0.3 * len(known))
+    names = [group.name for group, _ in known]
+    figure, axes = new_figure(0.75 + row_height(names, 0.3))
     for place, (group, spread) in enumerate(known):
         values = np.sort(np.asarray(group.runs[0].final_client_accuracy))
         wave = 0.2 * np.sin(2.4 * np.arange(values.size))
@@ -161,7 +166,7 @@ def spread_over_clients(groups: Sequence[Group]) -> Picture | None:
             values, place + wave, color=group.style.color, marker="o", ms=3.2, ls="", alpha=0.6
         )
         axes.plot([spread.median] * 2, [place - 0.33, place + 0.33], color=INK, lw=2)
-    axes.set_yticks(range(len(known)), [group.name for group, _ in known])
+    row_names(axes, names)
     axes.set_ylim(len(known) - 0.4, -0.6)
     low, high = axes.get_xlim()
     middle, half = (low + high) / 2, max(0.01, (high - low) / 2)

@@ -24,6 +24,7 @@ from benchmarks.figure_style import (
     percent_axis,
     picture,
     styled,
+    whole_rounds,
 )
 from benchmarks.units import bytes_text, percent_text
 
@@ -209,7 +210,7 @@ def accuracy_per_round(groups: Sequence[Group]) -> Picture | None:
         return None
     axes.set_xlabel("round")
     axes.set_ylabel("test accuracy (%)")
-    axes.xaxis.get_major_locator().set_params(integer=True)
+    whole_rounds(axes)
     _whole_scale(axes)
     shaded = _shade_voting(axes, groups)
     percent_axis(axes.yaxis)
@@ -269,7 +270,7 @@ def density_per_round(groups: Sequence[Group]) -> Picture | None:
     log_share_axis(axes.yaxis)
     axes.set_xlabel("round")
     axes.set_ylabel("density (log scale)")
-    axes.xaxis.get_major_locator().set_params(integer=True)
+    whole_rounds(axes)
     legend_below(figure, axes)
     return picture(
         figure,

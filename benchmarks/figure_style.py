@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import math
+import textwrap
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -29,6 +30,9 @@ PALETTE = (VERMILION, BLUE, GREEN, PURPLE, ORANGE, SKY)
 """Okabe and Ito's colour-blind-safe colours, without the yellow that vanishes on white."""
 
 _MARKERS = "o^DvPX<>ph*d8"
+LAYER_MARKERS = "o^DvPXs<>ph*"
+"""Markers of what is no method: layers, vote rules."""
+
 _LINES: tuple[Any, ...] = ("-", (0, (4, 1.5)), (0, (1, 1.2)), (0, (5, 1.2, 1, 1.2)))
 _KNOWN = (
     "mpfl",
@@ -167,11 +171,14 @@ def method_styles(labels: Iterable[str], baseline: str) -> dict[str, Style]:
 
 
 def variant(style: Style, index: int) -> Style:
-    """Return the style of a label's `index`-th swept value: same colour, another line."""
+    """Return the style of a label's `index`-th swept value: same colour, another line or marker."""
     if index == 0:
         return style
     first = _LINES.index(style.line) if style.line in _LINES else 0
-    return Style(style.color, style.marker, _LINES[(first + index) % len(_LINES)])
+    line, turn = _LINES[(first + index) % len(_LINES)], index // len(_LINES)
+    place = _MARKERS.find(style.marker)
+    marker = _MARKERS[(place + 2 * turn) % len(_MARKERS)] if turn else style.marker
+    return Style(style.color, marker, line)
 
 
 def byte_axis(axis: Any) -> None:
@@ -207,6 +214,34 @@ def percent_axis(axis: Any) -> None:
     axis.set_major_formatter(FuncFormatter(lambda value, _: f"{100 * value:.6g}"))
 
 
+def whole_rounds(axes: Any) -> None:
+    """Put ticks at whole rounds, which a single round alone would not get."""
+    low, high = axes.dataLim.intervalx
+    if low == high:
+        axes.set_xlim(low - 0.5, high + 0.5)
+        axes.set_xticks([low])
+    else:
+        axes.xaxis.get_major_locator().set_params(integer=True)
+
+
+def row_names(axes: Axes, names: Sequence[str]) -> None:
+    """Name the rows of a figure from the top; long names, which have spaces, take two lines."""
+    broken = ["\n".join(textwrap.wrap(name, _LONGEST_NAME) or [name]) for name in names]
+    axes.set_yticks(range(len(names)), broken)
+    for label, name in zip(axes.get_yticklabels(), broken, strict=True):
+        label.set_linespacing(1.0)
+        label.set_fontsize(8 if "\n" in name else 9)
+
+
+def row_height(names: Sequence[str], height: float) -> float:
+    """Return the height (inches) that `row_names` needs for all rows of at least `height` each."""
+    lines = max((len(textwrap.wrap(name, _LONGEST_NAME)) for name in names), default=1)
+    return len(names) * max(height, 0.13 * lines + 0.08)
+
+
+_LONGEST_NAME = 22
+
+
 def legend_below(
     figure: Figure, axes: Axes, columns: int = 3, handles: Sequence[Any] | None = None
 ) -> None:
@@ -219,6 +254,7 @@ def legend_below(
         1, min(columns, len(lines), int(figure.get_figwidth() * 72 / (5.6 * longest + 42)))
     )
     rows = -(-len(lines) // columns)
+    columns = -(-len(lines) // rows)  # as even as it gets
     figure.set_figheight(figure.get_figheight() + 0.19 * rows)
     figure.legend(
         lines, [str(line.get_label()) for line in lines], loc="outside lower center", ncols=columns

@@ -14,7 +14,7 @@ from rich.table import Column, Table
 from benchmarks.console import Reporter
 from benchmarks.figure_style import Picture, new_figure, picture, styled
 from benchmarks.mask_export import FORMATS, export_mask, read_mask, run_of, weight_shapes
-from benchmarks.run_figures import mask_blocks
+from benchmarks.run_figures import mask_blocks, weight_shape
 from mpfl.mask import Mask
 from mpfl.registry import unknown_name
 from server.checkpoint import write_atomically
@@ -50,7 +50,7 @@ def show(
         return
     shapes = weight_shapes(run_of(file, run))
     blocks = {
-        name: mask_blocks(bits, shapes.get(f"{name}.weight", ()), _CELLS)
+        name: mask_blocks(bits, weight_shape(name, shapes), _CELLS)
         for name, bits in mask.layers().items()
         if name in chosen
     }

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from benchmarks import page, report_parts
+from benchmarks import page, report_context, report_parts
 from benchmarks.analysis import Row, RunData, comparison_table, load_folders
 from benchmarks.cost_figures import spread_over_clients
 from benchmarks.figure_groups import drawn_groups
@@ -16,6 +16,7 @@ from benchmarks.figures import comparison_pictures
 from benchmarks.headline import comparison_headline, run_headline
 from benchmarks.loading import comparison_settings
 from benchmarks.run_figures import byte_pictures, partition_map, pruning_pictures
+from benchmarks.sweep_figures import sweep_pictures
 from benchmarks.table import table_csv, table_tex, table_text
 
 __all__ = ["Report", "comparison_table", "table_text", "write_report"]
@@ -115,10 +116,10 @@ def _run_page(run: RunData, rows: Sequence[Row], baseline: str) -> tuple[str, li
         + page.section("Bytes", page.figures(costs) + report_parts.link_table([run]))
         + page.section("Pruning and votes", page.figures(pruning))
         + page.section("Clients and data", page.figures(held))
-        + page.section("Configuration and versions", report_parts.provenance([run]))
+        + page.section("Configuration and versions", report_context.provenance([run]))
     )
     heading = f"{run.name}, seed {run.seed}"
-    notes = [report_parts.setting([run]), *report_parts.doubts([run])]
+    notes = [report_context.setting([run]), *report_context.doubts([run])]
     text = page.page(f"mpfl: {heading}", heading, run_headline(run), notes, body)
     return text, [*curves, *costs, *pruning, *held]
 
@@ -133,24 +134,26 @@ def _comparison_page(
 ) -> tuple[str, list[Picture]]:
     """Return the page on several runs, and its figures."""
     pictures = comparison_pictures(runs, rows, baseline)
+    swept = sweep_pictures(runs, baseline)
     curves = [item for item in pictures if item.name in _CURVES]
     others = [item for item in pictures if item.name not in _CURVES]
     held = [item for item in (partition_map(runs[0]),) if item]
     masks, mask_sections = _mask_sections(runs, rows)
-    notes = [report_parts.setting(runs), *report_parts.doubts(runs)]
+    notes = [report_context.setting(runs), *report_context.doubts(runs)]
     if unfinished:
         notes.append(f"Not finished, and not in any figure: {', '.join(unfinished)}.")
     body = (
         page.section("Comparison", report_parts.comparison(rows, baseline, margin))
+        + page.section("Swept values", page.figures(swept))
         + page.section("Accuracy and density", page.figures(curves))
         + page.section("Bytes, clients, data", page.figures([*others, *held]))
         + page.section("More questions", report_parts.more_questions(runs, rows, baseline))
         + page.section("Masks and votes", mask_sections)
-        + page.section("Configuration and versions", report_parts.provenance(runs))
+        + page.section("Configuration and versions", report_context.provenance(runs))
     )
     headline = comparison_headline(rows, baseline, margin)
     text = page.page(f"mpfl: {heading}", heading, headline, notes, body)
-    return text, [*curves, *others, *held, *masks]
+    return text, [*swept, *curves, *others, *held, *masks]
 
 
 def _mask_sections(runs: Sequence[RunData], rows: Sequence[Row]) -> tuple[list[Picture], str]:

@@ -1,12 +1,8 @@
-"""What stands between the figures of a report: the tables, the facts, the configuration."""
+"""What stands between the figures of a report: the tables and the facts."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any
-
-import tomli_w
 
 from benchmarks import page
 from benchmarks.analysis import (
@@ -98,7 +94,7 @@ def _budget_table(groups: Mapping[str, Sequence[RunData]], baseline: str) -> str
     if not groups:
         return ""
     every = [run for group in groups.values() for run in group]
-    reference = groups.get(baseline, every)
+    reference = [run for run in every if run.label == baseline] or every
     full = max(run.total_bytes for run in reference)
     budgets = [full / 100, full / 10, full]
     low = min(run.evaluated[0].total_bytes for run in every if run.evaluated)
@@ -112,11 +108,12 @@ def _budget_table(groups: Mapping[str, Sequence[RunData]], baseline: str) -> str
             cells.append(page.cell(percent_text(mean), mean))
         area = _mean([area_under_curve(run, low, high) for run in group]) if low < high else None
         cells.append(page.cell(ratio_text(area), area))
-        body.append(("baseline" if name == baseline else "", cells))
+        body.append(("baseline" if group[0].label == baseline else "", cells))
+    whose = f"{baseline}'s" if reference is not every else "the dearest run's"
     headings = ["method", *(f"within {bytes_text(b)}" for b in budgets), "area under curve"]
     return page.table(headings, body, "Accuracy within byte budgets") + page.paragraph(
         f"Accuracy of the model one has when stopping within a byte budget (1 %, 10 % and all of "
-        f"{baseline}'s bytes); – where not every seed has a tested model by then. Area under "
+        f"{whose} bytes); – where not every seed has a tested model by then. Area under "
         "curve: mean accuracy over the logarithm of total bytes between "
         f"{bytes_text(low)} and {bytes_text(high)}."
     )
@@ -260,105 +257,3 @@ def run_facts(run: RunData) -> str:
     if rejected:
         facts["rejected replies"] = str(rejected)
     return page.facts({name: value for name, value in facts.items() if value != "–"})
-
-
-def setting(runs: Sequence[RunData]) -> str:
-    """Say in one line on what work the methods are compared."""
-    config = runs[0].config
-    data, model = config.get("data", {}), config.get("model", {})
-    federation = config.get("federation", {})
-    clients = data.get("clients", "?")
-    sampled = federation.get("clients_per_round") or clients
-    seeds = sorted({run.seed for run in runs})
-    return (
-        f"{data.get('name', '?')}, {model.get('name', '?')}, {clients} clients "
-        f"({data.get('partition', '?')}), {sampled} of them in each of "
-        f"{federation.get('rounds', '?')} rounds; seed{'s' * (len(seeds) > 1)} "
-        f"{', '.join(map(str, seeds))}."
-    )
-
-
-def doubts(runs: Sequence[RunData]) -> list[str]:
-    """Say what speaks against the figures: other work, ledgers that do not add up."""
-    swept = {key for run in runs for key in run.sweep}
-    flat = [_flatten(run.config) for run in runs]
-    keys = [key for key in flat[0] if key.startswith(("data.", "model.")) and key not in swept]
-    differing = [
-        key
-        for key in keys
-        if key not in ("data.folder", "data.download")
-        and len({repr(table.get(key)) for table in flat}) > 1
-    ]
-    sums = [(run, int(run.ledger.message_bytes.sum())) for run in runs]
-    other_work = (
-        [f"Not the same work for all: {', '.join(differing)} differs."] if differing else []
-    )
-    return other_work + [
-        f"The ledger of {run.name}, seed {run.seed}, adds up to {total} bytes, its rounds to "
-        f"{run.total_bytes}."
-        for run, total in sums
-        if total != run.total_bytes
-    ]
-
-
-def provenance(runs: Sequence[RunData]) -> str:
-    """Return the configuration, what differs between runs, the versions, the machines."""
-    flat = [_flatten(run.config) for run in runs]
-    keys = list(dict.fromkeys(key for table in flat for key in table))
-    differing = [key for key in keys if len({repr(table.get(key)) for table in flat}) > 1]
-    parts = page.folded(
-        f"Configuration of {runs[0].name}, seed {runs[0].seed}, in full",
-        page.verbatim(tomli_w.dumps(dict(runs[0].config))),
-    )
-    if differing:
-        body = [
-            (
-                "",
-                [
-                    page.head_cell(f"{run.name}, seed {run.seed}"),
-                    *(page.cell(_shown(table.get(key)), table.get(key)) for key in differing),
-                ],
-            )
-            for run, table in zip(runs, flat, strict=True)
-        ]
-        table = page.table(
-            ["run", *differing], body, "Differing configuration", sort=False, titled=False
-        )
-        parts += page.folded("Where the configurations differ", table)
-    parts += page.folded(
-        "Versions, machines and digests",
-        page.verbatim(
-            "\n".join(dict.fromkeys(_environment(run) for run in runs))
-            + "\n"
-            + "\n".join(_digests(run) for run in runs)
-        ),
-    )
-    return parts
-
-
-def _shown(value: object) -> str:
-    return "–" if value is None else str(value)
-
-
-def _flatten(table: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for key, value in table.items():
-        if isinstance(value, Mapping):
-            flat |= _flatten(value, f"{prefix}{key}.")
-        else:
-            flat[prefix + key] = value
-    return flat
-
-
-def _environment(run: RunData) -> str:
-    known = {key: run.summary[key] for key in ("versions", "machine") if run.summary.get(key)}
-    return json.dumps(known, indent=2, ensure_ascii=False)
-
-
-def _digests(run: RunData) -> str:
-    digests = [
-        f"{kind} {run.summary[f'{kind}_digest']}"
-        for kind in ("mask", "model")
-        if run.summary.get(f"{kind}_digest")
-    ]
-    return f"{run.name}, seed {run.seed}: {', '.join(digests) or 'no digest'}"

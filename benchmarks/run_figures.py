@@ -1,10 +1,9 @@
-"""Figures of one run: layers, votes, the mask, bytes per round, and who holds what data."""
+"""Figures of one run: layers, the mask, bytes per round, and who holds what data."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -16,22 +15,23 @@ from benchmarks.cost_figures import composition
 from benchmarks.figure_style import (
     BLUE,
     INK,
+    LAYER_MARKERS,
     PALETTE,
     SKY,
     VERMILION,
     Picture,
     byte_axis,
     legend_below,
-    log_share_axis,
     new_figure,
     percent_axis,
     picture,
     styled,
+    whole_rounds,
 )
 from benchmarks.rundata import KINDS
-from benchmarks.units import bytes_text, percent_text
+from benchmarks.units import bytes_text
+from benchmarks.vote_figures import rule_density, vote_agreement, vote_histogram
 
-_MARKERS = "o^DvPXs<>ph*"
 _MOST_LAYERS = 12
 
 
@@ -79,7 +79,7 @@ def draw_run(run: RunData) -> Figure:
     cost.legend()
     for panel in (accuracy, cost):
         panel.set_xlabel("round")
-        _whole_rounds(panel)
+        whole_rounds(panel)
     return figure
 
 
@@ -96,7 +96,7 @@ def layer_density(run: RunData) -> Picture | None:
             [line.round for line in lines],
             [line.layer_density.get(name, math.nan) for line in lines],
             color=PALETTE[index % len(PALETTE)],
-            marker=_MARKERS[index % len(_MARKERS)],
+            marker=LAYER_MARKERS[index % len(LAYER_MARKERS)],
             ls="-" if index < len(PALETTE) else "--",
             markevery=max(1, len(lines) // 8),
             label=name,
@@ -104,7 +104,7 @@ def layer_density(run: RunData) -> Picture | None:
     axes.set_ylim(0, 1.03)
     axes.set_xlabel("round")
     axes.set_ylabel("density of the layer")
-    _whole_rounds(axes)
+    whole_rounds(axes)
     legend_below(figure, axes, 4)
     last = lines[-1].layer_density
     return picture(
@@ -119,104 +119,6 @@ def layer_density(run: RunData) -> Picture | None:
 
 
 @styled
-def vote_agreement(run: RunData) -> Picture | None:
-    """Draw unanimity and mean pairwise overlap of the ballots over rounds."""
-    lines = [(n.round, n.vote) for n in run.rounds if n.vote and n.vote.unanimity is not None]
-    if not lines:
-        return None
-    figure, axes = new_figure(2.7)
-    rounds = [number for number, _ in lines]
-    unanimity = [vote.unanimity for _, vote in lines]
-    overlap = [math.nan if vote.overlap is None else vote.overlap for _, vote in lines]
-    axes.plot(rounds, unanimity, color=BLUE, marker="s", label="unanimous")
-    axes.plot(rounds, overlap, color=VERMILION, marker="o", label="overlap")
-    axes.set_ylim(0, 1.03)
-    axes.set_xlabel("round")
-    axes.set_ylabel("share (%)")
-    percent_axis(axes.yaxis)
-    _whole_rounds(axes)
-    legend_below(figure, axes)
-    return picture(
-        figure,
-        "vote_agreement",
-        "How far the clients agree",
-        "Share of units on which all ballots of a round agree, and how much two ballots overlap "
-        "on average (Jaccard: kept by both / kept by either).",
-        f"In the last vote {percent_text(unanimity[-1], 1)} of the units are unanimous and the "
-        f"mean overlap is {percent_text(overlap[-1], 1)}.",
-    )
-
-
-@styled
-def rule_density(run: RunData) -> Picture | None:
-    """Draw the density that every vote rule would have given on the same ballots."""
-    lines = [(n.round, n.vote.rule_density) for n in run.rounds if n.vote and n.vote.rule_density]
-    if not lines:
-        return None
-    figure, axes = new_figure(3.0)
-    for index, rule in enumerate(lines[-1][1]):
-        axes.plot(
-            [number for number, _ in lines],
-            [table.get(rule, math.nan) for _, table in lines],
-            color=PALETTE[index % len(PALETTE)],
-            marker=_MARKERS[index % len(_MARKERS)],
-            ls="-" if index < len(PALETTE) else "--",
-            label=rule,
-        )
-    axes.set_ylim(0, 1.03)
-    axes.set_xlabel("round")
-    axes.set_ylabel("density")
-    _whole_rounds(axes)
-    legend_below(figure, axes)
-    return picture(
-        figure,
-        "rule_density",
-        "What other vote rules would have kept",
-        "Density that each vote rule would have given on the ballots of each round.",
-        "On the last ballots: "
-        + ", ".join(f"{rule} {value:.3g}" for rule, value in lines[-1][1].items())
-        + ".",
-    )
-
-
-@styled
-def vote_histogram(run: RunData) -> Picture | None:
-    """Draw how many units got how many votes in the last vote."""
-    voted = [line for line in run.rounds if line.vote and line.vote.histogram]
-    if not voted or voted[-1].vote is None:
-        return None
-    table = voted[-1].vote.histogram
-    if len(table) > len(PALETTE):
-        longest = max(map(len, table.values()))
-        pooled = np.sum([np.pad(v, (0, longest - len(v))) for v in table.values()], axis=0)
-        table = {f"all {len(table)} layers": tuple(float(n) for n in pooled)}
-    figure, axes = new_figure(2.9)
-    for index, (name, counts) in enumerate(table.items()):
-        shares = np.asarray(counts) / max(1.0, float(np.sum(counts)))
-        axes.plot(
-            np.linspace(0, 100, shares.size),
-            np.where(shares > 0, shares, np.nan),
-            color=PALETTE[index],
-            marker=_MARKERS[index],
-            drawstyle="steps-mid",
-            label=name,
-        )
-    axes.set_yscale("log")
-    log_share_axis(axes.yaxis, 100.0)
-    axes.set_xlabel("ballots that keep the unit (%)")
-    axes.set_ylabel("share of units (%, log scale)")
-    legend_below(figure, axes, 4)
-    return picture(
-        figure,
-        "vote_histogram",
-        "Votes per unit",
-        f"Share of each layer's units by the share of ballots that keep them, in the last vote "
-        f"(round {voted[-1].round}); log scale. Agreement piles up at both ends.",
-        f"Histogram of votes per unit in round {voted[-1].round}.",
-    )
-
-
-@styled
 def mask_maps(run: RunData) -> Picture | None:
     """Draw where each layer's survivors are, as the density of blocks."""
     if run.mask is None or run.mask.density() >= 1:
@@ -226,7 +128,7 @@ def mask_maps(run: RunData) -> Picture | None:
     columns = min(3, len(shown))
     rows = -(-len(shown) // columns)
     figure, axes = new_figure(1.75 * rows, rows=rows, columns=columns)
-    blocks = [mask_blocks(keep, run.shapes.get(f"{name}.weight", ())) for name, keep in shown]
+    blocks = [mask_blocks(keep, weight_shape(name, run.shapes)) for name, keep in shown]
     for panel, (name, _), block in zip(axes.flat, shown, blocks, strict=False):
         panel.imshow(block, cmap="cividis", vmin=0, aspect="auto", interpolation="nearest")
         panel.set_title(f"{name}\n0 to {float(block.max()):.2g}", fontsize=8.5)
@@ -242,12 +144,18 @@ def mask_maps(run: RunData) -> Picture | None:
         "Where the survivors are",
         "The final mask, layer by layer: rows are outputs, columns are inputs, each cell the "
         "density of a block of units, dark for 0, bright for the layer's densest block (title). "
-        "Dark columns are inputs, dark rows outputs, that nothing uses."
+        "Dark columns are inputs, dark rows outputs, that nothing uses. Where whole filters are "
+        "kept or cut, a row is one filter."
         + (f" {rest} further layer{'s' * (rest > 1)} not shown." if rest else ""),
         "Heat maps of the final mask. Densities: "
         + ", ".join(f"{name} {float(keep.mean()):.3g}" for name, keep in layers)
         + ".",
     )
+
+
+def weight_shape(layer: str, shapes: Mapping[str, tuple[int, ...]]) -> tuple[int, ...]:
+    """Return the shape of a layer's weight; recurrent layers are named after the tensor itself."""
+    return shapes.get(f"{layer}.weight", shapes.get(layer, ()))
 
 
 def mask_blocks(
@@ -260,11 +168,11 @@ def mask_blocks(
     keep
         bool[units] of the layer.
     shape
-        Shape of the layer's weight; where it does not have as many entries as there are units
-        (whole filters, several tensors), the units are shown as one row.
+        Shape of the layer's weight. Whole filters are one row each, kernels a cell each; units
+        that match nothing of the shape are shown as one row.
     """
-    matching = len(shape) >= 2 and math.prod(shape) == keep.size
-    grid = keep.reshape(shape[0], -1) if matching else keep.reshape(1, -1)
+    matching = any(math.prod(shape[:count]) == keep.size for count in range(1, len(shape) + 1))
+    grid = keep.reshape(shape[0] if matching else 1, -1)
     return _block_means(_block_means(grid.astype(np.float64), most).T, most).T
 
 
@@ -306,7 +214,7 @@ def bytes_per_round(run: RunData) -> Picture | None:
     byte_axis(axes.yaxis)
     axes.set_xlabel("round")
     axes.set_ylabel("bytes of the round (log scale)")
-    _whole_rounds(axes)
+    whole_rounds(axes)
     legend_below(figure, axes)
     sent = np.bincount(place, ledger.message_bytes, rounds.size)
     return picture(
@@ -314,7 +222,8 @@ def bytes_per_round(run: RunData) -> Picture | None:
         "bytes_rounds",
         "Claimed, sent, possible per round",
         "Bytes of all messages of a round, both directions: by the formula of the method's paper, "
-        "as serialized, and the entropy of the content given what the receiver knows. Log scale.",
+        "as serialized, and the entropy of the content, each unit for itself, given what the "
+        "receiver knows (a code that finds patterns among units can stay below). Log scale.",
         f"Bytes per round from {sent[0]:.0f} in round {rounds[0]} to {sent[-1]:.0f} in round "
         f"{rounds[-1]}.",
     )
@@ -371,7 +280,3 @@ def _by_phase(run: RunData) -> list[tuple[str, dict[str, dict[str, int]]]]:
         )
         for phase in dict.fromkeys(ledger.phase)
     ]
-
-
-def _whole_rounds(axes: Any) -> None:
-    axes.xaxis.get_major_locator().set_params(integer=True)

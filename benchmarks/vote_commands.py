@@ -12,9 +12,9 @@ from rich.table import Column, Table
 
 from benchmarks.console import Reporter
 from benchmarks.figure_style import Picture
-from benchmarks.run_figures import vote_histogram
 from benchmarks.rundata import KINDS, Ledger, Round, RunData, Vote
 from benchmarks.units import percent_text
+from benchmarks.vote_figures import vote_histogram
 from benchmarks.votes import Judged, judge
 from server.checkpoint import write_atomically
 

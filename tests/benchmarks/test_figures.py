@@ -7,6 +7,7 @@ import subprocess
 import sys
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import matplotlib as mpl
@@ -21,7 +22,14 @@ from benchmarks.curve_figures import accuracy_per_round
 from benchmarks.figure_groups import drawn_groups
 from benchmarks.figure_style import Picture, method_styles, variant
 from benchmarks.figures import comparison_pictures
-from benchmarks.run_figures import byte_pictures, mask_blocks, partition_map, pruning_pictures
+from benchmarks.run_figures import (
+    byte_pictures,
+    mask_blocks,
+    partition_map,
+    pruning_pictures,
+    weight_shape,
+)
+from benchmarks.vote_figures import rule_density, vote_agreement, vote_shares
 
 Make = Callable[..., Path]
 
@@ -30,7 +38,7 @@ COMPARED = {
     "accuracy_bytes_zoom": ("total bytes, up + down (log scale)", "test accuracy (%)"),
     "accuracy_rounds": ("round", "test accuracy (%)"),
     "density_rounds": ("round", "density (log scale)"),
-    "byte_composition": ("share of bytes (%)", "uplink", "downlink"),
+    "byte_composition": ("share (%)", "uplink", "downlink"),
     "claimed_sent_possible": ("bytes of all messages (log scale)", "claimed", "sent", "possible"),
     "client_accuracy": ("accuracy at the client (%)",),
 }
@@ -178,8 +186,9 @@ def test_a_method_looks_the_same_in_every_comparison() -> None:
 
 def test_swept_values_share_the_colour_and_differ_in_the_line() -> None:
     style = method_styles(["mpfl"], "fedavg")["mpfl"]
-    lines = [variant(style, index) for index in range(4)]
-    assert len({str(item.line) for item in lines}) == 4
+    lines = [variant(style, index) for index in range(24)]
+    assert len({str(item.line) for item in lines[:4]}) == 4
+    assert len({(str(item.line), item.marker) for item in lines}) == 24
     assert len({item.color for item in lines}) == 1
 
 
@@ -213,7 +222,47 @@ def test_mask_blocks_keep_their_place() -> None:
     assert mask_blocks(keep.ravel(), (4, 3, 2), most=2).tolist() == [[0, 1], [0, 0]]
 
 
-def test_units_that_are_no_weights_are_one_row() -> None:
+def test_whole_filters_are_one_row_each() -> None:
     keep = np.array([True, False, True, True])
-    assert mask_blocks(keep, (4, 3, 5, 5), most=2).tolist() == [[0.5, 1.0]]
+    assert mask_blocks(keep, (4, 3, 5, 5), most=2).tolist() == [[0.5], [1.0]]
     assert mask_blocks(keep, ()).shape == (1, 4)
+
+
+def test_kernels_are_one_cell_each() -> None:
+    keep = np.array([True, False, False, True, True, True])
+    assert mask_blocks(keep, (2, 3, 5, 5)).tolist() == [[1, 0, 0], [1, 1, 1]]
+
+
+def test_recurrent_layers_have_the_shape_of_their_tensor() -> None:
+    shapes = {"fc.weight": (3, 4), "lstm.weight_hh_l0": (8, 2)}
+    assert weight_shape("fc", shapes) == (3, 4)
+    assert weight_shape("lstm.weight_hh_l0", shapes) == (8, 2)
+    assert weight_shape("conv", shapes) == ()
+
+
+@pytest.mark.parametrize("ballots", range(1, 11))
+def test_bins_of_few_ballots_lie_at_their_exact_shares(ballots: int) -> None:
+    bins, places = vote_shares(11, ballots)
+    for votes in range(ballots + 1):
+        # The bin as it is counted: v = 0, then (0, 10 %], (10 %, 20 %], ...
+        share = votes / ballots
+        counted = sum(share > step / 10 + 1e-12 for step in range(10)) if votes else 0
+        assert bins[votes] == counted
+        assert places[votes] == pytest.approx(100 * share)
+
+
+def test_bins_of_many_ballots_lie_at_their_ends() -> None:
+    bins, places = vote_shares(11, 50)
+    assert bins.tolist() == list(range(11))
+    assert places.tolist() == [10 * step for step in range(11)]
+
+
+def test_rules_of_a_single_vote_are_rows(make_run: Make, tmp_path: Path) -> None:
+    run = load_run(make_run(tmp_path / "run"))
+    (first, *rest) = run.rounds
+    assert first.vote is not None
+    once = replace(run, rounds=(first, *(replace(line, vote=None) for line in rest)))
+    drawn = rule_density(once)
+    assert {"majority", "unanimous", "any", "budget", "density"} <= words_in(drawn)
+    assert "round" not in words_in(drawn)
+    assert words_in(vote_agreement(once)) >= {"1", "round"}
