@@ -16,17 +16,23 @@ from numpy.typing import NDArray
 from mpfl.wire.errors import WireError
 from mpfl.wire.rans_decoder import Decoder
 from mpfl.wire.rans_encoder import Encoder
-from mpfl.wire.tables import Ints, Tables
+from mpfl.wire.tables import Contexts, Ints, Tables
 
 Bools = NDArray[np.bool_]
 
 CONSTANT = 254
 """Parameter of a segment of zeros; one more: of ones."""
+_UNPACKED = 1 << 14
+"""Bytes that are unpacked at a time."""
+_TOGETHER = 32
+"""Segments whose tables are held at a time."""
 
 
 def probabilities() -> NDArray[np.float64]:
     """Return the 127 probabilities of a rarer bit: 1/2, 15/32, ... 9/32, then these halved."""
-    return np.array([(16 - i % 8) / 2.0 ** (5 + i // 8) for i in range(CONSTANT // 2)])
+    i = np.arange(CONSTANT // 2)
+    grid: NDArray[np.float64] = np.ldexp(16.0 - i % 8, -(5 + i // 8))
+    return grid
 
 
 @dataclass(frozen=True)
@@ -72,6 +78,15 @@ class _Model:
         shift = 3 * (level - 1)
         return np.where(self.depth >= level, (self.lengths + (1 << shift) - 1) >> shift, 0)
 
+    def parts(self, level: int) -> list[_Model]:
+        """Return the segments that reach a level, a few at a time."""
+        reach = np.flatnonzero(self.depth >= level)
+        pieces = [reach[i : i + _TOGETHER] for i in range(0, reach.size, _TOGETHER)]
+        return [
+            _Model(self.lengths[few], self.probability[few], self.depth[few], self.flip[few])
+            for few in pieces
+        ]
+
     def tables_at(self, level: int) -> Tables:
         """Return the tables of a level: full blocks of each segment, then last, short blocks."""
         p = self.probability
@@ -80,23 +95,25 @@ class _Model:
             for _ in range(3):
                 zero = zero * zero
             p = 1.0 - zero
-        weights = np.ones((p.size, 256))
-        patterns = np.arange(256)
-        for bit in range(8):
-            weights *= np.where(patterns >> bit & 1, p[:, None], 1.0 - p[:, None])
+        weights = np.ones((p.size, 1))
+        for _ in range(8):  # each bit doubles the patterns
+            weights = np.concatenate([weights * (1.0 - p)[:, None], weights * p[:, None]], axis=1)
         weights[self.depth > level, 0] = 0.0
         rest = self.lengths_at(level) % 8
-        short = np.where(patterns < (1 << rest)[:, None], weights, 0.0)
-        short[rest == 0] = weights[rest == 0]
-        return Tables.from_weights(np.concatenate([weights, short]))
+        short = rest > 0
+        possible = np.arange(256) < (1 << rest[short])[:, None]
+        return Tables.from_weights(np.concatenate([weights, weights[short] * possible]))
 
-    def contexts_at(self, level: int) -> Ints:
+    def blocks_at(self, level: int) -> Ints:
+        """Return the blocks of each segment at a level."""
+        return (self.lengths_at(level) + 7) // 8
+
+    def contexts_at(self, level: int) -> Contexts:
         """Return the table of each block of a level, segment after segment."""
-        lengths = self.lengths_at(level)
-        blocks = (lengths + 7) // 8
-        contexts = np.repeat(np.arange(blocks.size), blocks)
-        last = np.cumsum(blocks)[lengths % 8 > 0] - 1
-        contexts[last] += blocks.size
+        blocks = self.blocks_at(level)
+        contexts = np.repeat(np.arange(blocks.size, dtype=np.uint8), blocks)
+        last = np.cumsum(blocks)[self.lengths_at(level) % 8 > 0] - 1
+        contexts[last] = np.arange(blocks.size, blocks.size + last.size)
         return contexts
 
 
@@ -114,17 +131,21 @@ def encode_with_parameters(
     blocks: list[NDArray[np.uint8]] = []
     for level in model.levels()[::-1]:
         if level > 1:
-            above = np.repeat(model.depth >= level, (model.lengths_at(level - 1) + 7) // 8)
+            above = np.repeat(model.depth >= level, model.blocks_at(level - 1))
             blocks.append(_pack(blocks[-1][above] > 0, model.lengths_at(level)))
         else:
             blocks.append(_pack(_variable(bits, model, lengths), model.lengths))
     encoder = Encoder()
     for level in model.levels():
-        symbols, contexts = blocks[level - 1], model.contexts_at(level)
-        if (model.depth > level).any():
-            coded = (symbols > 0) | (model.depth[contexts % model.depth.size] == level)
-            symbols, contexts = symbols[coded], contexts[coded]
-        encoder.put(symbols, contexts, model.tables_at(level))
+        end = 0
+        for some in model.parts(level):
+            contexts = some.contexts_at(level)
+            symbols = blocks[level - 1][end : end + contexts.size]
+            end += contexts.size
+            if (some.depth > level).any():
+                coded = (symbols > 0) | np.repeat(some.depth == level, some.blocks_at(level))
+                symbols, contexts = symbols[coded], contexts[coded]
+            encoder.put(symbols, contexts, some.tables_at(level))
     return encoder.finish()
 
 
@@ -141,7 +162,7 @@ def _variable(bits: Bools, model: _Model, lengths: tuple[int, ...]) -> Bools:
     return np.concatenate(parts) if parts else np.zeros(0, np.bool_)
 
 
-def decode_segments(payload: bytes, lengths: tuple[int, ...]) -> Bools:
+def decode_segments(payload: bytes | memoryview, lengths: tuple[int, ...]) -> Bools:
     """Read what `encode_segments` wrote; raises WireError and nothing else."""
     parameters = np.frombuffer(payload[: len(lengths)], np.uint8)
     if parameters.size != len(lengths):
@@ -150,39 +171,49 @@ def decode_segments(payload: bytes, lengths: tuple[int, ...]) -> Bools:
 
 
 def decode_with_parameters(
-    parameters: NDArray[np.uint8], stream: bytes, lengths: tuple[int, ...]
+    parameters: NDArray[np.uint8], stream: bytes | memoryview, lengths: tuple[int, ...]
 ) -> Bools:
     """Read what `encode_with_parameters` wrote; raises WireError and nothing else."""
     model = _Model.read(parameters, lengths)
     decoder = Decoder(stream)
     bits = np.zeros(0, np.bool_)
     for level in model.levels():
-        contexts = model.contexts_at(level)
-        if (model.depth > level).any():
-            depth = model.depth[contexts % model.depth.size]
-            coded = depth == level
-            coded[depth > level] = bits
-            symbols = np.zeros(contexts.size, np.uint8)
-            symbols[coded] = decoder.take(contexts[coded], model.tables_at(level))
-        else:
-            symbols = decoder.take(contexts, model.tables_at(level))
-        bits = _unpack(symbols, model.lengths_at(level))
+        bits = _unpack(_take_level(decoder, model, level, bits), model.lengths_at(level))
     decoder.finish()
     return _restore(bits, model, lengths)
 
 
+def _take_level(decoder: Decoder, model: _Model, level: int, above: Bools) -> NDArray[np.uint8]:
+    """Return the blocks of a level, given the bits of the level above."""
+    symbols = np.zeros(int(model.blocks_at(level).sum()), np.uint8)
+    begin = taken = 0
+    for some in model.parts(level):
+        contexts = some.contexts_at(level)
+        end, deeper = begin + contexts.size, some.depth > level
+        if not deeper.any():
+            symbols[begin:end] = decoder.take(contexts, some.tables_at(level))
+            begin = end
+            continue
+        blocks = some.blocks_at(level)
+        known = int(blocks[deeper].sum())
+        coded = np.repeat(some.depth == level, blocks)
+        coded[np.repeat(deeper, blocks)] = above[taken : taken + known]
+        taken += known
+        symbols[begin:end][coded] = decoder.take(contexts[coded], some.tables_at(level))
+        begin = end
+    return symbols
+
+
 def _restore(bits: Bools, model: _Model, lengths: tuple[int, ...]) -> Bools:
     """Undo `_variable`, constant segments included."""
-    if len(lengths) == 1 and model.lengths[0]:
-        return ~bits if model.flip[0] else bits
-    out = np.empty(sum(lengths), np.bool_)
+    out = bits if bits.size == sum(lengths) else np.empty(sum(lengths), np.bool_)
     begin = taken = 0
     for n, variable, flip in zip(lengths, model.lengths > 0, model.flip, strict=True):
-        if variable:
-            np.logical_xor(bits[taken : taken + n], flip, out=out[begin : begin + n])
-            taken += n
-        else:
+        if not variable:
             out[begin : begin + n] = flip
+        elif flip or out is not bits:
+            np.logical_xor(bits[taken : taken + n], flip, out=out[begin : begin + n])
+        taken += n if variable else 0
         begin += n
     return out
 
@@ -217,6 +248,10 @@ def _unpack(blocks: NDArray[np.uint8], lengths: Ints) -> Bools:
     begin = first = 0
     for n, size in zip(lengths.tolist(), sizes.tolist(), strict=True):
         part = blocks[first : first + size]
-        out[begin : begin + n] = np.unpackbits(part, count=n, bitorder="little")
+        for done in range(0, size, _UNPACKED):
+            few = part[done : done + _UNPACKED]
+            count = min(n - 8 * done, 8 * few.size)
+            place = begin + 8 * done
+            out[place : place + count] = np.unpackbits(few, count=count, bitorder="little")
         begin, first = begin + n, first + size
     return out

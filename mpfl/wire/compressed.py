@@ -11,6 +11,9 @@ from mpfl.wire.errors import WireError
 Bools = NDArray[np.bool_]
 
 _ESCAPE = 255
+_BLOCK_OF_BITS = 1 << 16
+_BLOCK_OF_GAPS = 1 << 13
+"""What is held as integers at a time."""
 _LEVEL = 1
 _LARGEST_WINDOW = 1 << 19  # that of level 1
 
@@ -20,12 +23,12 @@ def encode_packed(bits: Bools) -> bytes:
     return _compress(np.packbits(bits, bitorder="little").tobytes())
 
 
-def decode_packed(payload: bytes, count: int) -> Bools:
+def decode_packed(payload: bytes | memoryview, count: int) -> Bools:
     """Read what `encode_packed` wrote; raises WireError and nothing else."""
     return unpack_bits(_decompress(payload, (count + 7) // 8, "mask.zstd"), count, "mask.zstd")
 
 
-def unpack_bits(packed: bytes, count: int, field: str) -> Bools:
+def unpack_bits(packed: bytes | memoryview, count: int, field: str) -> Bools:
     """Return `count` bits from ⌈count/8⌉ bytes with zero padding; WireError otherwise."""
     if len(packed) != (count + 7) // 8:
         raise WireError(field, f"got {len(packed)} bytes for {count} units")
@@ -42,33 +45,45 @@ def encode_gaps(bits: Bools) -> bytes:
     that the gap goes on. What follows the last rarer bit is not sent.
     """
     rarer = int(np.count_nonzero(bits)) * 2 <= bits.size
-    places = np.flatnonzero(bits if rarer else ~bits)
-    gaps = np.diff(places, prepend=-1) - 1
-    if gaps.size and gaps.max() >= _ESCAPE:
-        escapes = gaps // _ESCAPE
-        raw = np.full(int(gaps.size + escapes.sum()), _ESCAPE, np.uint8)
-        raw[np.arange(gaps.size) + np.cumsum(escapes)] = gaps % _ESCAPE
-    else:
-        raw = gaps.astype(np.uint8)
-    return bytes((rarer,)) + _compress(raw.tobytes())
+    before, parts = -1, []
+    for begin in range(0, bits.size, _BLOCK_OF_BITS):
+        block = bits[begin : begin + _BLOCK_OF_BITS]
+        places = np.flatnonzero(block if rarer else ~block) + begin
+        if places.size:
+            parts.append(_gap_bytes(np.diff(places, prepend=before) - 1))
+            before = int(places[-1])
+    return bytes((rarer,)) + _compress(b"".join(parts))
 
 
-def decode_gaps(payload: bytes, count: int) -> Bools:
+def _gap_bytes(gaps: NDArray[np.int64]) -> bytes:
+    if gaps.max() < _ESCAPE:
+        return gaps.astype(np.uint8).tobytes()
+    escapes = gaps // _ESCAPE
+    raw = np.full(int(gaps.size + escapes.sum()), _ESCAPE, np.uint8)
+    raw[np.arange(gaps.size) + np.cumsum(escapes)] = gaps % _ESCAPE
+    return raw.tobytes()
+
+
+def decode_gaps(payload: bytes | memoryview, count: int) -> Bools:
     """Read what `encode_gaps` wrote; raises WireError and nothing else."""
-    if not payload or payload[0] > 1:
+    if not len(payload) or payload[0] > 1:
         raise WireError("mask.gaps", "which bit is the rarer is neither 0 nor 1")
     raw = np.frombuffer(_decompress(payload[1:], count, "mask.gaps"), np.uint8)
-    places = np.cumsum(raw, dtype=np.int64)
-    if raw.size and raw.max() == _ESCAPE:
-        ends = raw != _ESCAPE
-        if not ends[-1]:
-            raise WireError("mask.gaps", "they end with an escape")
-        places = places[ends]
-    places += np.arange(places.size)
-    if places.size and places[-1] >= count:
-        raise WireError("mask.gaps", f"they reach beyond the {count} units")
+    if raw.size and raw[-1] == _ESCAPE:
+        raise WireError("mask.gaps", "they end with an escape")
     bits = np.full(count, payload[0] == 0)
-    bits[places] = payload[0] == 1
+    before = -1
+    for begin in range(0, raw.size, _BLOCK_OF_GAPS):
+        block = raw[begin : begin + _BLOCK_OF_GAPS]
+        steps = block + (block != _ESCAPE).astype(np.int64)
+        places = np.cumsum(steps, out=steps)
+        places += before
+        before = int(places[-1])
+        if before >= count:
+            raise WireError("mask.gaps", f"they reach beyond the {count} units")
+        if block.max() == _ESCAPE:
+            places = places[block != _ESCAPE]
+        bits[places] = payload[0] == 1
     return bits
 
 
@@ -79,7 +94,7 @@ def _compress(raw: bytes) -> bytes:
     return zstandard.ZstdCompressor(compression_params=parameters).compress(raw)
 
 
-def _decompress(payload: bytes, limit: int, field: str) -> bytes:
+def _decompress(payload: bytes | memoryview, limit: int, field: str) -> bytes:
     """Return at most `limit` bytes, and never hold more, whatever the payload claims."""
     magicless = zstandard.FORMAT_ZSTD1_MAGICLESS
     try:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from mpfl.wire.errors import WireError
 from mpfl.wire.rans_decoder import Decoder
 from mpfl.wire.rans_encoder import Encoder
-from mpfl.wire.tables import Tables
+from mpfl.wire.tables import Contexts, Tables
 
 Levels = NDArray[np.uint8]
 
@@ -83,12 +83,15 @@ def _no_shares(top: int) -> Levels:
 
 def _grid() -> NDArray[np.float64]:
     """Return the 255 shares: 1, 15/16, ... 9/16, 1/2, ... down by powers of 2."""
-    return np.array([(16 - i % 8) / 2.0 ** (4 + i // 8) for i in range(_ABSENT)])
+    i = np.arange(_ABSENT)
+    shares: NDArray[np.float64] = np.ldexp(16.0 - i % 8, -(4 + i // 8))
+    return shares
 
 
 def _tables(shares: Levels) -> Tables:
     return Tables.from_weights(np.append(_grid(), 0.0)[shares])
 
 
-def _contexts(segments: Sequence[int]) -> NDArray[np.int64]:
-    return np.repeat(np.arange(len(segments)), segments)
+def _contexts(segments: Sequence[int]) -> Contexts:
+    numbers = np.arange(len(segments), dtype=np.min_scalar_type(len(segments)))
+    return np.repeat(numbers, segments)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,7 +20,7 @@ from mpfl.wire.compressed import (
     unpack_bits,
 )
 from mpfl.wire.errors import WireError
-from mpfl.wire.matrix import decode_matrix, encode_matrix
+from mpfl.wire.matrix import decode_matrix, encode_matrix, fit_matrix
 from mpfl.wire.plan import Plan, magnitude_classes, make_plan, matrix_widths
 from mpfl.wire.range_coder import decode_range, encode_range
 
@@ -38,14 +39,35 @@ class MaskCodec:
     number
         First byte of its payloads.
     encode
-        Coded bits (bool[n], segment after segment) and their plan to bytes.
+        The bits of all units and what is coded of them, to bytes.
     decode
         The reverse; raises WireError and nothing else, whatever the bytes.
     """
 
     number: int
-    encode: Callable[[Bools, Plan], bytes]
-    decode: Callable[[bytes, Plan], Bools]
+    encode: Callable[[Content], bytes]
+    decode: Callable[[memoryview, Plan], Mask]
+
+
+@dataclass(frozen=True)
+class Content:
+    """What is to be written.
+
+    Attributes
+    ----------
+    bools
+        bool[d], the bits of all units.
+    plan
+        Which of them are coded, and how.
+    """
+
+    bools: Bools
+    plan: Plan
+
+    @cached_property
+    def bits(self) -> Bools:
+        """The coded bits, segment after segment."""
+        return self.plan.take(self.bools)
 
 
 def encode_mask(
@@ -83,13 +105,15 @@ def encode_mask(
     plan = replace(make_plan(mask.layout, within, classes), widths=tuple(widths or ()))
     if within is not None and not mask.issubset(within):
         raise ValueError("mask: it keeps units outside `within`")
-    bools = mask.bools()
+    content = Content(mask.bools(), plan)
     if codec != "auto":
-        return _encode_with(codec, bools, plan)
-    plain = plan
+        return _encode_with(codec, content)
+    if plan.count >= _LARGE:
+        return _encode_large(content)
+    plain = None
     if classes is not None:
-        plain = replace(make_plan(mask.layout, within, None), widths=plan.widths)
-    return _encode_auto(bools, plan, plain)
+        plain = Content(content.bools, make_plan(mask.layout, within, None))
+    return _encode_smallest(content, plain)
 
 
 def decode_mask(
@@ -114,7 +138,7 @@ def decode_mask(
     plan = make_plan(layout, within, None if plain else classes)
     for name in MASK_CODECS.names():
         if MASK_CODECS[name].number == number:
-            return plan.put(MASK_CODECS[name].decode(payload[1:], plan))
+            return MASK_CODECS[name].decode(memoryview(payload)[1:], plan)
     raise WireError("mask.codec", f"unknown codec {number}")
 
 
@@ -141,46 +165,73 @@ def _entropy_bits(ones: NDArray[np.int64], total: NDArray[np.int64]) -> NDArray[
 
 _PLAIN = 0x80
 """Flag in the first byte: the classes are set aside."""
-_CANDIDATES = ("raw", "rans", "gaps", "zstd")
 _LARGE = 1 << 20
 _GAPS_DENSEST = 0.195
 _SLACK = 1.019
 _RAW_FROM = 0.995
+_NEAR, _NEAR_BYTES = 1.003, 32
+"""How far above the smallest estimate a codec is still tried: what an estimate may be off."""
 
 
-def _encode_auto(bools: Bools, plan: Plan, plain: Plan) -> bytes:
+def _encode_smallest(content: Content, plain: Content | None) -> bytes:
     """Return the smallest payload, with the classes or without.
 
-    Except that for more than a million units, where time matters, `gaps` (below a fifth of ones)
-    or `zstd` is taken where it is within 1.9 % of the bound: they are many times faster than
-    `rans`, which is for all the rest.
+    The slow codecs, `rans` and `matrix`, are written only if their estimate is not far above the
+    smallest one.
     """
-    if plan.count >= _LARGE:
-        return _encode_large(bools, plan)
-    candidates = [*_CANDIDATES, *(["matrix"] if any(plan.widths) else [])]
-    payloads = [_encode_with(name, bools, plan) for name in candidates]
-    if plain is not plan:
-        others = (_encode_with(name, bools, plain) for name in _CANDIDATES[1:])
-        payloads += [bytes((other[0] | _PLAIN,)) + other[1:] for other in others]
+    payloads = [_encode_with(name, content) for name in ("raw", "gaps", "zstd")]
+    if plain:
+        payloads += [_set_aside(_encode_with(name, plain)) for name in ("gaps", "zstd")]
+    slow: list[tuple[float, Callable[[], bytes]]] = []
+    if any(content.plan.widths):
+        code = fit_matrix(content.bools, content.plan)
+        slow.append((
+            code.estimated_bytes(content.bools, content.plan),
+            lambda: _numbered("matrix", encode_matrix(content.bools, content.plan, code)),
+        ))  # fmt: skip
+    slow.append((_rans_bytes(content), lambda: _encode_with("rans", content)))
+    if plain:
+        slow.append((_rans_bytes(plain), lambda: _set_aside(_encode_with("rans", plain))))
+    least = min(min(map(len, payloads)), *(estimate for estimate, _ in slow))
+    payloads += [write() for estimate, write in slow if estimate <= _NEAR * least + _NEAR_BYTES]
     return min(payloads, key=len)
 
 
-def _encode_large(bools: Bools, plan: Plan) -> bytes:
-    bits = plan.take(bools)
-    ones, lengths = _counts(bits, plan)
+def _rans_bytes(content: Content) -> float:
+    """Return about how long `rans` makes it: the entropy and a byte a segment."""
+    return float(np.sum(_entropy_bits(*_counts(content.bits, content.plan)))) / 8 + len(
+        content.plan.lengths
+    )
+
+
+def _set_aside(payload: bytes) -> bytes:
+    return bytes((payload[0] | _PLAIN,)) + payload[1:]
+
+
+def _encode_large(content: Content) -> bytes:
+    """Return a payload near the smallest where time matters too.
+
+    `gaps` (below a fifth of ones) or `zstd` is taken where it is within 1.9 % of the bound: they
+    are many times faster than `rans`, which is for all the rest.
+    """
+    bits = content.bits
+    ones, lengths = _counts(bits, content.plan)
     bound_bytes = float(np.sum(_entropy_bits(ones, lengths))) / 8
     rarer = min(int(ones.sum()), bits.size - int(ones.sum()))
     if bound_bytes > _RAW_FROM * bits.size / 8:
-        return _encode_with("raw", bools, plan)
-    payload = _encode_with("gaps" if rarer <= _GAPS_DENSEST * bits.size else "zstd", bools, plan)
+        return _encode_with("raw", content)
+    payload = _encode_with("gaps" if rarer <= _GAPS_DENSEST * bits.size else "zstd", content)
     if len(payload) <= _SLACK * bound_bytes:
         return payload
-    return _encode_with("rans", bools, plan)
+    return _encode_with("rans", content)
 
 
-def _encode_with(name: str, bools: Bools, plan: Plan) -> bytes:
-    codec = MASK_CODECS[name]
-    return bytes((codec.number,)) + codec.encode(plan.take(bools), plan)
+def _encode_with(name: str, content: Content) -> bytes:
+    return _numbered(name, MASK_CODECS[name].encode(content))
+
+
+def _numbered(name: str, body: bytes) -> bytes:
+    return bytes((MASK_CODECS[name].number,)) + body
 
 
 def _counts(bits: Bools, plan: Plan) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
@@ -191,12 +242,12 @@ def _counts(bits: Bools, plan: Plan) -> tuple[NDArray[np.int64], NDArray[np.int6
     return np.array(ones, np.int64), np.array(plan.lengths, np.int64)
 
 
-def _encode_raw(bits: Bools, plan: Plan) -> bytes:
-    return np.packbits(bits, bitorder="little").tobytes()
+def _encode_raw(content: Content) -> bytes:
+    return np.packbits(content.bits, bitorder="little").tobytes()
 
 
-def _decode_raw(payload: bytes, plan: Plan) -> Bools:
-    return unpack_bits(payload, plan.count, "mask.raw")
+def _decode_raw(payload: memoryview, plan: Plan) -> Mask:
+    return plan.put(unpack_bits(payload, plan.count, "mask.raw"))
 
 
 MASK_CODECS: Registry[MaskCodec] = Registry(
@@ -205,24 +256,28 @@ MASK_CODECS: Registry[MaskCodec] = Registry(
         "raw": MaskCodec(0, _encode_raw, _decode_raw),
         "gaps": MaskCodec(
             1,
-            lambda bits, plan: encode_gaps(bits),
-            lambda payload, plan: decode_gaps(payload, plan.count),
+            lambda content: encode_gaps(content.bits),
+            lambda payload, plan: plan.put(decode_gaps(payload, plan.count)),
         ),
         "rans": MaskCodec(
             2,
-            lambda bits, plan: encode_segments(bits, plan.lengths),
-            lambda payload, plan: decode_segments(payload, plan.lengths),
+            lambda content: encode_segments(content.bits, content.plan.lengths),
+            lambda payload, plan: plan.put(decode_segments(payload, plan.lengths)),
         ),
         "range": MaskCodec(
             3,
-            lambda bits, plan: encode_range(bits, plan.lengths),
-            lambda payload, plan: decode_range(payload, plan.lengths),
+            lambda content: encode_range(content.bits, content.plan.lengths),
+            lambda payload, plan: plan.put(decode_range(payload, plan.lengths)),
         ),
         "zstd": MaskCodec(
             4,
-            lambda bits, plan: encode_packed(bits),
-            lambda payload, plan: decode_packed(payload, plan.count),
+            lambda content: encode_packed(content.bits),
+            lambda payload, plan: plan.put(decode_packed(payload, plan.count)),
         ),
-        "matrix": MaskCodec(5, encode_matrix, decode_matrix),
+        "matrix": MaskCodec(
+            5,
+            lambda content: encode_matrix(content.bools, content.plan),
+            lambda payload, plan: Mask.from_bools(plan.layout, decode_matrix(payload, plan)),
+        ),
     },
 )

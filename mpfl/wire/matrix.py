@@ -1,8 +1,8 @@
 """Masks of matrices: every row, every column and every class has odds of its own.
 
 Kept weights cluster: inputs that never vary keep none, important neurons keep many. The odds of a
-unit are 2^((row + column + class) / 2), with a small integer label for each row, column and class
-of a layer. Labels are fitted by the sender as in a logistic regression and are part of the
+unit are 2^((2 · row + 2 · column + class) / 2), with a small integer label for each row, column and
+class of a layer. Labels are fitted by the sender (mpfl.wire.matrix_fit) and are part of the
 payload; units of equal odds then form a segment of independent bits.
 """
 
@@ -14,97 +14,85 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mpfl.wire.bernoulli import (
+    CONSTANT,
     decode_with_parameters,
     encode_with_parameters,
     probabilities,
 )
 from mpfl.wire.errors import WireError
+from mpfl.wire.grouping import BLOCK, Grouping
+from mpfl.wire.matrix_fit import fit_labels
 from mpfl.wire.plan import Plan
-from mpfl.wire.symbols import decode_symbols, encode_symbols
+from mpfl.wire.sheet import Sheet
+from mpfl.wire.symbols import decode_symbols, encode_symbols, entropy_bits
 from mpfl.wire.varint import decode_varint, encode_varint
 
 Bools = NDArray[np.bool_]
-Ints = NDArray[np.int64]
-Doubles = NDArray[np.float64]
+Labels = NDArray[np.int8]
+Parameters = NDArray[np.uint8]
 
-_LARGEST_LABEL = 63
 _LARGEST_SUM = 36
-_ROUNDS = 3
-_STEPS = (2, 2, 1)
-"""How many halvings of √2 a label of a column, row and class is worth."""
-_PRIOR = 0.5
 
 
 @dataclass(frozen=True)
-class _Labels:
-    """Where each coded unit finds its three labels in one vector.
+class MatrixCode:
+    """A fitted model of a mask, ready to be written.
 
     Attributes
     ----------
-    places
-        int64[3, n]: for every coded unit the place of its column, row and class.
+    widths
+        Units per row of every layer.
+    labels
+        int8[labels]: of columns, rows and classes, layer after layer.
     groups
-        The lengths of the parts of the vector: columns, rows and classes of every layer.
-    kinds
-        int64[labels]: 0 for columns, 1 for rows, 2 for classes.
+        How many labels each of these parts has.
+    parameters
+        uint8[d], each unit's parameter as in mpfl.wire.bernoulli.
     """
 
-    places: Ints
+    widths: tuple[int, ...]
+    labels: Labels
     groups: tuple[int, ...]
-    kinds: Ints
+    parameters: Parameters
 
-    @classmethod
-    def of(cls, plan: Plan, widths: list[int]) -> _Labels:
-        edges = plan.layout.offsets
-        units = np.arange(plan.layout.total) if plan.units is None else plan.units
-        layer_of_segment = _layers_of_segments(plan, units)
-        segment_of_unit = np.repeat(np.arange(len(plan.lengths)), plan.lengths)
-        layer_of_unit = layer_of_segment[segment_of_unit]
-        width = np.array(widths, np.int64)
-        height = -(-np.array(plan.layout.units, np.int64) // width)
-        classes = np.bincount(layer_of_segment, minlength=width.size)
-        groups = np.stack([width, height, classes], axis=1).ravel()
-        starts = (np.cumsum(groups) - groups).reshape(-1, 3)
-        inside = units - np.array(edges[:-1])[layer_of_unit]
-        first_segment = np.cumsum(classes) - classes
-        places = np.stack(
-            [
-                starts[layer_of_unit, 0] + inside % width[layer_of_unit],
-                starts[layer_of_unit, 1] + inside // width[layer_of_unit],
-                starts[layer_of_unit, 2] + segment_of_unit - first_segment[layer_of_unit],
-            ]
-        )
-        kinds = np.repeat(np.tile(np.arange(3), width.size), groups)
-        return cls(places, tuple(int(n) for n in groups), kinds)
-
-    def parameters(self, labels: Ints) -> NDArray[np.uint8]:
-        """Return each unit's parameter (see mpfl.wire.bernoulli)."""
-        total = (labels * np.array(_STEPS)[self.kinds])[self.places].sum(axis=0)
-        clipped = np.clip(total, -_LARGEST_SUM, _LARGEST_SUM)
-        parameters: NDArray[np.uint8] = _parameter_of_sum()[clipped + _LARGEST_SUM]
-        return parameters
+    def estimated_bytes(self, bools: Bools, plan: Plan) -> float:
+        """Return about how long the payload will be, without writing it."""
+        inside = plan.grouping.inside
+        counts = np.zeros(512, np.int64)
+        for begin in range(0, bools.size, BLOCK):
+            part = slice(begin, begin + BLOCK)
+            keys = self.parameters[part].astype(np.int64) * 2 + bools[part]
+            counts += np.bincount(keys if inside is None else keys[inside[part]], minlength=512)
+        rare = np.minimum(np.repeat(probabilities(), 2), 0.5)
+        one = np.where(np.arange(CONSTANT) % 2 == 1, 1.0 - rare, rare)
+        zeros, ones = counts[: 2 * CONSTANT : 2], counts[1 : 2 * CONSTANT : 2]
+        bits = -float(ones @ np.log2(one) + zeros @ np.log2(1.0 - one))
+        return (bits + entropy_bits(self.labels, self.groups)) / 8 + 4 * len(self.groups)
 
 
-def encode_matrix(bits: Bools, plan: Plan) -> bytes:
-    """Return widths, labels and an rANS stream; ValueError if the plan has no widths."""
-    if len(plan.widths) != len(plan.layout.units):
+def fit_matrix(bools: Bools, plan: Plan) -> MatrixCode:
+    """Return the model for a mask of all units; ValueError if the plan has no widths."""
+    units = plan.layout.units
+    if len(plan.widths) != len(units):
         raise ValueError("mask codec 'matrix' needs the width of every layer")
-    widths = [
-        min(w, n) if w > 0 else n for w, n in zip(plan.widths, plan.layout.units, strict=True)
-    ]
-    model = _Labels.of(plan, widths)
-    labels = _fit(bits, model)
-    header = b"".join(encode_varint(width) for width in widths)
-    coded = encode_symbols(labels.astype(np.int8), model.groups)
-    parameters = model.parameters(labels)
-    order = np.argsort(parameters, kind="stable")
-    used, lengths = np.unique(parameters, return_counts=True)
-    stream = encode_with_parameters(used, bits[order], tuple(lengths.tolist()))
+    widths = tuple(min(w, n) if w > 0 else n for w, n in zip(plan.widths, units, strict=True))
+    sheets = _sheets(plan, widths)
+    labels = np.concatenate([fit_labels(bools, sheet) for sheet in sheets])
+    return MatrixCode(widths, labels, _groups(sheets), _parameters(plan, sheets, labels))
+
+
+def encode_matrix(bools: Bools, plan: Plan, code: MatrixCode | None = None) -> bytes:
+    """Return widths, labels and an rANS stream; ValueError if the plan has no widths."""
+    code = code or fit_matrix(bools, plan)
+    header = b"".join(encode_varint(width) for width in code.widths)
+    coded = encode_symbols(code.labels, code.groups)
+    grouping, used = _by_parameter(plan, code.parameters)
+    stream = encode_with_parameters(used, grouping.gather(bools), grouping.lengths)
     return header + encode_varint(len(coded)) + coded + stream
 
 
-def decode_matrix(payload: bytes, plan: Plan) -> Bools:
-    """Read what `encode_matrix` wrote; raises WireError and nothing else."""
+def decode_matrix(payload: bytes | memoryview, plan: Plan) -> Bools:
+    """Return the bits of all units; raises WireError and nothing else."""
     position = 0
     widths = []
     for units in plan.layout.units:
@@ -113,26 +101,51 @@ def decode_matrix(payload: bytes, plan: Plan) -> Bools:
             raise WireError("mask.widths", "one is 0")
         widths.append(width)
     size, position = decode_varint(payload, position, "mask.labels", len(payload))
-    model = _Labels.of(plan, widths)
-    labels = decode_symbols(payload[position : position + size], model.groups).astype(np.int64)
-    parameters = model.parameters(labels)
-    order = np.argsort(parameters, kind="stable")
-    used, lengths = np.unique(parameters, return_counts=True)
-    bits = np.empty(order.size, np.bool_)
-    stream = payload[position + size :]
-    bits[order] = decode_with_parameters(used, stream, tuple(lengths.tolist()))
-    return bits
+    sheets = _sheets(plan, tuple(widths))
+    labels = decode_symbols(payload[position : position + size], _groups(sheets))
+    grouping, used = _by_parameter(plan, _parameters(plan, sheets, labels))
+    bits = decode_with_parameters(used, payload[position + size :], grouping.lengths)
+    bools = np.zeros(plan.layout.total, np.bool_)
+    grouping.scatter(bits, bools)
+    return bools
 
 
-def _layers_of_segments(plan: Plan, units: NDArray[np.intp]) -> Ints:
-    if not plan.lengths:
-        return np.zeros(0, np.int64)
-    firsts = units[np.cumsum(plan.lengths) - np.array(plan.lengths)]
-    layers: Ints = np.searchsorted(np.array(plan.layout.offsets), firsts, side="right") - 1
-    return layers
+def _sheets(plan: Plan, widths: tuple[int, ...]) -> list[Sheet]:
+    layers = zip(plan.grouping.spans, widths, plan.grouping.counts, strict=True)
+    classes, inside = plan.grouping.keys, plan.grouping.inside
+    return [Sheet(place, width, counts, classes, inside) for place, width, counts in layers]
 
 
-def _parameter_of_sum() -> NDArray[np.uint8]:
+def _groups(sheets: list[Sheet]) -> tuple[int, ...]:
+    return tuple(n for sheet in sheets for n in sheet.groups)
+
+
+def _by_parameter(plan: Plan, parameters: Parameters) -> tuple[Grouping, Parameters]:
+    """Return the coded units grouped by parameter, and the parameters that occur."""
+    whole = slice(0, plan.layout.total)
+    grouping = Grouping.of([whole], parameters, plan.grouping.inside)
+    return grouping, np.flatnonzero(grouping.counts[0]).astype(np.uint8)
+
+
+def _parameters(plan: Plan, sheets: list[Sheet], labels: Labels) -> Parameters:
+    """Return each unit's parameter."""
+    out = np.empty(plan.layout.total, np.uint8)
+    table = _parameter_of_sum()
+    begin = 0
+    for sheet in sheets:
+        columns, rows, classes = sheet.split(labels[begin : begin + sum(sheet.groups)])
+        begin += sum(sheet.groups)
+        twice = [2 * part.astype(np.int16) for part in (rows, columns)]
+        for block in sheet.blocks(BLOCK):
+            total = np.add.outer(twice[0][block.rows], twice[1][block.columns])
+            total += block.of_classes(classes)
+            np.clip(total, -_LARGEST_SUM, _LARGEST_SUM, out=total)
+            total += _LARGEST_SUM
+            block.put(table[total], out)
+    return out
+
+
+def _parameter_of_sum() -> Parameters:
     """Return the parameter for each sum of labels, from the most negative one on.
 
     Powers of two and one constant: no function whose last digit could differ by machine.
@@ -145,34 +158,3 @@ def _parameter_of_sum() -> NDArray[np.uint8]:
     index = np.searchsorted(-middles, -chance, side="left")
     rare = (2 * index).astype(np.uint8)
     return np.concatenate([rare[:0:-1], rare | 1])[: 2 * _LARGEST_SUM + 1]
-
-
-def _fit(bits: Bools, model: _Labels) -> Ints:
-    """Return the labels: Newton steps in turn for columns, rows and classes, then rounding."""
-    count = model.kinds.size
-    scores = np.zeros(count)
-    ones = [np.bincount(place[bits], minlength=count) for place in model.places]
-    for step in range(_ROUNDS * 3 + 3):
-        kind = (step + 2) % 3  # classes first, as they hold the overall density
-        chance = 1.0 / (1.0 + np.exp(-scores[model.places].sum(axis=0)))
-        place = model.places[kind]
-        expected = np.bincount(place, chance, count)
-        spread = np.bincount(place, chance * (1.0 - chance), count)
-        penalty = 0.0 if kind == 2 else _PRIOR
-        slope = ones[kind] - expected - penalty * scores
-        scores += np.clip(slope / (spread + penalty + 1e-9), -2.0, 2.0) * (model.kinds == kind)
-        if step >= _ROUNDS * 3:
-            scores = np.where(model.kinds == kind, _to_labels(scores, kind) * _worth(kind), scores)
-    worth = np.array([_worth(kind) for kind in range(3)])
-    labels: Ints = np.rint(scores / worth[model.kinds]).astype(np.int64)
-    return labels
-
-
-def _worth(kind: int) -> float:
-    """Return the log-odds of one label."""
-    return float(np.log(2.0)) / 2 * _STEPS[kind]
-
-
-def _to_labels(scores: Doubles, kind: int) -> Doubles:
-    labels: Doubles = np.clip(np.rint(scores / _worth(kind)), -_LARGEST_LABEL, _LARGEST_LABEL)
-    return labels

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mpfl.layers import Structure
 from mpfl.mask import Layout, Mask
+from mpfl.wire.grouping import Grouping
 
-_REMEMBERED_UNITS = 1 << 20  # a plan of more is too large to keep
+Bools = NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
@@ -22,8 +22,8 @@ class Plan:
     ----------
     layout
         Layout of the mask.
-    units
-        Positions of the coded units in the mask, in coded order; None: all of them, in order.
+    grouping
+        The coded units in coded order: layer after layer, within a layer by class.
     lengths
         Units per segment (none is zero); the segments stand one after another in coded order.
         A segment holds the units of one class in one layer.
@@ -32,25 +32,30 @@ class Plan:
     """
 
     layout: Layout
-    units: NDArray[np.intp] | None
+    grouping: Grouping
     lengths: tuple[int, ...]
     widths: tuple[int, ...] = ()
 
     @property
     def count(self) -> int:
         """Number of coded units."""
-        return self.layout.total if self.units is None else self.units.size
+        return self.grouping.count
 
-    def take(self, bools: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    @property
+    def plain(self) -> bool:
+        """Whether the coded units are all units as they stand in the mask."""
+        return self.grouping.keys is None and self.grouping.inside is None
+
+    def take(self, bools: Bools) -> Bools:
         """Return the bits of the coded units, in coded order."""
-        return bools if self.units is None else bools[self.units]
+        return bools if self.plain else self.grouping.gather(bools)
 
-    def put(self, coded: NDArray[np.bool_]) -> Mask:
+    def put(self, coded: Bools) -> Mask:
         """Return the mask whose coded units have these bits; all others are dropped."""
-        if self.units is None:
+        if self.plain:
             return Mask.from_bools(self.layout, coded)
         bools = np.zeros(self.layout.total, np.bool_)
-        bools[self.units] = coded
+        self.grouping.scatter(coded, bools)
         return Mask.from_bools(self.layout, bools)
 
 
@@ -64,42 +69,12 @@ def make_plan(layout: Layout, within: Mask | None, classes: NDArray[np.uint8] | 
     """
     if within is not None and within.layout != layout:
         raise ValueError("within: its layout is not the layout of the mask")
-    if classes is None:
-        return _plan_without_classes(layout, within)
-    if classes.shape != (layout.total,) or classes.dtype != np.uint8:
+    if classes is not None and (classes.shape != (layout.total,) or classes.dtype != np.uint8):
         got = f"{classes.dtype}{list(classes.shape)}"
         raise ValueError(f"classes: got {got}, expected uint8[{layout.total}]")
-    if layout.total > _REMEMBERED_UNITS:
-        return _plan_with_classes(layout, within, classes.tobytes())
-    return _remembered(layout, within, classes.tobytes())
-
-
-def _plan_with_classes(layout: Layout, within: Mask | None, packed: bytes) -> Plan:
-    classes = np.frombuffer(packed, np.uint8)
-    units: list[NDArray[np.intp]] = []
-    lengths: list[int] = []
-    bools = None if within is None else within.bools()
-    for part in layout.slices():
-        inside = np.arange(part.start, part.stop)
-        if bools is not None:
-            inside = inside[bools[part]]
-        labels = classes[inside]
-        units.append(inside[np.argsort(labels, kind="stable")])
-        lengths += [int(n) for n in np.bincount(labels) if n]
-    order = np.concatenate(units)
-    order.flags.writeable = False
-    return Plan(layout, order, tuple(lengths))
-
-
-# All clients of a round speak within the same mask; sorting it costs more than their answers.
-_remembered = lru_cache(maxsize=4)(_plan_with_classes)
-
-
-def _plan_without_classes(layout: Layout, within: Mask | None) -> Plan:
-    if within is None:
-        return Plan(layout, None, layout.units)
-    units = np.flatnonzero(within.bools())
-    return Plan(layout, units, tuple(n for n in within.counts() if n))
+    inside = None if within is None or within.count() == layout.total else within.bools()
+    grouping = Grouping.of(layout.slices(), classes, inside)
+    return Plan(layout, grouping, grouping.lengths)
 
 
 def matrix_widths(structure: Structure) -> tuple[int, ...]:

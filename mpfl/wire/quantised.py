@@ -9,12 +9,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mpfl.wire.errors import WireError
+from mpfl.wire.grouping import Grouping
 from mpfl.wire.symbols import Symbols, decode_symbols, encode_symbols, entropy_bits
 
 Floats = NDArray[np.float32]
 Doubles = NDArray[np.float64]
 
 _SCALE_BYTES = 2
+_CHUNK = 1 << 14
+"""Values that are rounded at a time."""
 _SEARCH_SAMPLE = 8192
 _SEARCH_STEPS = 24
 
@@ -50,19 +53,28 @@ class QuantisedCodec:
         classes: NDArray[np.uint8] | None = None,
     ) -> bytes:
         """Return the steps, then the integers; ValueError without a stream where one is needed."""
-        exact = values.astype(np.float64)
         steps = np.zeros(len(segments), np.uint16)
         symbols = np.zeros(values.size, np.int8)
         begin = 0
         for i, count in enumerate(segments):
-            part = exact[begin : begin + count]
+            part = values[begin : begin + count]
             if part.any():
-                steps[i] = _bfloat16_above(self.choose_step(part))
-                whole = self.round(part / float(_widen(steps[i : i + 1])[0]), rng)
-                symbols[begin : begin + count] = np.clip(whole, -self.largest, self.largest)
+                steps[i] = _bfloat16_above(self.choose_step(part.astype(np.float64)))
+                step = float(_widen(steps[i : i + 1])[0])
+                self._whole(part, step, rng, symbols[begin : begin + count])
             begin += count
-        order, parts = _coded_order(segments, steps, classes)
-        return steps.astype("<u2").tobytes() + encode_symbols(symbols[order], parts)
+        grouping = _grouping(segments, steps, classes)
+        coded = encode_symbols(grouping.gather(symbols), grouping.lengths)
+        return steps.astype("<u2").tobytes() + coded
+
+    def _whole(
+        self, part: Floats, step: float, rng: np.random.Generator | None, out: Symbols
+    ) -> None:
+        """Write the values of a segment in whole steps."""
+        for begin in range(0, part.size, _CHUNK):
+            some = slice(begin, begin + _CHUNK)
+            whole = self.round(part[some].astype(np.float64) / step, rng)
+            out[some] = np.clip(whole, -self.largest, self.largest)
 
     def decode(
         self,
@@ -71,11 +83,15 @@ class QuantisedCodec:
         classes: NDArray[np.uint8] | None = None,
     ) -> Floats:
         """Return integers times steps; WireError if the payload is not legal."""
-        symbols, steps, order, _ = self._read(payload, segments, classes)
-        wide = np.repeat(_widen(steps), np.array(segments, np.int64))
-        values = np.zeros(wide.size, np.float32)
+        coded, steps, grouping = self._read(payload, segments, classes)
+        symbols = np.zeros(sum(segments), np.int8)
+        grouping.scatter(coded, symbols)
+        values = symbols.astype(np.float32)
+        begin = 0
         with np.errstate(over="ignore", under="ignore"):
-            values[order] = symbols.astype(np.float32) * wide[order]
+            for count, step in zip(segments, _widen(steps), strict=True):
+                values[begin : begin + count] *= step
+                begin += count
         if not np.isfinite(values).all():
             raise WireError("values.steps", "one is too large")
         return values
@@ -87,23 +103,23 @@ class QuantisedCodec:
         classes: NDArray[np.uint8] | None = None,
     ) -> float:
         """Return the entropy of the integers, by segment and class, plus the steps."""
-        symbols, _, _, parts = self._read(payload, segments, classes)
-        return entropy_bits(symbols, parts) / 8 + _SCALE_BYTES * len(segments)
+        coded, _, grouping = self._read(payload, segments, classes)
+        return entropy_bits(coded, grouping.lengths) / 8 + _SCALE_BYTES * len(segments)
 
     def _read(
         self, payload: bytes, segments: Sequence[int], classes: NDArray[np.uint8] | None
-    ) -> tuple[Symbols, NDArray[np.uint16], NDArray[np.intp], list[int]]:
+    ) -> tuple[Symbols, NDArray[np.uint16], Grouping]:
         size = _SCALE_BYTES * len(segments)
         if len(payload) < size:
             raise WireError("values.steps", "the payload ends inside them")
         steps = np.frombuffer(payload[:size], "<u2").astype(np.uint16)
         if (steps >= 0x7F80).any():
             raise WireError("values.steps", "one is negative or not finite")
-        order, parts = _coded_order(segments, steps, classes)
-        symbols = decode_symbols(payload[size:], parts)
-        if symbols.size and int(np.abs(symbols.astype(np.int64)).max()) > self.largest:
+        grouping = _grouping(segments, steps, classes)
+        symbols = decode_symbols(memoryview(payload)[size:], grouping.lengths)
+        if max(int(symbols.max(initial=0)), -int(symbols.min(initial=0))) > self.largest:
             raise WireError("values.symbols", f"one is beyond {self.largest}")
-        return symbols, steps, order, parts
+        return symbols, steps, grouping
 
 
 def nearest(scaled: Doubles, rng: np.random.Generator | None) -> Doubles:
@@ -161,29 +177,17 @@ def of_root_mean_square(factor: float) -> Callable[[Doubles], float]:
     return choose
 
 
-def _coded_order(
+def _grouping(
     segments: Sequence[int], steps: NDArray[np.uint16], classes: NDArray[np.uint8] | None
-) -> tuple[NDArray[np.intp], list[int]]:
-    """Return the places of the coded integers in their order, and the lengths of its parts.
-
-    A segment whose step is 0 is not coded; the others are cut by class.
-    """
-    order: list[NDArray[np.intp]] = [np.zeros(0, np.intp)]
-    parts: list[int] = []
+) -> Grouping:
+    """Return the coded integers: those of segments whose step is not 0, each by class."""
+    spans: list[slice] = []
     begin = 0
-    for count, step in zip(segments, steps, strict=True):
-        places = np.arange(begin, begin + count)
+    for count, step in zip(segments, steps.tolist(), strict=True):
+        if step:
+            spans.append(slice(begin, begin + count))
         begin += count
-        if not step:
-            continue
-        if classes is None:
-            parts.append(int(count))
-        else:
-            labels = classes[places]
-            places = places[np.argsort(labels, kind="stable")]
-            parts += [int(n) for n in np.bincount(labels) if n]
-        order.append(places)
-    return np.concatenate(order), parts
+    return Grouping.of(spans, classes, None)
 
 
 def _widen(steps: NDArray[np.uint16]) -> Floats:

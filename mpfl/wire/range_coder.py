@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from types import ModuleType
 
 import numpy as np
@@ -11,6 +12,9 @@ from mpfl.wire.bernoulli import CONSTANT, fit_parameters, probabilities
 from mpfl.wire.errors import WireError
 
 Bools = NDArray[np.bool_]
+
+_CHUNK = 1 << 14
+"""Bits that are held as integers at a time."""
 
 
 def encode_range(bits: Bools, lengths: tuple[int, ...]) -> bytes:
@@ -25,7 +29,7 @@ def encode_range(bits: Bools, lengths: tuple[int, ...]) -> bytes:
     return parameters.tobytes() + _words(constriction, bits, lengths, parameters).tobytes()
 
 
-def decode_range(payload: bytes, lengths: tuple[int, ...]) -> Bools:
+def decode_range(payload: bytes | memoryview, lengths: tuple[int, ...]) -> Bools:
     """Read what `encode_range` wrote; raises WireError and nothing else."""
     constriction = _constriction()
     if constriction is None:
@@ -33,20 +37,19 @@ def decode_range(payload: bytes, lengths: tuple[int, ...]) -> Bools:
     parameters = np.frombuffer(payload[: len(lengths)], np.uint8)
     if parameters.size != len(lengths) or (len(payload) - len(lengths)) % 4:
         raise WireError("mask.range", "the payload ends inside parameters or words")
-    words = np.frombuffer(payload[len(lengths) :], "<u4").astype(np.uint32)
+    words = np.frombuffer(payload[len(lengths) :], "<u4").astype(np.uint32, copy=False)
     decoder = constriction.stream.queue.RangeDecoder(words)
-    parts = []
-    for parameter, count in zip(parameters.tolist(), lengths, strict=True):
+    bits = np.empty(sum(lengths), np.bool_)
+    for parameter, part in _coded_parts(parameters, lengths):
         flip = np.bool_(parameter & 1)
         if parameter >= CONSTANT:
-            parts.append(np.full(count, flip))
+            bits[part] = flip
             continue
         try:
-            rare = decoder.decode(_model(constriction, parameter), count)
+            rare = decoder.decode(_model(constriction, parameter), part.stop - part.start)
         except (AssertionError, ValueError) as error:
             raise WireError("mask.range", f"constriction: {error}") from None
-        parts.append(rare.astype(np.bool_) ^ flip)
-    bits = np.concatenate(parts) if parts else np.zeros(0, np.bool_)
+        bits[part] = rare.astype(np.bool_) ^ flip
     if not np.array_equal(_words(constriction, bits, lengths, parameters), words):
         raise WireError("mask.range", "the words are not those of these bits")
     return bits
@@ -59,14 +62,23 @@ def _words(
     parameters: NDArray[np.uint8],
 ) -> NDArray[np.uint32]:
     encoder = constriction.stream.queue.RangeEncoder()
-    end = 0
-    for parameter, count in zip(parameters.tolist(), lengths, strict=True):
-        end += count
+    for parameter, part in _coded_parts(parameters, lengths):
         if parameter < CONSTANT:
-            rare = bits[end - count : end] ^ np.bool_(parameter & 1)
+            rare = bits[part] ^ np.bool_(parameter & 1)
             encoder.encode(rare.astype(np.int32), _model(constriction, parameter))
     words: NDArray[np.uint32] = encoder.get_compressed().astype("<u4")
     return words
+
+
+def _coded_parts(
+    parameters: NDArray[np.uint8], lengths: tuple[int, ...]
+) -> Iterator[tuple[int, slice]]:
+    """Give the bits a chunk at a time, each with the parameter of its segment."""
+    begin = 0
+    for parameter, count in zip(parameters.tolist(), lengths, strict=True):
+        for first in range(begin, begin + count, _CHUNK):
+            yield parameter, slice(first, min(first + _CHUNK, begin + count))
+        begin += count
 
 
 def _model(constriction: ModuleType, parameter: int) -> object:

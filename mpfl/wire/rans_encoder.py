@@ -9,16 +9,20 @@ See docs/wire-format.md for the bytes.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 from numpy.typing import NDArray
 
 from mpfl.wire.rans_states import LOWEST, MAX_LANES_LOG, pack_states, stages
-from mpfl.wire.tables import PRECISION, Ints, Tables
+from mpfl.wire.tables import PRECISION, Contexts, Ints, Shorts, Tables
 from mpfl.wire.varint import encode_varint
 
 Doubles = NDArray[np.float64]
 
 _BYTES_PER_LANE = 192
+_CHUNK = 1 << 14
+"""Symbols whose frequencies are looked up, or made doubles, at a time."""
 _FEWEST_LANES_LOG = 5  # a row of fewer symbols takes NumPy longer than one after another
 
 
@@ -26,20 +30,29 @@ class Encoder:
     """Collects symbols in the order in which the decoder will ask for them."""
 
     def __init__(self) -> None:
-        self._frequencies: list[Doubles] = []
-        self._starts: list[Doubles] = []
+        self._frequencies: list[Shorts] = []
+        self._starts: list[Shorts] = []
 
-    def put(self, symbols: NDArray[np.uint8], contexts: Ints, tables: Tables) -> None:
+    def put(self, symbols: NDArray[np.uint8], contexts: Contexts, tables: Tables) -> None:
         """Append symbols, each with the number of its table (0 to contexts - 1)."""
-        place = contexts * tables.frequencies.shape[1] + symbols
-        self._frequencies.append(tables.frequencies.astype(np.float64).ravel()[place])
-        self._starts.append(tables.starts.astype(np.float64).ravel()[place])
+        frequencies = np.empty(symbols.size, np.uint16)
+        starts = np.empty(symbols.size, np.uint16)
+        for begin in range(0, symbols.size, _CHUNK):
+            chunk = slice(begin, begin + _CHUNK)
+            place = contexts[chunk].astype(np.int64)
+            place *= tables.frequencies.shape[1]
+            place += symbols[chunk]
+            np.take(tables.frequencies.ravel(), place, out=frequencies[chunk])
+            np.take(tables.starts.ravel(), place, out=starts[chunk])
+        self._frequencies.append(frequencies)
+        self._starts.append(starts)
 
     def finish(self) -> bytes:
         """Return the stream; no bytes for no symbols."""
         if not sum(part.size for part in self._frequencies):
             return b""
         frequencies, starts = np.concatenate(self._frequencies), np.concatenate(self._starts)
+        self._frequencies, self._starts = [frequencies], [starts]
         lanes_log = _lanes_log(frequencies)
         while True:
             stream = _encode_stages(lanes_log, frequencies, starts)
@@ -48,15 +61,15 @@ class Encoder:
             lanes_log = lanes_log - 1 if lanes_log > _FEWEST_LANES_LOG else 0
 
 
-def _lanes_log(frequencies: Doubles) -> int:
+def _lanes_log(frequencies: Shorts) -> int:
     step = 1 + frequencies.size // 65536
-    sample = frequencies[::step]
+    sample = frequencies[::step].astype(np.float64)
     stream_bits = (PRECISION - float(np.log2(sample).mean())) * frequencies.size
     lanes_log = int(stream_bits / 8 / _BYTES_PER_LANE).bit_length() - 1
     return min(lanes_log, MAX_LANES_LOG) if lanes_log >= _FEWEST_LANES_LOG else 0
 
 
-def _encode_stages(lanes_log: int, frequencies: Doubles, starts: Doubles) -> bytes | None:
+def _encode_stages(lanes_log: int, frequencies: Shorts, starts: Shorts) -> bytes | None:
     """Encode from the last symbol to the first; None if the symbols do not feed all lanes."""
     states, words, end = np.ones(1, np.int64), np.zeros(0, np.uint16), frequencies.size
     counts: list[int] = []
@@ -77,7 +90,7 @@ def _encode_stages(lanes_log: int, frequencies: Doubles, starts: Doubles) -> byt
 
 
 def _encode_scalar(
-    states: Ints, frequencies: Doubles, starts: Doubles, wanted: int | None
+    states: Ints, frequencies: Shorts, starts: Shorts, wanted: int | None
 ) -> tuple[Ints, NDArray[np.uint16], int]:
     """Encode backwards with one lane, all symbols or until `wanted` words are out."""
     state = int(states[0])
@@ -97,13 +110,13 @@ def _encode_scalar(
     return np.array([state], np.int64), np.array(words[::-1], np.uint16), begin
 
 
-def _backwards(numbers: Doubles) -> list[int]:
-    backwards: list[int] = numbers[::-1].astype(np.int64).tolist()
+def _backwards(numbers: Shorts) -> list[int]:
+    backwards: list[int] = numbers[::-1].tolist()
     return backwards
 
 
 def _encode_rows(
-    states: Ints, frequencies: Doubles, starts: Doubles, wanted: int | None
+    states: Ints, frequencies: Shorts, starts: Shorts, wanted: int | None
 ) -> tuple[Ints, NDArray[np.uint16], int]:
     """Encode backwards a row of lanes at a time; see `_encode_scalar`.
 
@@ -116,20 +129,43 @@ def _encode_rows(
     lanes, begin, out = states.size, frequencies.size, 0
     all_states = states.astype(np.float64)
     chunks: list[NDArray[np.uint16]] = []
-    limit = float(1 << (32 - PRECISION))
+    base, rows = begin, _Rows.of(frequencies, starts, begin, begin)
     while begin >= lanes or (begin and wanted is None):
         if wanted is not None and out >= wanted:
             break
         end, begin = begin, (begin - 1) // lanes * lanes if wanted is None else begin - lanes
-        frequency, state = frequencies[begin:end], all_states[: end - begin]
-        over = np.flatnonzero(state >= frequency * limit)
+        if begin < base:
+            base = max(0, min(begin, end - _CHUNK))
+            rows = _Rows.of(frequencies, starts, base, end)
+        row, state = slice(begin - base, end - base), all_states[: end - begin]
+        over = (state >= rows.limit[row]).nonzero()[0]
         chunk = state[over].astype(np.int64)
         chunks.append(chunk.astype(np.uint16))
         out += over.size
         state[over] = chunk >> 16
-        high = np.floor(state / frequency)
-        high *= float(1 << PRECISION) - frequency
+        high = np.floor(state / rows.frequency[row])
+        high *= rows.gain[row]
         state += high
-        state += starts[begin:end]
+        state += rows.start[row]
     words = np.concatenate(chunks[::-1]) if chunks else np.zeros(0, np.uint16)
     return all_states.astype(np.int64), words, begin
+
+
+@dataclass(frozen=True)
+class _Rows:
+    """What a stretch of symbols does to a state: shed words from `limit` on, then grow."""
+
+    limit: Doubles
+    frequency: Doubles
+    gain: Doubles
+    start: Doubles
+
+    @classmethod
+    def of(cls, frequencies: Shorts, starts: Shorts, begin: int, end: int) -> _Rows:
+        frequency = frequencies[begin:end].astype(np.float64)
+        return cls(
+            frequency * float(1 << (32 - PRECISION)),
+            frequency,
+            float(1 << PRECISION) - frequency,
+            starts[begin:end].astype(np.float64),
+        )

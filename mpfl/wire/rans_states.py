@@ -29,29 +29,30 @@ def pack_states(states: Ints) -> bytes:
     exponents = _bit_lengths(states) - 17
     nibbles = exponents.astype(np.uint8)
     packed = (nibbles[::2] | nibbles[1::2] << 4).tobytes()
-    places = np.arange(31)
-    used = places < exponents[:, None] + 16
-    return packed + np.packbits((states[:, None] >> places & 1)[used], bitorder="little").tobytes()
+    bits = np.unpackbits(states.astype("<u4").view(np.uint8).reshape(-1, 4), axis=1,
+                         bitorder="little")  # fmt: skip
+    used = np.arange(32) < exponents[:, None] + 16
+    return packed + np.packbits(bits[used], bitorder="little").tobytes()
 
 
 def _bit_lengths(states: Ints) -> Ints:
     return np.frexp(states.astype(np.float64))[1].astype(np.int64)
 
 
-def unpack_states(blob: bytes, begin: int, lanes: int) -> tuple[Ints, int]:
+def unpack_states(blob: bytes | memoryview, begin: int, lanes: int) -> tuple[Ints, int]:
     """Read several lanes' states; returns them and where the words begin, or raises WireError."""
     nibbles = np.frombuffer(blob[begin : begin + lanes // 2], np.uint8)
     if nibbles.size * 2 != lanes:
         raise WireError("rans.states", "the stream ends inside them")
     exponents = np.stack([nibbles & 15, nibbles >> 4], axis=1).ravel().astype(np.int64)
-    places = np.arange(31)
-    used = places < exponents[:, None] + 16
+    used = np.arange(32) < exponents[:, None] + 16
     count = int(used.sum())
     begin += lanes // 2
     end = begin + (count + 7) // 8
     packed = np.frombuffer(blob[begin:end], np.uint8)
     if packed.size != end - begin:
         raise WireError("rans.states", "the stream ends inside them")
-    bits = np.zeros(used.shape, np.int64)
+    bits = np.zeros(used.shape, np.uint8)
     bits[used] = np.unpackbits(packed, count=count, bitorder="little")
-    return (bits << places).sum(axis=1) + (1 << (exponents + 16)), end
+    mantissas = np.packbits(bits, axis=1, bitorder="little").view("<u4").ravel().astype(np.int64)
+    return mantissas + (1 << (exponents + 16)), end

@@ -29,6 +29,8 @@ _ABSENT = 255
 """Weight of a bucket that does not occur."""
 _BUCKETS = len(EDGES) - 1
 _LARGEST = EDGES[-1] - 1
+_CHUNK = 1 << 14
+"""Integers that are counted at a time."""
 
 
 def encode_symbols(symbols: Symbols, segments: Sequence[int]) -> bytes:
@@ -36,34 +38,34 @@ def encode_symbols(symbols: Symbols, segments: Sequence[int]) -> bytes:
     tables: list[bytes] = []
     costs: list[NDArray[np.float64]] = []
     header = bytearray()
-    contexts: list[NDArray[np.int64]] = []
+    contexts: list[NDArray[np.uint8]] = []
     for part in _parts(symbols, segments):
-        counts = np.bincount(np.abs(part.astype(np.int64)), minlength=_LARGEST + 1)
+        counts = _magnitude_counts(part)
         own = _table(np.add.reduceat(counts, EDGES[:-1]))
         bits = [float(counts @ cost) for cost in costs]
         own_cost = _magnitude_bits(own)
         own_bits = float(counts @ own_cost) + 8 * (len(own) + 1)
         if len(tables) < _NEW and (not bits or own_bits < min(bits)):
             header += bytes((_NEW, len(own))) + own
-            contexts.append(np.full(part.size, len(tables)))
+            contexts.append(np.full(part.size, len(tables), np.uint8))
             tables.append(own)
             costs.append(own_cost)
         else:
             chosen = int(np.argmin(bits))
             header.append(chosen)
-            contexts.append(np.full(part.size, chosen))
+            contexts.append(np.full(part.size, chosen, np.uint8))
     if not tables:
         return b""
     encoder = Encoder()
-    shifted = (symbols.astype(np.int64) + _LARGEST).astype(np.uint8)
+    shifted = symbols.view(np.uint8) + np.uint8(_LARGEST)  # wraps around as it should
     encoder.put(shifted, np.concatenate(contexts), _distributions(tables))
     return bytes(header) + encoder.finish()
 
 
-def decode_symbols(payload: bytes, segments: Sequence[int]) -> Symbols:
+def decode_symbols(payload: bytes | memoryview, segments: Sequence[int]) -> Symbols:
     """Read what `encode_symbols` wrote; raises WireError and nothing else."""
     tables: list[bytes] = []
-    contexts: list[NDArray[np.int64]] = []
+    contexts: list[NDArray[np.uint8]] = []
     position = 0
     for count in segments:
         if not count:
@@ -77,23 +79,40 @@ def decode_symbols(payload: bytes, segments: Sequence[int]) -> Symbols:
             tables.append(table)
         if chosen >= len(tables):
             raise WireError("values.tables", f"there is no table {chosen}")
-        contexts.append(np.full(count, chosen))
+        contexts.append(np.full(count, chosen, np.uint8))
     decoder = Decoder(payload[position:])
     if not tables:
         decoder.finish()
         return np.zeros(0, np.int8)
     shifted = decoder.take(np.concatenate(contexts), _distributions(tables))
     decoder.finish()
-    return (shifted.astype(np.int64) - _LARGEST).astype(np.int8)
+    shifted -= np.uint8(_LARGEST)  # wraps around as it should
+    return shifted.view(np.int8)
 
 
 def entropy_bits(symbols: Symbols, segments: Sequence[int]) -> float:
     """Return the sum of n·H over the segments, H of each one's own shares."""
     bits = 0.0
     for part in _parts(symbols, segments):
-        counts = np.unique(part, return_counts=True)[1]
+        counts = _signed_counts(part)
+        counts = counts[counts > 0]
         bits += float(counts @ np.log2(part.size / counts))
     return bits
+
+
+def _signed_counts(part: Symbols) -> NDArray[np.int64]:
+    """Return how often each integer occurs, from 0 to 127 and then from -128 to -1."""
+    counts = np.zeros(256, np.int64)
+    for begin in range(0, part.size, _CHUNK):
+        counts += np.bincount(part[begin : begin + _CHUNK].view(np.uint8), minlength=256)
+    return counts
+
+
+def _magnitude_counts(part: Symbols) -> NDArray[np.int64]:
+    counts = _signed_counts(part)
+    magnitudes = counts[: _LARGEST + 1].copy()
+    magnitudes[1:] += counts[: _LARGEST + 1 : -1]
+    return magnitudes
 
 
 def _parts(symbols: Symbols, segments: Sequence[int]) -> list[Symbols]:
@@ -111,12 +130,14 @@ def _table(counts: NDArray[np.int64]) -> bytes:
 
 def _shares() -> NDArray[np.float64]:
     """Return the 255 shares: 1, 15/16, ... 9/16, 1/2, ... down by powers of 2."""
-    return np.array([(16 - i % 8) / 2.0 ** (4 + i // 8) for i in range(_ABSENT)])
+    i = np.arange(_ABSENT)
+    shares: NDArray[np.float64] = np.ldexp(16.0 - i % 8, -(4 + i // 8))
+    return shares
 
 
-def _read_table(payload: bytes, position: int) -> tuple[bytes, int]:
+def _read_table(payload: bytes | memoryview, position: int) -> tuple[bytes, int]:
     size = payload[position] if position < len(payload) else 0
-    table = payload[position + 1 : position + 1 + size]
+    table = bytes(payload[position + 1 : position + 1 + size])
     if not 1 <= size <= _BUCKETS or len(table) != size or table[-1] == _ABSENT:
         raise WireError("values.tables", "a table is truncated or too long")
     return table, position + 1 + size

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
 
 Ints = NDArray[np.int64]
+Shorts = NDArray[np.uint16]
+Contexts = NDArray[np.integer]
+"""Numbers of tables, in whatever integers."""
 
 PRECISION = 15
 """The frequencies of a distribution add up to 2 to this power."""
@@ -20,14 +24,14 @@ class Tables:
     Attributes
     ----------
     frequencies
-        int64[contexts, alphabet], each row adding up to 2 ** `PRECISION`; an impossible symbol
+        uint16[contexts, alphabet], each row adding up to 2 ** `PRECISION`; an impossible symbol
         has 0.
     starts
         Sum of the frequencies of all lower symbols, same shape.
     """
 
-    frequencies: Ints
-    starts: Ints
+    frequencies: Shorts
+    starts: Shorts
 
     @classmethod
     def from_weights(cls, weights: NDArray[np.float64]) -> Tables:
@@ -36,28 +40,55 @@ class Tables:
         A weight above 0 gets a frequency above 0. The result is the same on every machine:
         nothing but sums, products and quotients of doubles in a fixed order.
         """
-        total = np.zeros(weights.shape[0])
-        for column in range(weights.shape[1]):
-            total = total + weights[:, column]
+        total = np.add.accumulate(weights, axis=1)[:, -1]  # one after another, never in pairs
         whole = 1 << PRECISION
         share = np.floor(weights / total[:, None] * whole + 0.5).astype(np.int64)
         share = np.maximum(share, weights > 0)
         excess = share.sum(axis=1) - whole
         rows = np.arange(len(share))
         share[rows, share.argmax(axis=1)] -= excess
-        return cls.from_frequencies(share)
+        starts = np.cumsum(share, axis=1) - share
+        return cls(share.astype(np.uint16), starts.astype(np.uint16))
 
-    @classmethod
-    def from_frequencies(cls, frequencies: Ints) -> Tables:
-        """Take frequencies as they are."""
-        return cls(frequencies, np.cumsum(frequencies, axis=1) - frequencies)
+    def slots(self, symbols: int) -> Slots:
+        """Return the lookup of symbols by slots.
 
-    def slots(self) -> NDArray[np.uint8]:
-        """Return, for every context and every number below 2 ** `PRECISION`, its symbol."""
+        A table for it is quicker, but only taken if it has at most an entry for each of the
+        symbols that will be asked for.
+        """
         contexts, alphabet = self.frequencies.shape
-        symbols = np.tile(np.arange(alphabet, dtype=np.uint8), contexts)
-        return np.repeat(symbols, self.frequencies.ravel())
+        if symbols < contexts << PRECISION:
+            return Slots(self, None)
+        numbers = np.tile(np.arange(alphabet, dtype=np.uint8), contexts)
+        return Slots(self, np.repeat(numbers, self.frequencies.ravel()))
 
+    @cached_property
     def packed(self) -> Ints:
-        """Return start · 2^16 + frequency of every symbol, contexts one after another."""
-        return (self.starts << 16 | self.frequencies).ravel()
+        """Start · 2^16 + frequency of every symbol, contexts one after another."""
+        return (self.starts.astype(np.int64) << 16 | self.frequencies).ravel()
+
+
+@dataclass(frozen=True)
+class Slots:
+    """Which symbol a slot belongs to.
+
+    Slots are numbered through all tables: context · 2 ** `PRECISION` + slot. Places are those of
+    symbols in all tables: context · alphabet + symbol.
+    """
+
+    tables: Tables
+    symbols: NDArray[np.uint8] | None
+
+    @cached_property
+    def edges(self) -> Ints:
+        """Slot of each place's start; places of impossible symbols start with the next one."""
+        contexts = np.arange(len(self.tables.starts))[:, None] << PRECISION
+        return (self.tables.starts + contexts).ravel()
+
+    def places(self, slots: Ints, bases: Ints) -> Ints:
+        """Return the places of the symbols of slots; `bases` are context · alphabet."""
+        if self.symbols is not None:
+            return bases + self.symbols.take(slots)
+        found: Ints = self.edges.searchsorted(slots, "right")
+        found -= 1
+        return found

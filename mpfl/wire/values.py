@@ -203,7 +203,9 @@ class FloatCodec:
             return np.frombuffer(payload, "<f4").astype(np.float32)
         if self.name == "float16":
             return np.frombuffer(payload, "<f2").astype(np.float32)
-        return (np.frombuffer(payload, "<u2").astype(np.uint32) << 16).view(np.float32)
+        wide = np.frombuffer(payload, "<u2").astype(np.uint32)
+        wide <<= 16
+        return wide.view(np.float32)
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,7 @@ def encode_varint(number: int) -> bytes:
     return bytes(out)
 
 
-def decode_varint(blob: bytes, start: int, field: str, limit: int) -> tuple[int, int]:
+def decode_varint(blob: bytes | memoryview, start: int, field: str, limit: int) -> tuple[int, int]:
     """Read one integer.
 
     Parameters

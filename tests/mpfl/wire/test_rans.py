@@ -50,7 +50,8 @@ def test_many_lanes_cost_less_than_half_a_percent(count):
     tables = Tables.from_weights(np.random.default_rng(0).random((3, 40)) ** 4)
     rng = np.random.default_rng(1)
     contexts = rng.integers(0, 3, count)
-    symbols = tables.slots()[contexts << PRECISION | rng.integers(0, 1 << PRECISION, count)]
+    numbers = np.repeat(np.tile(np.arange(40, dtype=np.uint8), 3), tables.frequencies.ravel())
+    symbols = numbers[contexts << PRECISION | rng.integers(0, 1 << PRECISION, count)]
     encoder = Encoder()
     encoder.put(symbols, contexts, tables)
     stream = encoder.finish()

@@ -1,0 +1,126 @@
+"""Entries of a vector in the order of small keys, found block by block: no index of all of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+Bools = NDArray[np.bool_]
+Keys = NDArray[np.uint8]
+Scalar = TypeVar("Scalar", bound=np.generic)
+
+BLOCK = 1 << 13
+"""Entries that are sorted at a time: the indices of a block are all that is ever held."""
+
+
+@dataclass(frozen=True)
+class Grouping:
+    """Which entries of a vector count, and the order in which they are coded.
+
+    The order is span after span, within a span by ascending key, within a key by position.
+
+    Attributes
+    ----------
+    spans
+        Disjoint ranges of the vector, ascending.
+    keys
+        uint8[n], the key of every entry; None: all the same.
+    inside
+        bool[n], which entries count; None: all of them.
+    counts
+        For every span the entries of each key, int64[256] or, without keys, int64[1].
+    """
+
+    spans: tuple[slice, ...]
+    keys: Keys | None
+    inside: Bools | None
+    counts: tuple[NDArray[np.int64], ...]
+
+    @classmethod
+    def of(cls, spans: Sequence[slice], keys: Keys | None, inside: Bools | None) -> Grouping:
+        """Count what there is."""
+        counts = tuple(_count(span, keys, inside) for span in spans)
+        return cls(tuple(spans), keys, inside, counts)
+
+    @property
+    def lengths(self) -> tuple[int, ...]:
+        """Entries of every key of every span, those of none left out."""
+        return tuple(n for counts in self.counts for n in counts[counts > 0].tolist())
+
+    @property
+    def count(self) -> int:
+        """Entries that count."""
+        return sum(int(counts.sum()) for counts in self.counts)
+
+    def gather(self, values: NDArray[Scalar]) -> NDArray[Scalar]:
+        """Return the entries that count, in coded order."""
+        out = np.empty(self.count, values.dtype)
+        for place, order, runs in self._blocks():
+            part = values[place] if order is None else values[place][order]
+            for first, begin, size in runs:
+                out[begin : begin + size] = part[first : first + size]
+        return out
+
+    def scatter(self, coded: NDArray[Scalar], out: NDArray[Scalar]) -> None:
+        """Put entries in coded order back where they belong in `out`; the rest of it stays."""
+        for place, order, runs in self._blocks():
+            if order is None:
+                first, begin, size = runs[0]
+                out[place] = coded[begin : begin + size]
+                continue
+            part = np.empty(order.size, coded.dtype)
+            for first, begin, size in runs:
+                part[first : first + size] = coded[begin : begin + size]
+            out[place][order] = part
+
+    def _blocks(
+        self,
+    ) -> Iterator[tuple[slice, NDArray[np.intp] | None, list[tuple[int, int, int]]]]:
+        """Give for every block its place, the coded order of its entries, and its runs.
+
+        A run is where it begins in the block, where in the coded order, and its size. The order
+        None stands for all entries as they are.
+        """
+        done = 0
+        for span, counts in zip(self.spans, self.counts, strict=True):
+            starts = done + np.cumsum(counts) - counts
+            done += int(counts.sum())
+            if self.keys is None and self.inside is None:
+                yield span, None, [(0, int(starts[0]), span.stop - span.start)]
+                continue
+            for begin in range(span.start, span.stop, BLOCK):
+                place = slice(begin, min(begin + BLOCK, span.stop))
+                order, sizes = self._sorted(place)
+                firsts = np.cumsum(sizes) - sizes
+                used = np.flatnonzero(sizes)
+                columns = (firsts[used], starts[used], sizes[used])
+                yield place, order, list(zip(*(c.tolist() for c in columns), strict=True))
+                starts[: sizes.size] += sizes
+
+    def _sorted(self, place: slice) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+        """Return the coded order of a block's entries, and how many have each key."""
+        if self.keys is None:
+            chosen = np.flatnonzero(self.inside[place]) if self.inside is not None else np.arange(0)
+            return chosen, np.array([chosen.size])
+        keys = self.keys[place]
+        if self.inside is None:
+            return np.argsort(keys, kind="stable"), np.bincount(keys)
+        chosen = np.flatnonzero(self.inside[place])
+        keys = keys[chosen]
+        return chosen[np.argsort(keys, kind="stable")], np.bincount(keys)
+
+
+def _count(span: slice, keys: Keys | None, inside: Bools | None) -> NDArray[np.int64]:
+    if keys is None:
+        full = span.stop - span.start
+        return np.array([full if inside is None else np.count_nonzero(inside[span])], np.int64)
+    counts = np.zeros(256, np.int64)
+    for begin in range(span.start, span.stop, BLOCK):
+        place = slice(begin, min(begin + BLOCK, span.stop))
+        part = keys[place] if inside is None else keys[place][inside[place]]
+        counts += np.bincount(part, minlength=256)
+    return counts
