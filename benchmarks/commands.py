@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import comparison as comparing
-from benchmarks.console import Reporter
+from benchmarks.console import Reporter, rounds_done
 from benchmarks.experiment import Engine, resume, run, validate
 from benchmarks.flower_engine import run_on_ray
 from benchmarks.listing import list_parts
@@ -130,7 +130,8 @@ def _compare(table: Mapping[str, Any], out: Path, reporter: Reporter, sink: str 
     rest, config = comparing.split_table(table)
     cells = comparing.plan_cells(rest, config)
     rounds = sum(cell.experiment.federation.rounds for cell in cells)
-    with reporter.rounds(rounds, f"{len(cells)} runs"):
+    done = sum(rounds_done(cell, out) for cell in cells)
+    with reporter.rounds(rounds, f"{len(cells)} runs", done):
         watch = show_in_sink(sink, out, reporter.cell_watcher(cells, out))
         comparing.compare(table, out, watch)
     report = write_report(out)

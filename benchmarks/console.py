@@ -21,9 +21,21 @@ from rich.progress import (
 
 from benchmarks.comparison import CELLS, Cell, OnCell
 from benchmarks.units import bytes_text
-from server.runfolder import SUMMARY
+from server.runfolder import ROUNDS, SUMMARY
 
+_SPEED_SECONDS = 3600.0
+"""Time left follows the mean speed of the last hour: a round may well take minutes."""
 DONE, FAILED, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
+
+
+def rounds_done(cell: Cell, out: Path) -> int:
+    """Return how many rounds of a comparison's cell need no more work, at most."""
+    folder = out / CELLS / cell.name
+    if (folder / SUMMARY).is_file():
+        return cell.experiment.federation.rounds
+    if not (folder / ROUNDS).is_file():
+        return 0
+    return (folder / ROUNDS).read_bytes().count(b"\n")
 
 
 class Reporter:
@@ -45,11 +57,15 @@ class Reporter:
             TextColumn("{task.description}"),
             BarColumn(),
             MofNCompleteColumn(),
+            TextColumn("rounds,"),
             TimeElapsedColumn(),
+            TextColumn("elapsed,"),
             TimeRemainingColumn(),
+            TextColumn("left"),
             TextColumn("{task.fields[now]}"),
         )
-        with Progress(*columns, console=Console(stderr=True)) as bar:
+        screen = Console(stderr=True)
+        with Progress(*columns, console=screen, speed_estimate_period=_SPEED_SECONDS) as bar:
             self._bar = bar
             self._task = bar.add_task(title, total=total, completed=done, now="")
             yield
@@ -74,13 +90,8 @@ class Reporter:
 
     def cell_watcher(self, cells: Sequence[Cell], out: Path) -> OnCell:
         """Return a callback that shows the progress of a comparison's cells."""
-        rounds = {
-            cell.name: cell.experiment.federation.rounds
-            if (out / CELLS / cell.name / SUMMARY).is_file()
-            else 0
-            for cell in cells
-        }
-        finished = sum(1 for done in rounds.values() if done)
+        rounds = {cell.name: rounds_done(cell, out) for cell in cells}
+        finished = sum((out / CELLS / cell.name / SUMMARY).is_file() for cell in cells)
 
         def watch(cell: Cell, record: dict[str, Any] | None) -> None:
             nonlocal finished
@@ -89,7 +100,7 @@ class Reporter:
                 rounds[cell.name] = cell.experiment.federation.rounds
             else:
                 rounds[cell.name] = record["round"]
-            text = f"{finished}/{len(cells)} runs finished, now {cell.name}"
+            text = f"{finished}/{len(cells)} finished, now {cell.name}"
             if self._bar is not None:
                 self._bar.update(self._task, completed=sum(rounds.values()), now=text)
             elif record is None:
