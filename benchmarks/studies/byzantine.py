@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from benchmarks.studies.common import (
     Results,
-    accuracies,
-    arguments,
-    interval_text,
+    accuracy_cell,
+    density_cell,
     markdown,
-    run_study,
-    settings,
+    print_study,
 )
 
 TABLE: dict[str, Any] = {
@@ -48,38 +47,31 @@ def variants() -> dict[str, dict[str, Any]]:
     }
 
 
-def table_of(results: Results) -> str:
+def table_of(results: Results, cell: Callable[[Results, str], str] = accuracy_cell) -> str:
     """Return test accuracy in per cent by attack, rule and share, as Markdown."""
-    rows = []
-    for attack in ATTACKS:
-        for rule in RULES:
-            cells = [accuracies(results, label_of(rule, attack, p)) for p in PERCENT]
-            rows.append([attack, rule, *map(interval_text, cells)])
+    rows = [
+        [attack, rule, *(cell(results, label_of(rule, attack, percent)) for percent in PERCENT)]
+        for attack in ATTACKS
+        for rule in RULES
+    ]
     return markdown(["attack", "rule", *(f"{percent} %" for percent in PERCENT)], rows)
 
 
 def control_text(results: Results) -> str:
     """Return a line per control: the accuracy that is left when all ballots are malicious."""
-    found = {a: accuracies(results, label_of(RULES[0], a, 100)) for a in CONTROLS}
-    return "\n".join(f"- {a}, 100 %: {interval_text(values)} %" for a, values in found.items())
+    found = {a: accuracy_cell(results, label_of(RULES[0], a, 100)) for a in CONTROLS}
+    return "\n".join(f"- {attack}, 100 %: {text} %" for attack, text in found.items())
 
 
 def density_table(results: Results) -> str:
     """Return the final density by attack, rule and share of malicious clients, as Markdown."""
-    rows = []
-    for attack in ATTACKS:
-        for rule in RULES:
-            runs = [results[label_of(rule, attack, p)] for p in PERCENT]
-            means = [sum(s["density"] for s in seeds.values()) / len(seeds) for seeds in runs]
-            rows.append([attack, rule, *(f"{mean:.3f}" for mean in means)])
-    return markdown(["attack", "rule", *(f"{percent} %" for percent in PERCENT)], rows)
+    return table_of(results, density_cell)
 
 
 def main() -> None:
     """Run the study and print its tables."""
-    options = arguments("Malicious ballots under vote rules.")
-    results = run_study(settings(TABLE, options), variants(), options)
-    print(table_of(results), control_text(results), density_table(results), sep="\n\n")
+    parts = table_of, control_text, density_table
+    print_study("Malicious ballots under vote rules.", TABLE, variants(), *parts)
 
 
 if __name__ == "__main__":

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -73,6 +73,18 @@ def run_study(
     return results
 
 
+def print_study(
+    description: str,
+    table: Mapping[str, Any],
+    variants: Mapping[str, Mapping[str, Any]],
+    *parts: Callable[[Results], str],
+) -> None:
+    """Run a study as the command line asks and print its parts; the main function of a study."""
+    options = arguments(description)
+    results = run_study(settings(table, options), variants, options)
+    print(*(part(results) for part in parts), sep="\n\n")
+
+
 def accuracies(results: Results, label: str) -> list[float]:
     """Return the last test accuracy of every seed, in per cent."""
     return [100 * results[label][seed]["test_accuracy"] for seed in sorted(results[label])]
@@ -84,6 +96,17 @@ def interval_text(values: Sequence[float]) -> str:
     if estimate.half_width is None:
         return f"{estimate.mean:.2f}"
     return f"{estimate.mean:.2f} ± {estimate.half_width:.2f}"
+
+
+def accuracy_cell(results: Results, label: str) -> str:
+    """Return the test accuracy in per cent with its interval over seeds."""
+    return interval_text(accuracies(results, label))
+
+
+def density_cell(results: Results, label: str) -> str:
+    """Return the final density, mean over seeds."""
+    densities = [summary["density"] for summary in results[label].values()]
+    return f"{sum(densities) / len(densities):.3f}"
 
 
 def markdown(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

@@ -7,11 +7,9 @@ from typing import Any
 from benchmarks.studies.common import (
     Results,
     accuracies,
-    arguments,
     interval_text,
     markdown,
-    run_study,
-    settings,
+    print_study,
 )
 
 TABLE: dict[str, Any] = {
@@ -58,8 +56,7 @@ def table_of(results: Results) -> str:
 
 def main() -> None:
     """Run the study and print its table."""
-    options = arguments("All scores at density 0.05.")
-    print(table_of(run_study(settings(TABLE, options), variants(), options)))
+    print_study("All scores at density 0.05.", TABLE, variants(), table_of)
 
 
 if __name__ == "__main__":

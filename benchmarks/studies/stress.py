@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from benchmarks.studies.common import (
     Results,
-    accuracies,
-    arguments,
-    interval_text,
+    accuracy_cell,
+    density_cell,
     markdown,
-    run_study,
-    settings,
+    print_study,
 )
 
 TABLE: dict[str, Any] = {
@@ -46,33 +45,25 @@ def variants() -> dict[str, dict[str, Any]]:
     }
 
 
-def table_of(results: Results) -> str:
+def table_of(results: Results, cell: Callable[[Results, str], str] = accuracy_cell) -> str:
     """Return test accuracy by rule, kind and number of stressed clients, as Markdown."""
-    rows = []
-    for kind in KINDS:
-        for rule in RULES:
-            cells = [accuracies(results, label_of(rule, kind, n)) for n in STRESSED]
-            rows.append([kind, rule, *map(interval_text, cells)])
-    headings = ["stress", "rule", *(f"{count} of 10" for count in STRESSED)]
-    return markdown(headings, rows)
+    rows = [
+        [kind, rule, *(cell(results, label_of(rule, kind, count)) for count in STRESSED)]
+        for kind in KINDS
+        for rule in RULES
+    ]
+    return markdown(["stress", "rule", *(f"{count} of 10" for count in STRESSED)], rows)
 
 
 def density_table(results: Results) -> str:
     """Return the final density by rule, kind and number of stressed clients, as Markdown."""
-    rows = []
-    for kind in KINDS:
-        for rule in RULES:
-            runs = [results[label_of(rule, kind, n)] for n in STRESSED]
-            means = [sum(s["density"] for s in seeds.values()) / len(seeds) for seeds in runs]
-            rows.append([kind, rule, *(f"{mean:.3f}" for mean in means)])
-    return markdown(["stress", "rule", *(f"{count} of 10" for count in STRESSED)], rows)
+    return table_of(results, density_cell)
 
 
 def main() -> None:
     """Run the study and print its tables."""
-    options = arguments("Stressed clients under every vote rule.")
-    results = run_study(settings(TABLE, options), variants(), options)
-    print(table_of(results), density_table(results), sep="\n\n")
+    parts = table_of, density_table
+    print_study("Stressed clients under every vote rule.", TABLE, variants(), *parts)
 
 
 if __name__ == "__main__":
