@@ -84,6 +84,18 @@ def one_run(make_run: Make, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.fixture(scope="module")
+def swept(make_run: Make, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("report") / "sweep"
+    for place, density in enumerate((0.05, 0.2, 0.5)):
+        cell, peak, size = folder / "cells" / f"mpfl-{density}", 0.8 + 0.05 * place, 500 + place
+        sweep = {"prune.density": density}
+        make_run(cell, label="mpfl", peak=peak, sweep=sweep, sizes=(size, size, density))
+    make_run(folder / "cells" / "fedavg", label="fedavg")
+    write_report(folder)
+    return folder
+
+
 @pytest.fixture
 def without_figures(monkeypatch: pytest.MonkeyPatch) -> None:
     """Draw nothing, where a test is about words and tables."""
@@ -93,7 +105,7 @@ def without_figures(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(report, name, lambda *_: None)
 
 
-@pytest.fixture(params=["comparison", "one_run"])
+@pytest.fixture(params=["comparison", "one_run", "swept"])
 def folder(request: pytest.FixtureRequest) -> Path:
     return request.getfixturevalue(request.param)
 
