@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mpfl.wire.sheet import Sheet
+from mpfl.wire.sheet import Block, Sheet
 
 Bools = NDArray[np.bool_]
 Singles = NDArray[np.float32]
@@ -19,7 +20,8 @@ _FEWEST = 4
 _BLOCK = 1 << 15
 _PRIOR = 0.5
 _LIMIT = 20.0
-_SWEEPS = 6
+_SWEEPS = 5
+_LAST_STEPS = 3
 _HALF = float(np.log(2.0)) / 2
 _WORTH = (2 * _HALF, 2 * _HALF, _HALF)
 """Log-odds of a label of a column, row and class."""
@@ -103,49 +105,39 @@ class _Fit:
 
     def better_columns(self) -> _Fit:
         """Return the fit after a Newton step for rows, and one for columns."""
-        rows, sums = self._rows_and_sums(self.columns, final=False)
-        return replace(self, rows=rows, columns=_newton(self.columns, self.column_ones, *sums))
+        rows = self.rows.copy()
+        expected, spread = np.zeros(self.columns.size), np.zeros(self.columns.size)
+        for block, base in self._bases(self.columns):
+            rows[block.rows] = own = self._better_rows(block, base)
+            chance, variance = _chances(base, own)
+            expected += chance.sum(axis=0)
+            spread += variance.sum(axis=0)
+        columns = _newton(self.columns, self.column_ones, expected, spread)
+        return replace(self, rows=rows, columns=columns)
 
     def rounded(self) -> _Fit:
         """Return it in whole labels: first columns, then rows, then classes make up for it."""
-        columns = _rounded(self.columns, _WORTH[0])
-        rows, sums = self._rows_and_sums(columns, final=True)
-        classes = _newton(self.classes, self.class_ones, *sums, prior=0.0)
-        return replace(self, columns=columns, rows=rows, classes=classes)
+        columns, rows = _rounded(self.columns, _WORTH[0]), self.rows.copy()
+        for block, base in self._bases(columns):
+            rows[block.rows] = _rounded(self._better_rows(block, base), _WORTH[1])
+        crowds = _Crowds.of(replace(self, columns=columns, rows=rows))
+        for _ in range(_LAST_STEPS):
+            crowds = crowds.stepped(2)
+        return replace(self, columns=columns, rows=rows, classes=crowds.spread_out()[2])
 
-    def _rows_and_sums(
-        self, columns: Doubles, final: bool
-    ) -> tuple[Doubles, tuple[Doubles, Doubles]]:
-        """Return the rows after a Newton step, then sums of chances and of their variances.
-
-        The sums are over columns; in the final step, which rounds the rows, over classes.
-        """
-        sheet, rows = self.sheet, self.rows.copy()
-        size = self.classes.size if final else columns.size
-        expected, spread = np.zeros(size), np.zeros(size)
+    def _bases(self, columns: Doubles) -> Iterator[tuple[Block, Singles]]:
+        """Give blocks of whole rows, each with the odds of its units but for those of its rows."""
         odds_of_class, odds_of_column = _odds(self.classes), _odds(columns)
-        for block in sheet.blocks(max(_BLOCK, sheet.width)):
+        for block in self.sheet.blocks(max(_BLOCK, self.sheet.width)):
             base = block.of_classes(odds_of_class) * odds_of_column
             counted = block.counted()
-            if counted is not None:
-                base = base * counted
-            own = rows[block.rows]
-            chance, variance = _chances(base, own)
-            sums = chance.sum(axis=1, dtype=np.float64), variance.sum(axis=1, dtype=np.float64)
-            own = _newton(own, self.row_ones[block.rows], *sums)
-            rows[block.rows] = own = _rounded(own, _WORTH[1]) if final else own
-            chance, variance = _chances(base, own)
-            if not final:
-                expected += chance.sum(axis=0)
-                spread += variance.sum(axis=0)
-            elif sheet.classes is None:
-                expected += chance.sum()
-                spread += variance.sum()
-            else:
-                kinds = block.take(sheet.classes).ravel()
-                expected += np.bincount(kinds, chance.ravel(), size)
-                spread += np.bincount(kinds, variance.ravel(), size)
-        return rows, (expected, spread)
+            yield block, base if counted is None else base * counted
+
+    def _better_rows(self, block: Block, base: Singles) -> Doubles:
+        """Return a block's rows after a Newton step."""
+        own = self.rows[block.rows]
+        expected, spread = (sums.sum(axis=1, dtype=np.float64) for sums in _chances(base, own))
+        return _newton(own, self.row_ones[block.rows], expected, spread)
 
 
 def _together(fit: _Fit) -> _Fit:
@@ -154,60 +146,93 @@ def _together(fit: _Fit) -> _Fit:
     In a complete table columns with equally many ones do have the same score, so that the odds
     can be found from how many units meet in each pair of such groups: a far smaller table.
     """
-    columns, column_of = _alike(fit.columns)
-    rows, row_of = _alike(fit.rows)
-    present = np.flatnonzero(fit.sheet.counts)
-    units = _meetings(fit.sheet, (row_of, rows.size), (column_of, columns.size), present)
-    scores: list[Doubles] = [rows, columns, fit.classes[present]]
-    ones: list[Doubles] = [
-        np.bincount(row_of, fit.row_ones).astype(np.float64),
-        np.bincount(column_of, fit.column_ones).astype(np.float64),
-        fit.class_ones[present],
-    ]
-    priors: list[Doubles] = [
-        _PRIOR * np.bincount(row_of).astype(np.float64),
-        _PRIOR * np.bincount(column_of).astype(np.float64),
-        np.zeros(present.size),
-    ]
+    crowds = _Crowds.of(fit)
     for _ in range(_SWEEPS):
         for axis in range(3):
-            odds = [_odds(part) for part in scores]
-            table = odds[0][:, None, None] * odds[1][:, None] * odds[2]
-            inverse = 1.0 / (1.0 + table)
-            table *= inverse
-            table *= units
-            others = tuple(other for other in range(3) if other != axis)
-            expected: Doubles = table.sum(axis=others).astype(np.float64)
-            table *= inverse
-            spread: Doubles = table.sum(axis=others).astype(np.float64)
-            scores[axis] = _newton(scores[axis], ones[axis], expected, spread, priors[axis])
-    classes = fit.classes.copy()
-    classes[present] = scores[2]
-    return replace(fit, rows=scores[0][row_of], columns=scores[1][column_of], classes=classes)
+            crowds = crowds.stepped(axis)
+    rows, columns, classes = crowds.spread_out()
+    return replace(fit, rows=rows, columns=columns, classes=classes)
 
 
-def _alike(scores: Doubles) -> tuple[Doubles, NDArray[np.intp]]:
-    """Return the scores that differ by a label of a class or more, and which one each has."""
-    levels, which = np.unique(np.rint(scores / _HALF), return_inverse=True)
-    return levels * _HALF, which
+@dataclass(frozen=True)
+class _Crowds:
+    """Rows of equal score as one, columns of equal score as one, and the classes there are.
+
+    Attributes
+    ----------
+    units
+        float32[rows, columns, classes]: how many coded units are in each.
+    members
+        For each of the three: which crowd every row, column and class belongs to.
+    scores, ones, priors
+        For each of the three: log-odds of the crowds, their ones, and what pulls them to zero.
+    """
+
+    units: Singles
+    members: tuple[NDArray[np.intp], ...]
+    scores: tuple[Doubles, ...]
+    ones: tuple[Doubles, ...]
+    priors: tuple[Doubles, ...]
+
+    @classmethod
+    def of(cls, fit: _Fit) -> _Crowds:
+        """Put together what differs by less than a label of a class."""
+        rows, row_of = np.unique(np.rint(fit.rows / _HALF), return_inverse=True)
+        columns, column_of = np.unique(np.rint(fit.columns / _HALF), return_inverse=True)
+        present = np.flatnonzero(fit.sheet.counts)
+        class_of = np.zeros(fit.sheet.counts.size, np.intp)
+        class_of[present] = np.arange(present.size)
+        shape = rows.size, columns.size, present.size
+        members = row_of, column_of, class_of
+        return cls(
+            units=_meetings(fit.sheet, members, shape),
+            members=members,
+            scores=(rows * _HALF, columns * _HALF, fit.classes[present]),
+            ones=(
+                np.bincount(row_of, fit.row_ones).astype(np.float64),
+                np.bincount(column_of, fit.column_ones).astype(np.float64),
+                fit.class_ones[present],
+            ),
+            priors=(
+                _PRIOR * np.bincount(row_of).astype(np.float64),
+                _PRIOR * np.bincount(column_of).astype(np.float64),
+                np.zeros(present.size),
+            ),
+        )
+
+    def stepped(self, axis: int) -> _Crowds:
+        """Return them after a Newton step for the scores of one axis."""
+        odds = [_odds(part) for part in self.scores]
+        table = odds[0][:, None, None] * odds[1][:, None] * odds[2]
+        inverse = 1.0 / (1.0 + table)
+        table *= inverse
+        table *= self.units
+        others = tuple(other for other in range(3) if other != axis)
+        expected = table.sum(axis=others).astype(np.float64)
+        table *= inverse
+        spread = table.sum(axis=others).astype(np.float64)
+        scores = list(self.scores)
+        scores[axis] = _newton(scores[axis], self.ones[axis], expected, spread, self.priors[axis])
+        return replace(self, scores=tuple(scores))
+
+    def spread_out(self) -> tuple[Doubles, ...]:
+        """Return the scores of every row, column and class."""
+        pairs = zip(self.scores, self.members, strict=True)
+        return tuple(
+            scores[which] if scores.size else np.zeros(which.size) for scores, which in pairs
+        )
 
 
 def _meetings(
-    sheet: Sheet,
-    rows: tuple[NDArray[np.intp], int],
-    columns: tuple[NDArray[np.intp], int],
-    present: NDArray[np.intp],
+    sheet: Sheet, members: tuple[NDArray[np.intp], ...], shape: tuple[int, int, int]
 ) -> Singles:
-    """Return how many coded units there are of each group of rows and columns and each class."""
-    place = np.zeros(sheet.counts.size, np.intp)
-    place[present] = np.arange(present.size)
-    shape = rows[1], columns[1], present.size
-    counts = np.zeros(rows[1] * columns[1] * present.size, np.int64)
+    """Return how many coded units there are of each crowd of rows and columns and each class."""
+    counts = np.zeros(shape[0] * shape[1] * shape[2], np.int64)
     for block in sheet.blocks(_BLOCK):
-        keys = np.add.outer(rows[0][block.rows] * shape[1], columns[0][block.columns])
+        keys = np.add.outer(members[0][block.rows] * shape[1], members[1][block.columns])
         keys *= shape[2]
         if sheet.classes is not None:
-            keys += place.take(block.take(sheet.classes))
+            keys += members[2].take(block.take(sheet.classes))
         counted = block.counted()
         keys = keys.ravel() if counted is None else keys[counted]
         counts += np.bincount(keys, minlength=counts.size)
