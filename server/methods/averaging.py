@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from mpfl.average import FixedPointMean
 from mpfl.exchange import Codecs, Footprint, Metrics, Sync, formula_bytes
@@ -15,10 +14,8 @@ from mpfl.wire.errors import WireError
 from mpfl.wire.frame import Frame, Kind, Section
 from mpfl.wire.values import decode_values, value_codec, values_bound_bytes
 from mpfl.world import World
-from server.methods.base import Receipt, Request
+from server.methods.base import Floats, Receipt, Request, ServerMethod
 from server.sync import Broadcaster, MaskLog
-
-Floats = NDArray[np.float32]
 
 
 class WeightRounds:
@@ -132,6 +129,67 @@ class WeightRounds:
         self.broadcaster.restore(state["broadcaster"], footprint)
         self.latest = state["latest"]
         self.step = int(state["step"][0])
+
+
+class WeightMethod(ServerMethod):
+    """Broadcasts a model under a mask and averages what comes back; methods change the rest.
+
+    Parameters
+    ----------
+    codecs
+        How weights are written.
+    """
+
+    def __init__(self, world: World, codecs: Codecs) -> None:
+        self._world = world
+        codec = world.experiment.wire.mask_codec
+        self._masks = MaskLog(world.layout, world.classes, codec, world.widths)
+        self._weights = WeightRounds(world, self._masks, codecs)
+        self._round = 0
+
+    @property
+    def phase(self) -> str:
+        """``train``."""
+        return "train"
+
+    def begin_round(self, round_number: int, clients: Sequence[int]) -> None:
+        """Start an empty mean."""
+        self._round = round_number
+        self._weights.begin_round()
+
+    def request(self, client: int) -> Request:
+        """Return a request with mask and model."""
+        return self._weights.request(self._round, client)
+
+    def accept(self, client: int, reply: Frame) -> Receipt:
+        """Add one client's weights to the mean."""
+        return self._weights.accept(client, reply)
+
+    def finish_round(self, enough: bool) -> dict[str, Any]:
+        """Publish the mean."""
+        return self._weights.finish_round(enough)
+
+    def model(self) -> Floats:
+        """Return the averaged model; w0 under the mask before the first average."""
+        return self._weights.latest
+
+    def mask(self) -> Mask:
+        """Return the common mask."""
+        return self._masks.current
+
+    def forget(self, client: int) -> None:
+        """Serve this client from the full mask and w0 again."""
+        self._masks.forget(client)
+        self._weights.broadcaster.forget(client)
+
+    def state(self) -> dict[str, Any]:
+        """Return everything `restore` needs."""
+        return {"masks": self._masks.state(), "weights": self._weights.state()}
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Take over what `state` returned."""
+        self._masks.restore(state["masks"])
+        self._weights.restore(state["weights"])
 
 
 def claimed_samples(world: World, client: int, reply: Frame) -> int:

@@ -10,47 +10,21 @@ pruned once, as in the baseline; with the others it is pruned after each of thes
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from typing import Any
 
 from mpfl.ballot import target_density
 from mpfl.exchange import FLOAT32
-from mpfl.mask import Mask
 from mpfl.ranking import rank
-from mpfl.wire.frame import Frame
 from mpfl.world import World
-from server.methods.averaging import WeightRounds
-from server.methods.base import Floats, Receipt, Request, ServerMethod
-from server.sync import MaskLog
+from server.methods.averaging import WeightMethod
+from server.methods.base import Floats
 
 
-class FedAvgPrune(ServerMethod):
+class FedAvgPrune(WeightMethod):
     """Broadcast, average, prune."""
 
     def __init__(self, world: World) -> None:
-        self._world = world
-        codec = world.experiment.wire.mask_codec
-        self._masks = MaskLog(world.layout, world.classes, codec, world.widths)
-        self._weights = WeightRounds(world, self._masks, FLOAT32)
-        self._round = 0
-
-    @property
-    def phase(self) -> str:
-        """Always ``train``."""
-        return "train"
-
-    def begin_round(self, round_number: int, clients: Sequence[int]) -> None:
-        """Start an empty mean."""
-        self._round = round_number
-        self._weights.begin_round()
-
-    def request(self, client: int) -> Request:
-        """Return mask and model as a request."""
-        return self._weights.request(self._round, client)
-
-    def accept(self, client: int, reply: Frame) -> Receipt:
-        """Add one client's weights to the mean."""
-        return self._weights.accept(client, reply)
+        super().__init__(world, FLOAT32)
 
     def finish_round(self, enough: bool) -> dict[str, Any]:
         """Average, and prune if this round is to."""
@@ -79,25 +53,3 @@ class FedAvgPrune(ServerMethod):
         if mask != self._masks.current:
             self._masks.advance(mask)
             self._weights.refit(mask)
-
-    def model(self) -> Floats:
-        """Return the averaged, pruned model."""
-        return self._weights.latest
-
-    def mask(self) -> Mask:
-        """Return what is left."""
-        return self._masks.current
-
-    def forget(self, client: int) -> None:
-        """Serve this client from the full mask and w0 again."""
-        self._masks.forget(client)
-        self._weights.broadcaster.forget(client)
-
-    def state(self) -> dict[str, Any]:
-        """Return everything `restore` needs."""
-        return {"masks": self._masks.state(), "weights": self._weights.state()}
-
-    def restore(self, state: Mapping[str, Any]) -> None:
-        """Take over what `state` returned."""
-        self._masks.restore(state["masks"])
-        self._weights.restore(state["weights"])

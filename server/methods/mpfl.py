@@ -29,8 +29,8 @@ from mpfl.wire.errors import WireError
 from mpfl.wire.frame import Frame, Kind, Section
 from mpfl.wire.masks import decode_mask, mask_bound_bits
 from mpfl.world import World
-from server.methods.averaging import WeightRounds
-from server.methods.base import Floats, Receipt, Request, ServerMethod
+from server.methods.averaging import WeightMethod
+from server.methods.base import Receipt, Request
 from server.sync import MaskLog
 
 
@@ -135,20 +135,15 @@ class Consensus:
         self._kept = []
 
 
-class Mpfl(ServerMethod):
+class Mpfl(WeightMethod):
     """Mask consensus, then weight averaging under the mask."""
 
     has_ballots = True
 
     def __init__(self, world: World) -> None:
-        self._world = world
-        codec = world.experiment.wire.mask_codec
-        self._masks = MaskLog(world.layout, world.classes, codec, world.widths)
+        super().__init__(world, Codecs.of(world.experiment.wire))
         self._consensus = Consensus(world, self._masks)
-        codecs = Codecs.of(world.experiment.wire)
-        self._weights = WeightRounds(world, self._masks, codecs)
         self._voting = True
-        self._round = 0
         self._ballots = self._values = False
 
     @property
@@ -218,29 +213,11 @@ class Mpfl(ServerMethod):
             self._weights.publish(average)
         return columns
 
-    def model(self) -> Floats:
-        """Return the sparse model: w0 under the mask until phase 2 has averaged."""
-        return self._weights.latest
-
-    def mask(self) -> Mask:
-        """Return C_t."""
-        return self._masks.current
-
-    def forget(self, client: int) -> None:
-        """Serve this client from the full mask and w0 again."""
-        self._masks.forget(client)
-        self._weights.broadcaster.forget(client)
-
     def state(self) -> dict[str, Any]:
         """Return everything `restore` needs."""
-        return {
-            "masks": self._masks.state(),
-            "weights": self._weights.state(),
-            "voting": np.array([self._voting], np.uint8),
-        }
+        return {**super().state(), "voting": np.array([self._voting], np.uint8)}
 
     def restore(self, state: Mapping[str, Any]) -> None:
         """Take over what `state` returned."""
-        self._masks.restore(state["masks"])
-        self._weights.restore(state["weights"])
+        super().restore(state)
         self._voting = bool(state["voting"][0])

@@ -28,14 +28,13 @@ from mpfl.wire.frame import Frame, Kind, Section
 from mpfl.wire.masks import decode_mask, mask_bound_bits
 from mpfl.wire.values import decode_values
 from mpfl.world import World
-from server.methods.averaging import WeightRounds, claimed_samples
-from server.methods.base import Floats, Receipt, Request, ServerMethod
-from server.sync import MaskLog
+from server.methods.averaging import WeightMethod, claimed_samples
+from server.methods.base import Floats, Receipt, Request
 
 SQUARE_LIMIT_LOG2 = 2
 
 
-class PruneFl(ServerMethod):
+class PruneFl(WeightMethod):
     """One client prunes, then all train, and now and then the mask changes.
 
     Raises
@@ -50,14 +49,10 @@ class PruneFl(ServerMethod):
                 "prune.granularity: got 'filter', but prunefl regrows by gradient and a removed "
                 "filter has none; use 'weight' or 'kernel'"
             )
-        self._world = world
-        codec = world.experiment.wire.mask_codec
-        self._masks = MaskLog(world.layout, world.classes, codec, world.widths)
-        self._weights = WeightRounds(world, self._masks, FLOAT32)
+        super().__init__(world, FLOAT32)
         self._first: tuple[Mask, Floats] | None = None
         self._squares = self._empty()
         self._started = False
-        self._round = 0
 
     def _empty(self) -> FixedPointMean:
         samples = sum(len(part) for part in self._world.parts)
@@ -158,29 +153,11 @@ class PruneFl(ServerMethod):
         self._weights.refit(mask)
         self._weights.publish(model)
 
-    def model(self) -> Floats:
-        """Return the averaged model."""
-        return self._weights.latest
-
-    def mask(self) -> Mask:
-        """Return the mask."""
-        return self._masks.current
-
-    def forget(self, client: int) -> None:
-        """Serve this client from the full mask again."""
-        self._masks.forget(client)
-        self._weights.broadcaster.forget(client)
-
     def state(self) -> dict[str, Any]:
         """Return everything `restore` needs."""
-        return {
-            "masks": self._masks.state(),
-            "weights": self._weights.state(),
-            "started": np.array([self._started], np.uint8),
-        }
+        return {**super().state(), "started": np.array([self._started], np.uint8)}
 
     def restore(self, state: Mapping[str, Any]) -> None:
         """Take over what `state` returned."""
-        self._masks.restore(state["masks"])
-        self._weights.restore(state["weights"])
+        super().restore(state)
         self._started = bool(state["started"][0])

@@ -23,25 +23,20 @@ from mpfl.wire.errors import WireError
 from mpfl.wire.frame import Frame, Kind, Section
 from mpfl.wire.values import decode_values
 from mpfl.world import World
-from server.methods.averaging import WeightRounds, claimed_samples
-from server.methods.base import Floats, Receipt, Request, ServerMethod
-from server.sync import MaskLog
+from server.methods.averaging import WeightMethod, claimed_samples
+from server.methods.base import Receipt, Request
 
 SCORE_LIMIT_LOG2 = 2
 """Scores are sums of tiny numbers: a lower limit gives the mean a finer resolution."""
 
 
-class Ssfl(ServerMethod):
+class Ssfl(WeightMethod):
     """Round 1 scores, the others average under the mask."""
 
     def __init__(self, world: World) -> None:
-        self._world = world
-        codec = world.experiment.wire.mask_codec
-        self._masks = MaskLog(world.layout, world.classes, codec, world.widths)
-        self._weights = WeightRounds(world, self._masks, FLOAT32)
+        super().__init__(world, FLOAT32)
         self._scores = self._empty()
         self._scoring = True
-        self._round = 0
 
     def _empty(self) -> FixedPointMean:
         samples = sum(len(part) for part in self._world.parts)
@@ -95,29 +90,11 @@ class Ssfl(ServerMethod):
             self._scoring = False
         return {}
 
-    def model(self) -> Floats:
-        """Return the averaged model; w0 under the mask before the first average."""
-        return self._weights.latest
-
-    def mask(self) -> Mask:
-        """Return the mask."""
-        return self._masks.current
-
-    def forget(self, client: int) -> None:
-        """Serve this client from the full mask and w0 again."""
-        self._masks.forget(client)
-        self._weights.broadcaster.forget(client)
-
     def state(self) -> dict[str, Any]:
         """Return everything `restore` needs."""
-        return {
-            "masks": self._masks.state(),
-            "weights": self._weights.state(),
-            "scoring": np.array([self._scoring], np.uint8),
-        }
+        return {**super().state(), "scoring": np.array([self._scoring], np.uint8)}
 
     def restore(self, state: Mapping[str, Any]) -> None:
         """Take over what `state` returned."""
-        self._masks.restore(state["masks"])
-        self._weights.restore(state["weights"])
+        super().restore(state)
         self._scoring = bool(state["scoring"][0])
