@@ -11,7 +11,7 @@ import typer
 from rich.table import Table
 
 from benchmarks.console import Reporter
-from benchmarks.speed.codec import codec_table
+from benchmarks.speed.codec import ballot_table, codec_table
 from benchmarks.speed.compact import compact_table
 from benchmarks.speed.engine import engine_table
 from benchmarks.speed.votes import votes_table
@@ -37,9 +37,15 @@ def votes(
 def codec(
     bits: Annotated[int, typer.Option(min=8)] = 10_000_000,
     fractions: Annotated[str, typer.Option(help="Shares of ones.")] = "0.02,0.1,0.5",
+    ballots: Annotated[
+        Path | None, typer.Option(help="Folder of a run: its recorded ballots instead.")
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Encode masks: every codec against zlib, zstd and bitarray."""
+    if ballots:
+        _show(f"ballots of {ballots}", ballot_table(ballots), as_json)
+        return
     try:
         shares = [float(text) for text in fractions.split(",")]
     except ValueError:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import time
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,9 +15,12 @@ import zstandard
 from bitarray import bitarray
 from bitarray.util import sc_decode, sc_encode
 
+from benchmarks.votes import judge, read_ballots, recorded_rounds
+from mpfl.exchange import mask_context
 from mpfl.mask import Layout, Mask
 from mpfl.seeding import numpy_rng
 from mpfl.wire import MASK_CODECS, decode_mask, encode_mask, mask_bound_bits
+from mpfl.world import world_from_toml
 
 REPEATS = 3
 
@@ -82,10 +86,60 @@ def codec_table(bits: int, fractions: Sequence[float]) -> list[dict[str, Any]]:
     return rows
 
 
-def contenders(layout: Layout) -> list[Contender]:
-    """Return mpfl's codecs, ``auto`` first, and then the others."""
-    # `matrix` is for masks with structure; these have none.
-    absent = {"matrix"} if _has_range() else {"matrix", "range"}
+def ballot_table(folder: Path) -> list[dict[str, Any]]:
+    """Measure every codec on real ballots: the first client's of every recorded round.
+
+    mpfl's codecs know what they do in a run: the mask before the round, the classes of the units
+    and the widths of the layers. The bound, too, is that of the ballot given mask and classes;
+    ``matrix``, which uses more than these, may stay below it. The others compress all bits.
+
+    Parameters
+    ----------
+    folder
+        Of a run with ``engine.record_ballots``.
+
+    Returns
+    -------
+    list of dict
+        As `codec_table`, with the column ``ballot`` instead of ``fraction``.
+
+    Raises
+    ------
+    ValueError
+        If the folder holds no run or no ballots, or these do not lead to the run's masks.
+    RuntimeError
+        If a codec does not give back what it was given.
+    """
+    judge(folder)  # says what is wrong with the folder
+    world = world_from_toml((folder / "config.toml").read_text())
+    rounds = recorded_rounds(folder)
+    rows = []
+    previous = Mask.full(world.layout)
+    for number in sorted(rounds):
+        clients, ballots = read_ballots(rounds[number], world)
+        mask, title = ballots[0], f"round {number}, client {clients[0]}"
+        within, classes = mask_context(world.classes, previous, mask.issubset(previous))
+        bound = mask_bound_bits(mask, within, classes)
+        known = {"within": within, "classes": classes}
+        rows += [
+            {"ballot": title, **_measure(contender, mask, bound)}
+            for contender in contenders(world.layout, known, world.widths)
+        ]
+        previous = judge(folder, number).used or previous
+    return rows
+
+
+def contenders(
+    layout: Layout, known: Mapping[str, Any] | None = None, widths: Sequence[int] = ()
+) -> list[Contender]:
+    """Return mpfl's codecs, ``auto`` first, and then the others.
+
+    `known` is what both sides know, ``within`` and ``classes``; `widths` lets `matrix` take part,
+    which is for masks with structure.
+    """
+    known = known or {}
+    absent = {name for name, there in (("range", _has_range()), ("matrix", any(widths)))
+              if not there}  # fmt: skip
     own = ["auto", *(name for name in MASK_CODECS.names() if name not in absent)]
     packed = Mask.packed
     compressor, decompressor = zstandard.ZstdCompressor(level=3), zstandard.ZstdDecompressor()
@@ -93,8 +147,8 @@ def contenders(layout: Layout) -> list[Contender]:
         *(
             Contender(
                 f"mpfl {name}",
-                partial(encode_mask, codec=name),
-                partial(decode_mask, layout=layout),
+                partial(encode_mask, codec=name, widths=widths or None, **known),
+                partial(decode_mask, layout=layout, **known),
                 lambda mask: mask,
             )
             for name in own

@@ -2,7 +2,8 @@
 
 import pytest
 
-from benchmarks.speed.codec import codec_table
+from benchmarks.cli import invoke
+from benchmarks.speed.codec import ballot_table, codec_table
 
 
 def test_every_codec_is_measured_against_the_same_bound():
@@ -23,3 +24,26 @@ def test_every_codec_is_measured_against_the_same_bound():
 def test_arguments_out_of_range_are_refused(bits, fraction):
     with pytest.raises(ValueError, match="expected"):
         codec_table(bits, [fraction])
+
+
+def test_recorded_ballots_are_measured_with_what_a_run_knows(tmp_path):
+    path = tmp_path / "run"
+    keys = {"method": "mpfl", "model.name": "lenet300", "data.name": "digits", "data.clients": 2,
+            "train.epochs": 1, "prune.epochs": 1, "prune.rounds": 2, "prune.density": 0.1,
+            "prune.schedule": "geometric", "federation.rounds": 3,
+            "engine.record_ballots": "true", "engine.workers": 1}  # fmt: skip
+    settings = [part for key, value in keys.items() for part in ("--set", f"{key}={value}")]
+    assert invoke(["run", "demo", "--quiet", *settings, "--out", str(path)]) == 0
+    rows = ballot_table(path)
+    assert {row["ballot"] for row in rows} == {"round 1, client 0", "round 2, client 0"}
+    for title in ("round 1, client 0", "round 2, client 0"):
+        size = {row["codec"]: row["bytes"] for row in rows if row["ballot"] == title}
+        assert size["mpfl auto"] <= min(size.values())
+        assert size["mpfl matrix"] > 0
+        ratio = {row["codec"]: row["size_over_bound"] for row in rows if row["ballot"] == title}
+        assert ratio["mpfl auto"] <= 1.02
+
+
+def test_a_folder_without_ballots_is_refused(tmp_path):
+    with pytest.raises(ValueError, match="run folder"):
+        ballot_table(tmp_path)
