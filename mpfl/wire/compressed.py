@@ -11,7 +11,8 @@ from mpfl.wire.errors import WireError
 Bools = NDArray[np.bool_]
 
 _ESCAPE = 255
-_BLOCK_OF_BITS = 1 << 16
+_BLOCK_OF_BITS = 1 << 18
+_BLOCK_OF_PLACES = 1 << 15
 _BLOCK_OF_GAPS = 1 << 13
 """What is held as integers at a time."""
 _LEVEL = 1
@@ -44,10 +45,12 @@ def encode_gaps(bits: Bools) -> bytes:
     A gap is the number of the other bits before a rarer one; 255 stands for 255 of them and says
     that the gap goes on. What follows the last rarer bit is not sent.
     """
-    rarer = int(np.count_nonzero(bits)) * 2 <= bits.size
+    ones = int(np.count_nonzero(bits))
+    rarer, few = ones * 2 <= bits.size, max(1, min(ones, bits.size - ones))
+    size = min(_BLOCK_OF_BITS, 1 + _BLOCK_OF_PLACES * bits.size // few)
     before, parts = -1, []
-    for begin in range(0, bits.size, _BLOCK_OF_BITS):
-        block = bits[begin : begin + _BLOCK_OF_BITS]
+    for begin in range(0, bits.size, size):
+        block = bits[begin : begin + size]
         places = np.flatnonzero(block if rarer else ~block) + begin
         if places.size:
             parts.append(_gap_bytes(np.diff(places, prepend=before) - 1))
