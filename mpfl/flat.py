@@ -104,9 +104,11 @@ class FlatModel:
         self, values: NDArray[np.float32] | Tensor, buffers: NDArray[np.float32] | None = None
     ) -> None:
         """Overwrite parameters (and buffers) with float32[P] (and float32[B])."""
-        self.values.copy_(torch.as_tensor(values))
-        if buffers is not None:
-            self.buffers.copy_(torch.as_tensor(buffers))
+        for into, vector in ((self.values, values), (self.buffers, buffers)):
+            if isinstance(vector, Tensor):
+                into.copy_(vector)
+            elif vector is not None:
+                np.copyto(into.numpy(), vector)
 
     @contextmanager
     def working(self, channels_last: bool) -> Iterator[Working]:

@@ -125,14 +125,13 @@ def train(
     total, steps = torch.zeros(()), 0
     with model.working(config.channels_last) as work:
         gradients = _gradients(model.module, work, config)
-        step = _Optimizer(work, config, lr)
         kept = None if keep is None else work.arrange(keep)
+        step = _Optimizer(work, config, lr, kept)
         for _ in range(epochs):
             for index in batches(len(samples), config.batch_size, generator):
                 loss = gradients(*samples.batch(index))
-                if kept is not None:
-                    work.grads.mul_(kept)
                 if observer is not None:
+                    step.mask()
                     observer(work.restore(work.values), work.restore(work.grads), lr)
                 step()
                 total += loss
@@ -167,19 +166,34 @@ def _arranged(inputs: Tensor, work: Working) -> Tensor:
 
 
 class _Optimizer:
-    """SGD or Adam over the flat vectors: the arithmetic of torch.optim in a few kernels."""
+    """SGD or Adam over the flat vectors: the arithmetic of torch.optim in a few kernels.
 
-    def __init__(self, work: Working, config: TrainConfig, lr: float) -> None:
-        self._values, self._grads = work.values, work.grads
+    Pruned entries, where `kept` is zero, get no gradient: momentum, decay and norms see zeros.
+    """
+
+    def __init__(self, work: Working, config: TrainConfig, lr: float, kept: Tensor | None) -> None:
+        self._values, self._grads, self._kept = work.values, work.grads, kept
         self._config, self._lr, self._count = config, lr, 0
         state = config.optimizer == "adam" or config.momentum > 0
         self._first = torch.zeros_like(work.values) if state else None
         self._second = torch.zeros_like(work.values) if config.optimizer == "adam" else None
+        self._plain = not state and config.clip == 0 and config.weight_decay == 0
+
+    @torch.no_grad()
+    def mask(self) -> None:
+        """Zero the gradients of pruned entries."""
+        if self._kept is not None:
+            self._grads.mul_(self._kept)
 
     @torch.no_grad()
     def __call__(self) -> None:
+        """Take a step."""
         values, grads, config = self._values, self._grads, self._config
         self._count += 1
+        if self._kept is not None and self._plain:
+            values.addcmul_(grads, self._kept, value=-self._lr)
+            return
+        self.mask()
         if config.clip > 0:
             norm = float(torch.linalg.vector_norm(grads))
             if norm > config.clip:

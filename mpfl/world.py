@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 
@@ -68,6 +68,7 @@ class World:
     classes: NDArray[np.uint8]
     widths: tuple[int, ...] = ()
     coverage: Coverage | None = None
+    _starts: dict[Mask, NDArray[np.float32]] = field(default_factory=dict, repr=False)
 
     def start(self, mask: Mask) -> NDArray[np.float32]:
         """Return the model that a mask rewinds to, float32[P + B]: known to all, never sent.
@@ -75,7 +76,17 @@ class World:
         That is w0 under the mask. With ``prune.rescale`` the survivors of every pruned tensor
         are multiplied so that it keeps the L2 norm it had in w0: signals neither fade nor grow
         with the density, and training starts as fast as from the dense network.
+
+        Read-only; that of the last two masks is kept, because all clients of a round ask for it.
         """
+        if mask not in self._starts:
+            if len(self._starts) > 1:
+                del self._starts[next(iter(self._starts))]
+            self._starts[mask] = self._rewound(mask)
+            self._starts[mask].setflags(write=False)
+        return self._starts[mask]
+
+    def _rewound(self, mask: Mask) -> NDArray[np.float32]:
         keep = self.structure.parameter_mask(mask)
         values = np.where(keep, self.w0, np.float32(0))
         if self.experiment.prune.rescale:

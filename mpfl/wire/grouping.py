@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TypeVar
 
 import numpy as np
@@ -43,7 +44,8 @@ class Grouping:
     @classmethod
     def of(cls, spans: Sequence[slice], keys: Keys | None, inside: Bools | None) -> Grouping:
         """Count what there is."""
-        counts = tuple(_count(span, keys, inside) for span in spans)
+        edges = tuple((span.start, span.stop) for span in spans)
+        counts = _counts(edges, _bytes(keys), _bytes(inside))
         return cls(tuple(spans), keys, inside, counts)
 
     @property
@@ -56,8 +58,26 @@ class Grouping:
         """Entries that count."""
         return sum(int(counts.sum()) for counts in self.counts)
 
+    def ones(self, values: Bools) -> NDArray[np.int64]:
+        """Return how many of the entries that count are set, as int64 in step with `lengths`."""
+        found = []
+        for span, counts in zip(self.spans, self.counts, strict=True):
+            chosen = values[span] if self.inside is None else values[span] & self.inside[span]
+            if self.keys is None:
+                ones = np.array([np.count_nonzero(chosen)])
+            else:
+                keys = self.keys[span]
+                ones = np.zeros(256, np.int64)
+                for places in _set_places(chosen):
+                    ones += np.bincount(keys[places], minlength=256)
+            found.append(ones[counts > 0])
+        return np.concatenate(found)
+
     def gather(self, values: NDArray[Scalar]) -> NDArray[Scalar]:
         """Return the entries that count, in coded order."""
+        if self.keys is None and self.inside is not None:
+            inside = (span.start + i for span in self.spans for i in _set_places(self.inside[span]))
+            return np.concatenate([values[:0], *(values[places] for places in inside)])
         out = np.empty(self.count, values.dtype)
         for place, order, runs in self._blocks():
             part = values[place] if order is None else values[place][order]
@@ -67,6 +87,13 @@ class Grouping:
 
     def scatter(self, coded: NDArray[Scalar], out: NDArray[Scalar]) -> None:
         """Put entries in coded order back where they belong in `out`; the rest of it stays."""
+        if self.keys is None and self.inside is not None:
+            begin = 0
+            for span in self.spans:
+                for places in _set_places(self.inside[span]):
+                    out[span][places] = coded[begin : begin + places.size]
+                    begin += places.size
+            return
         for place, order, runs in self._blocks():
             if order is None:
                 first, begin, size = runs[0]
@@ -104,14 +131,34 @@ class Grouping:
     def _sorted(self, place: slice) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
         """Return the coded order of a block's entries, and how many have each key."""
         if self.keys is None:
-            chosen = np.flatnonzero(self.inside[place]) if self.inside is not None else np.arange(0)
-            return chosen, np.array([chosen.size])
+            raise ValueError("without keys there is nothing to sort")
         keys = self.keys[place]
         if self.inside is None:
             return np.argsort(keys, kind="stable"), np.bincount(keys)
         chosen = np.flatnonzero(self.inside[place])
         keys = keys[chosen]
         return chosen[np.argsort(keys, kind="stable")], np.bincount(keys)
+
+
+def _set_places(flags: Bools) -> Iterator[NDArray[np.intp]]:
+    """Give the places of the set flags, block by block: far quicker than indexing by flags."""
+    for begin in range(0, flags.size, 4 * BLOCK):
+        places = np.flatnonzero(flags[begin : begin + 4 * BLOCK])
+        places += begin
+        yield places
+
+
+def _bytes(vector: NDArray[np.generic] | None) -> bytes | None:
+    return None if vector is None else vector.tobytes()
+
+
+@lru_cache(maxsize=4)  # a server codes many masks with the same context
+def _counts(
+    edges: tuple[tuple[int, int], ...], keys: bytes | None, inside: bytes | None
+) -> tuple[NDArray[np.int64], ...]:
+    every_key = None if keys is None else np.frombuffer(keys, np.uint8)
+    every_inside = None if inside is None else np.frombuffer(inside, np.bool_)
+    return tuple(_count(slice(*edge), every_key, every_inside) for edge in edges)
 
 
 def _count(span: slice, keys: Keys | None, inside: Bools | None) -> NDArray[np.int64]:

@@ -102,6 +102,8 @@ def encode_mask(
     """
     if codec != "auto" and codec not in MASK_CODECS:
         raise unknown_name("mask codec", codec, ["auto", *MASK_CODECS.names()])
+    if codec == "raw" and classes is not None:  # which has no statistics to keep apart
+        return _set_aside(encode_mask(mask, within=within, codec=codec))
     plan = replace(make_plan(mask.layout, within, classes), widths=tuple(widths or ()))
     if within is not None and not mask.issubset(within):
         raise ValueError("mask: it keeps units outside `within`")
@@ -151,7 +153,8 @@ def mask_bound_bits(
     `within` are kept.
     """
     plan = make_plan(mask.layout, within, classes)
-    return float(np.sum(_entropy_bits(*_counts(plan.take(mask.bools()), plan))))
+    ones = plan.grouping.ones(mask.bools())
+    return float(np.sum(_entropy_bits(ones, np.array(plan.lengths, np.int64))))
 
 
 def _entropy_bits(ones: NDArray[np.int64], total: NDArray[np.int64]) -> NDArray[np.float64]:
