@@ -53,7 +53,7 @@ class Client:
             samples = spoil(samples, experiment.faults.stress_kind, rng, world.data.classes)
         return samples.prepared()
 
-    @property
+    @cached_property
     def stressed(self) -> bool:
         """Whether this client is one of those that ``faults.stress`` spoils."""
         experiment = self.world.experiment

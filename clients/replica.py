@@ -59,8 +59,7 @@ def follow_mask(world: World, state: State, frame: Frame, sync: Sync) -> Mask:
         if sync.mask_version:
             raise WireError("mask", f"missing; needed for version {sync.mask_version}")
         return held
-    within, classes = mask_context(world.classes, held, bool(sync.flags & SUBSET))
-    mask = decode_mask(frame.sections[Section.MASK], world.layout, within=within, classes=classes)
+    mask = _decoded(world, held, bool(sync.flags & SUBSET), frame.sections[Section.MASK])
     for key, value in (("mask_before", held.packed()), ("mask", mask.packed())):
         state[key] = np.frombuffer(value, np.uint8)
     state["version_before"] = np.array([sync.mask_base], np.int64)
@@ -85,6 +84,17 @@ def follow(world: World, state: State, frame: Frame, codec: str, with_buffers: b
     full[world.structure.parameters.total :] = world.b0  # unless they travel
     full[footprint.keep] = public
     return Replica(sync, mask, footprint, full)
+
+
+def _decoded(world: World, held: Mask, subset: bool, payload: bytes) -> Mask:
+    """Decode a mask; the last one is kept, because all clients of a round are sent the same."""
+    key = (subset, held, payload)
+    if key not in world.decoded:
+        within, classes = mask_context(world.classes, held, subset)
+        mask = decode_mask(payload, world.layout, within=within, classes=classes)
+        world.decoded.clear()
+        world.decoded[key] = mask
+    return world.decoded[key]
 
 
 def _held_mask(world: World, state: State) -> tuple[Mask, int]:

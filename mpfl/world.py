@@ -53,6 +53,8 @@ class World:
         Units per row of each layer's weight matrix, for mask codecs (0 where a unit is a row).
     coverage
         Who reads whom, where the ranking needs it.
+    decoded
+        The last mask that was decoded here, by what was held and what was sent.
     """
 
     experiment: Experiment
@@ -68,6 +70,7 @@ class World:
     classes: NDArray[np.uint8]
     widths: tuple[int, ...] = ()
     coverage: Coverage | None = None
+    decoded: dict[tuple[bool, Mask, bytes], Mask] = field(default_factory=dict, repr=False)
     _starts: dict[Mask, NDArray[np.float32]] = field(default_factory=dict, repr=False)
 
     def start(self, mask: Mask) -> NDArray[np.float32]:

@@ -24,6 +24,8 @@ def stressed_clients(seed: int, clients: int, share: float) -> frozenset[int]:
     """
     if not 0 <= share <= 1:
         raise ValueError(f"faults.stress: got {share!r}, expected 0 to 1")
+    if share == 0:
+        return frozenset()
     order = numpy_rng(seed, "stressed clients").permutation(clients)
     return frozenset(int(client) for client in order[: int(share * clients + 0.5)])
 
