@@ -20,6 +20,8 @@ from mpfl.world import World
 Floats = NDArray[np.float32]
 State = dict[str, NDArray[np.generic]]
 
+_REMEMBERED_VALUES = 1 << 24  # 64 MiB
+
 
 class Uninformed(Exception):  # noqa: N818 - an answer to the server, not a fault
     """The client does not hold the version that a request builds on."""
@@ -79,7 +81,7 @@ def follow(world: World, state: State, frame: Frame, codec: str, with_buffers: b
         _refit(state, Footprint.of(world.structure, before, with_buffers), footprint)
     payload = frame.sections.get(Section.VALUES, b"")
     start = world.start(mask)[footprint.keep]
-    public = _public(start, state, sync, payload, codec, footprint)
+    public = _public(world, start, state, sync, payload, codec, footprint)
     full = np.zeros(footprint.keep.size, np.float32)
     full[world.structure.parameters.total :] = world.b0  # unless they travel
     full[footprint.keep] = public
@@ -125,7 +127,13 @@ def _refit(state: State, old: Footprint, new: Footprint) -> None:
 
 
 def _public(
-    start: Floats, state: State, sync: Sync, payload: bytes, codec: str, footprint: Footprint
+    world: World,
+    start: Floats,
+    state: State,
+    sync: Sync,
+    payload: bytes,
+    codec: str,
+    footprint: Footprint,
 ) -> Floats:
     if sync.values_version == 0:
         return start
@@ -134,14 +142,20 @@ def _public(
     elif not value_codec(codec).relative:
         return decode_values(payload, codec, footprint.segments)
     else:
-        values = _apply_links(state, start, sync, payload, codec, footprint)
+        values = _apply_links(world, state, start, sync, payload, codec, footprint)
     state["values"] = values
     state["values_version"] = np.array([sync.values_version], np.int64)
     return values
 
 
 def _apply_links(
-    state: State, start: Floats, sync: Sync, payload: bytes, codec: str, footprint: Footprint
+    world: World,
+    state: State,
+    start: Floats,
+    sync: Sync,
+    payload: bytes,
+    codec: str,
+    footprint: Footprint,
 ) -> Floats:
     held = int(state["values_version"][0]) if "values_version" in state else 0
     if not sync.values_base <= held <= sync.values_version:
@@ -153,8 +167,19 @@ def _apply_links(
     if len(links) != sync.values_version - sync.values_base:
         raise WireError("values", f"{len(links)} updates do not lead to the announced version")
     for link in links[held - sync.values_base :]:
-        values = values + decode_values(link, codec, footprint.segments)
+        values = values + _update(world, link, codec, footprint.segments)
     return values
+
+
+def _update(world: World, link: bytes, codec: str, segments: tuple[int, ...]) -> Floats:
+    """Decode an update; the last ones are kept, because many clients are sent the same."""
+    key = (link, codec, segments)
+    update = world.updates.get(key)
+    if update is None:
+        update = world.updates[key] = decode_values(link, codec, segments)
+        while sum(known.size for known in world.updates.values()) > _REMEMBERED_VALUES:
+            del world.updates[next(iter(world.updates))]
+    return update
 
 
 def _links(payload: bytes) -> Iterator[bytes]:

@@ -55,6 +55,8 @@ class World:
         Who reads whom, where the ranking needs it.
     decoded
         The last mask that was decoded here, by what was held and what was sent.
+    updates
+        Updates of the model that were decoded here, by payload, codec and segments.
     """
 
     experiment: Experiment
@@ -71,6 +73,9 @@ class World:
     widths: tuple[int, ...] = ()
     coverage: Coverage | None = None
     decoded: dict[tuple[bool, Mask, bytes], Mask] = field(default_factory=dict, repr=False)
+    updates: dict[tuple[bytes, str, tuple[int, ...]], NDArray[np.float32]] = field(
+        default_factory=dict, repr=False
+    )
     _starts: dict[Mask, NDArray[np.float32]] = field(default_factory=dict, repr=False)
 
     def start(self, mask: Mask) -> NDArray[np.float32]:
