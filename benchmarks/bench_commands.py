@@ -70,6 +70,9 @@ def engine(
     workers: Annotated[str, typer.Option(help="Workers of the local grid.")] = "0,1,2",
     empty: Annotated[str, typer.Option(help="Numbers of empty clients.")] = "100,1000",
     ray: Annotated[bool | None, typer.Option(help="Run Ray; else if it is installed.")] = None,
+    vectorised: Annotated[
+        int | None, typer.Option(min=0, help="Clients trained together; else 32 on a GPU.")
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Run clients: the local grid against a bare PyTorch loop and Flower's Ray engine."""
@@ -77,7 +80,7 @@ def engine(
         raise ValueError(f"--data-dir: {data_dir} has no folder MNIST")
     images = "MNIST" if data_dir else "random images in MNIST's shape (no --data-dir)"
     counts, sizes = _integers("--workers", workers), _integers("--empty", empty)
-    rows = engine_table(data_dir, clients, rounds, counts, sizes, ray, _note)
+    rows = engine_table(data_dir, clients, rounds, counts, sizes, ray, vectorised, _note)
     _show(f"lenet300, {60_000 // clients} samples a client, {images}", rows, as_json)
 
 

@@ -119,7 +119,8 @@ def compare(
     """Run every unfinished cell of a comparison; returns all of them.
 
     Cells run side by side, one process each with its clients in that process: that keeps
-    every core busy without any copying. A single cell uses worker processes instead.
+    every core busy without any copying. A single cell uses worker processes instead; cells that
+    train on a GPU run one after another in this process.
 
     Raises
     ------
@@ -131,8 +132,9 @@ def compare(
     _claim(out, rest, config, cells)
     with held(out):
         todo = [cell for cell in cells if not (out / CELLS / cell.name / SUMMARY).is_file()]
-        if len(todo) == 1:
-            _run_cell(todo[0], out, on_cell)
+        if len(todo) == 1 or any(cell.experiment.train.device == "cuda" for cell in todo):
+            for cell in todo:
+                _run_cell(cell, out, on_cell)
         elif todo:
             _run_cells(todo, out, on_cell, worker_count(workers, len(todo)))
     return cells

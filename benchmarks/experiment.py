@@ -100,7 +100,7 @@ def _session(
     nodes = experiment.data.clients
     workers = experiment.engine.workers if workers is None else workers
     try:
-        with LocalGrid(client_app, nodes, run_config, workers) as grid:
+        with LocalGrid(client_app, nodes, run_config, workers, experiment.together) as grid:
             return run_session(world, grid, folder, progress, on_round, tags=tags)
     except ValueError as error:  # the input was checked before: this is our own fault
         raise RuntimeError(f"the run failed: {error}") from error

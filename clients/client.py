@@ -54,6 +54,17 @@ class Client:
         return samples.prepared()
 
     @cached_property
+    def train_samples(self) -> Samples:
+        """`samples` on the device that trains."""
+        device, everything = self.world.experiment.train.device, self.world.train_samples
+        if device == "cpu":
+            return self.samples
+        if self.stressed:
+            return self.samples.to(device)
+        index = torch.as_tensor(self.world.parts[self.partition], device=everything.device)
+        return everything.subset(index).prepared()
+
+    @cached_property
     def stressed(self) -> bool:
         """Whether this client is one of those that ``faults.stress`` spoils."""
         experiment = self.world.experiment
@@ -109,7 +120,7 @@ class Client:
             world.masked.apply(mask)
             return TrainResult(0.0, 0)
         result = world.masked.train(
-            self.samples,
+            self.train_samples,
             mask,
             config,
             lr=config.lr if lr is None else lr,

@@ -40,7 +40,8 @@ class CentralRetrain:
 def pooled_samples(world: World) -> Samples:
     """Return the training samples of all clients together, as they are without any stress."""
     index = torch.as_tensor(np.sort(np.concatenate(world.parts)))
-    return world.data.train.subset(index).prepared()
+    samples = world.train_samples
+    return samples.subset(index.to(samples.device)).prepared()
 
 
 def central_retrain(
@@ -83,6 +84,6 @@ def central_retrain(
         if on_epoch:
             on_epoch(epoch + 1, result.loss)
     test = world.masked.evaluate(
-        world.data.test, mask, channels_last=experiment.train.channels_last
+        world.test_samples, mask, channels_last=experiment.train.channels_last
     )
     return CentralRetrain(len(samples), tuple(losses), test)

@@ -13,6 +13,8 @@ import tomli_w
 
 from mpfl.registry import parse_spec, unknown_name
 
+_TOGETHER = 32  # clients trained together on a GPU
+
 
 def _fail(key: str, got: object, expected: str) -> None:
     raise ValueError(f"{key}: got {got!r}, expected {expected}")
@@ -289,10 +291,14 @@ class StopConfig:
 
 @dataclass(frozen=True)
 class EngineConfig:
-    """How the simulation uses this machine; never changes a result."""
+    """How the simulation uses this machine; changes no result (`vectorised`: beyond rounding)."""
 
     workers: int = -1
-    """Worker processes (-1 = one per core, 0 = in this process)."""
+    """Worker processes (-1 = one per core, 0 = in this process, as whenever clients are trained
+    together)."""
+    vectorised: int = 0
+    """Clients trained together in one batched computation (0 = one after another on the CPU, 32
+    with ``train.device = "cuda"``; 1 = one after another)."""
     timeout: float = 3600.0
     """Seconds until a client's reply is given up."""
     checkpoint_every: int = 1
@@ -302,6 +308,7 @@ class EngineConfig:
 
     def __post_init__(self) -> None:
         _check(self.workers >= -1, "engine.workers", self.workers, "-1 or more")
+        _check(self.vectorised >= 0, "engine.vectorised", self.vectorised, "at least 0")
         _check(self.timeout > 0, "engine.timeout", self.timeout, "a positive number")
         _check(
             self.checkpoint_every >= 1,
@@ -378,6 +385,16 @@ class Experiment:
             self.federation.clients_per_round,
             f"at most data.clients = {self.data.clients}",
         )
+
+    @property
+    def together(self) -> int:
+        """How many clients the local engine trains together; 0 if it may use many processes.
+
+        One process owns a GPU, so that it is never 0 with one.
+        """
+        gpu = self.train.device == "cuda"
+        wanted = self.engine.vectorised or (_TOGETHER if gpu else 0)
+        return wanted if gpu or wanted > 1 else 0
 
 
 def _spec(key: str, text: str) -> tuple[str, tuple[str, ...]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -53,12 +54,12 @@ class Working:
         return torch.empty_like(vector).index_copy_(0, self.order, vector)
 
 
-def _channels_last_order(binds: list[Bind]) -> Tensor | None:
+def _channels_last_order(binds: list[Bind], device: torch.device) -> Tensor | None:
     if not any(len(shape) == 4 for _, _, shape in binds):
         return None
     parts = []
     for _, where, shape in binds:
-        index = torch.arange(where.start, where.stop)
+        index = torch.arange(where.start, where.stop, device=device)
         if len(shape) == 4:
             index = index.view(shape).permute(0, 2, 3, 1).reshape(-1)
         parts.append(index)
@@ -77,18 +78,22 @@ class FlatModel:
         float32[P].
     buffers
         float32[B].
+    parameters, statistics
+        What lies where in ``values`` and in ``buffers``.
     """
 
     def __init__(self, module: nn.Module) -> None:
         self.module = module
-        parameters, buffers = tensors_of(module)
+        self.parameters, self.statistics = parameters, buffers = tensors_of(module)
+        device = next((p.device for p in module.parameters()), torch.device("cpu"))
+        self._elsewhere: dict[torch.device, FlatModel] = {}
         self._binds: list[Bind] = [
             (parameter, *parameters.place(name)) for name, parameter in module.named_parameters()
         ]
-        self._order = _channels_last_order(self._binds)
-        self.values = torch.zeros(parameters.total)
-        self.grads = torch.zeros(parameters.total)
-        self.buffers = torch.zeros(buffers.total)
+        self._order = _channels_last_order(self._binds, device)
+        self.values = torch.zeros(parameters.total, device=device)
+        self.grads = torch.zeros(parameters.total, device=device)
+        self.buffers = torch.zeros(buffers.total, device=device)
         for parameter, where, shape in self._binds:
             self.values[where].view(shape).copy_(parameter.detach())
         self._bind(self.values, self.grads, channels_last=False)
@@ -101,7 +106,9 @@ class FlatModel:
             owner.register_buffer(leaf, view)
 
     def load(
-        self, values: NDArray[np.float32] | Tensor, buffers: NDArray[np.float32] | None = None
+        self,
+        values: NDArray[np.float32] | Tensor,
+        buffers: NDArray[np.float32] | Tensor | None = None,
     ) -> None:
         """Overwrite parameters (and buffers) with float32[P] (and float32[B])."""
         for into, vector in ((self.values, values), (self.buffers, buffers)):
@@ -109,6 +116,22 @@ class FlatModel:
                 into.copy_(vector)
             elif vector is not None:
                 np.copyto(into.numpy(), vector)
+
+    @contextmanager
+    def on(self, device: torch.device) -> Iterator[FlatModel]:
+        """Yield this model on a device: itself, or a copy there whose numbers come back here.
+
+        The copy is made once, and gets this model's numbers whenever the block is entered.
+        """
+        if device == self.values.device:
+            yield self
+            return
+        if device not in self._elsewhere:
+            self._elsewhere[device] = FlatModel(copy.deepcopy(self.module).to(device))
+        there = self._elsewhere[device]
+        there.load(self.values, self.buffers)
+        yield there
+        self.load(there.values, there.buffers)
 
     @contextmanager
     def working(self, channels_last: bool) -> Iterator[Working]:

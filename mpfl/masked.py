@@ -13,9 +13,11 @@ from mpfl.compact import compact
 from mpfl.config import TrainConfig
 from mpfl.data.samples import Samples
 from mpfl.flat import FlatModel
+from mpfl.gang import in_gang, meet
 from mpfl.layers import Structure
 from mpfl.mask import Mask
 from mpfl.training import Evaluation, Observer, TrainResult, evaluate, train
+from mpfl.vectorised import Job, Together
 
 _REMEMBERED, _VECTOR = 2, 16
 
@@ -118,6 +120,9 @@ class MaskedNetwork:
     ) -> TrainResult:
         """Train the network in place under `mask`; arguments as for `mpfl.training.train`.
 
+        In a gang (`mpfl.gang`) it waits for the others' training, and they are trained together.
+        The work is done on the device of the samples.
+
         Afterwards pruned parameters are exactly zero. Running statistics of units that were cut
         out are those from before. An observer sees vectors of the whole network, zero where it is
         pruned, whichever network was trained.
@@ -128,20 +133,43 @@ class MaskedNetwork:
             small.take(model)
             config = replace(config, channels_last=config.channels_last and small.channels_last)
             observer = small.watched_by(observer, model.values.numel())
-        result = train(
-            small.model if small else model,
-            samples,
-            config,
-            lr=lr,
-            epochs=epochs,
-            generator=generator,
-            keep=means if isinstance(means, Tensor) else None,
-            observer=observer,
-            freeze_statistics=freeze_statistics,
-        )
+        network = small.model if small else model
+        keep = means if isinstance(means, Tensor) else None
+        if in_gang():
+            job = Job(
+                network.values.clone(),
+                network.buffers.clone(),
+                samples,
+                epochs,
+                generator,
+                keep,
+                observer,
+            )
+            result = self._meet(network, job, Together(network, config, lr, freeze_statistics))
+        else:
+            with network.on(samples.device) as placed:
+                result = train(
+                    placed,
+                    samples,
+                    config,
+                    lr=lr,
+                    epochs=epochs,
+                    generator=generator,
+                    keep=keep,
+                    observer=observer,
+                    freeze_statistics=freeze_statistics,
+                )
         if small:
             small.give(model)
         return result
+
+    def _meet(self, network: FlatModel, job: Job, together: Together) -> TrainResult:
+        """Train with others, who use the same networks as scratch meanwhile."""
+        buffers = self._model.buffers.clone()
+        trained = meet(together, job)
+        self._model.buffers.copy_(buffers)
+        network.load(trained.values, trained.buffers)
+        return trained.result
 
     def evaluate(
         self,
@@ -155,12 +183,14 @@ class MaskedNetwork:
         small = self.small(mask)
         if small:
             small.take(self._model)
-        return evaluate(
-            small.model if small else self._model,
-            samples,
-            batch_statistics=batch_statistics,
-            channels_last=channels_last,
-        )
+        network = small.model if small else self._model
+        with network.on(samples.device) as placed:
+            return evaluate(
+                placed,
+                samples,
+                batch_statistics=batch_statistics,
+                channels_last=channels_last,
+            )
 
     def _means(self, mask: Mask) -> Small | Tensor | None:
         """Return the smaller network, or float32[P] of zeros and ones, or None for the full mask.

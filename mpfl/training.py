@@ -74,6 +74,14 @@ def precision_context(precision: str, device: str = "cpu") -> AbstractContextMan
     return torch.autocast(device, dtype=torch.bfloat16)
 
 
+def exact_kernels(device: torch.device, precision: str = "float32") -> AbstractContextManager[None]:
+    """Return the context in which a GPU computes float32 in float32 (not TF32), repeatably."""
+    if device.type == "cpu" or precision != "float32":
+        return nullcontext()
+    flags = torch.backends.cudnn.flags
+    return flags(enabled=True, deterministic=True, allow_tf32=False)
+
+
 def cpu_has_bf16() -> bool:
     """Tell whether this processor multiplies bfloat16 in hardware."""
     return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
@@ -104,35 +112,37 @@ def train(
     observer: Observer | None = None,
     freeze_statistics: bool = False,
 ) -> TrainResult:
-    """Train in place for `epochs` epochs.
+    """Train in place for `epochs` epochs; model and samples are on one device.
 
     Parameters
     ----------
     keep
         float32[P] of zeros and ones. Masked values are set to zero at once and their gradient
         is zeroed before anything reads it, so that they stay exactly zero whatever momentum,
-        weight decay or clipping do.
+        weight decay or clipping do. On any device.
     generator
         Decides the order of the batches.
     observer
-        Called after every backward pass.
+        Called after every backward pass, with vectors on the CPU.
     freeze_statistics
         Keep normalisation layers in evaluation mode.
     """
     model.module.train(not freeze_statistics)
     if keep is not None:
+        keep = keep.to(samples.device)
         model.values.mul_(keep)
-    total, steps = torch.zeros(()), 0
-    with model.working(config.channels_last) as work:
+    total, steps = torch.zeros((), device=samples.device), 0
+    exact = exact_kernels(samples.device, config.precision)
+    with exact, model.working(config.channels_last) as work:
         gradients = _gradients(model.module, work, config)
         kept = None if keep is None else work.arrange(keep)
-        step = _Optimizer(work, config, lr, kept)
+        step = Optimizer(work.values, work.grads, config, lr, kept)
         for _ in range(epochs):
             for index in batches(len(samples), config.batch_size, generator):
-                loss = gradients(*samples.batch(index))
+                loss = gradients(*samples.batch(index.to(samples.device)))
                 if observer is not None:
                     step.mask()
-                    observer(work.restore(work.values), work.restore(work.grads), lr)
+                    observer(work.restore(work.values).cpu(), work.restore(work.grads).cpu(), lr)
                 step()
                 total += loss
                 steps += 1
@@ -146,7 +156,7 @@ def _gradients(
     perceptron = Perceptron.of(module) if config.precision == "float32" else None
     if perceptron is not None:
         return perceptron.gradients
-    context = precision_context(config.precision, config.device)
+    context = precision_context(config.precision, work.values.device.type)
 
     def by_autograd(inputs: Tensor, targets: Tensor) -> Tensor:
         work.grads.zero_()
@@ -165,58 +175,80 @@ def _arranged(inputs: Tensor, work: Working) -> Tensor:
     return inputs.contiguous(memory_format=torch.channels_last)
 
 
-class _Optimizer:
-    """SGD or Adam over the flat vectors: the arithmetic of torch.optim in a few kernels.
+class Optimizer:
+    """SGD or Adam over flat vectors: the arithmetic of torch.optim in a few kernels.
 
     Pruned entries, where `kept` is zero, get no gradient: momentum, decay and norms see zeros.
+
+    Parameters
+    ----------
+    values, grads, kept
+        float32[P], or float32[K, P] for K networks at once, each with its own gradient norm.
     """
 
-    def __init__(self, work: Working, config: TrainConfig, lr: float, kept: Tensor | None) -> None:
-        self._values, self._grads, self._kept = work.values, work.grads, kept
+    def __init__(
+        self, values: Tensor, grads: Tensor, config: TrainConfig, lr: float, kept: Tensor | None
+    ) -> None:
+        self._values, self._grads, self._kept = values, grads, kept
         self._config, self._lr, self._count = config, lr, 0
         state = config.optimizer == "adam" or config.momentum > 0
-        self._first = torch.zeros_like(work.values) if state else None
-        self._second = torch.zeros_like(work.values) if config.optimizer == "adam" else None
+        self._first = torch.zeros_like(values) if state else None
+        self._second = torch.zeros_like(values) if config.optimizer == "adam" else None
         self._plain = not state and config.clip == 0 and config.weight_decay == 0
 
     @torch.no_grad()
-    def mask(self) -> None:
-        """Zero the gradients of pruned entries."""
+    def mask(self, rows: int | None = None) -> None:
+        """Zero the gradients of pruned entries (of the first `rows` networks)."""
         if self._kept is not None:
-            self._grads.mul_(self._kept)
+            self._grads[:rows].mul_(self._kept[:rows])
 
     @torch.no_grad()
-    def __call__(self) -> None:
-        """Take a step."""
-        values, grads, config = self._values, self._grads, self._config
+    def __call__(self, rows: int | None = None) -> None:
+        """Take a step with the gradients there are, which it overwrites.
+
+        With `rows` only the first so many networks move, their state included; those that have
+        stopped once must not go on.
+        """
+        values, grads, config = self._values[:rows], self._grads[:rows], self._config
         self._count += 1
         if self._kept is not None and self._plain:
-            values.addcmul_(grads, self._kept, value=-self._lr)
+            values.addcmul_(grads, self._kept[:rows], value=-self._lr)
             return
-        self.mask()
+        self.mask(rows)
         if config.clip > 0:
-            norm = float(torch.linalg.vector_norm(grads))
-            if norm > config.clip:
-                grads.mul_(config.clip / norm)
+            _clip(grads, config.clip)
         if config.weight_decay > 0:
             grads.add_(values, alpha=config.weight_decay)
-        if self._second is not None and self._first is not None:
-            self._adam(self._first, self._second)
-        elif self._first is not None:
-            if self._count == 1:
-                self._first.copy_(grads)
-            else:
-                self._first.mul_(config.momentum).add_(grads)
-            values.add_(self._first, alpha=-self._lr)
-        else:
+        if self._first is None:
             values.add_(grads, alpha=-self._lr)
+            return
+        first = self._first[:rows]
+        if self._second is not None:
+            self._adam(values, grads, first, self._second[:rows])
+            return
+        if self._count == 1:
+            first.copy_(grads)
+        else:
+            first.mul_(config.momentum).add_(grads)
+        values.add_(first, alpha=-self._lr)
 
-    def _adam(self, first: Tensor, second: Tensor) -> None:
-        first.lerp_(self._grads, 1 - 0.9)
-        second.mul_(0.999).addcmul_(self._grads, self._grads, value=1 - 0.999)
+    def _adam(self, values: Tensor, grads: Tensor, first: Tensor, second: Tensor) -> None:
+        first.lerp_(grads, 1 - 0.9)
+        second.mul_(0.999).addcmul_(grads, grads, value=1 - 0.999)
         bias_1, bias_2 = 1 - 0.9**self._count, 1 - 0.999**self._count
         scale = (second / bias_2).sqrt_().add_(1e-8)
-        self._values.addcdiv_(first, scale, value=-self._lr / bias_1)
+        values.addcdiv_(first, scale, value=-self._lr / bias_1)
+
+
+def _clip(grads: Tensor, limit: float) -> None:
+    """Scale a gradient [P], or each row of [K, P], whose L2 norm is above the limit, down to it."""
+    if grads.dim() == 1:
+        norm = float(torch.linalg.vector_norm(grads))
+        if norm > limit:
+            grads.mul_(limit / norm)
+        return
+    norms = torch.linalg.vector_norm(grads, dim=1, keepdim=True).double()
+    grads.mul_(torch.where(norms > limit, limit / norms, 1.0).to(grads.dtype))
 
 
 @torch.no_grad()
@@ -236,8 +268,9 @@ def evaluate(
     buffers = model.buffers.clone() if batch_statistics else None
     model.module.train(batch_statistics)
     loss, correct, count = 0.0, 0, 0
-    with model.working(channels_last) as work:
-        for index in torch.split(torch.arange(len(samples)), batch_size):
+    with exact_kernels(samples.device), model.working(channels_last) as work:
+        everything = torch.arange(len(samples), device=samples.device)
+        for index in torch.split(everything, batch_size):
             inputs, targets = samples.batch(index)
             logits = model.module(_arranged(inputs, work)).float()
             loss += float(loss_of(logits, targets)) * targets.numel()

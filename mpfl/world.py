@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +18,7 @@ from mpfl.connections import find_coverage
 from mpfl.coverage import Coverage
 from mpfl.data import Dataset, load_data
 from mpfl.data.partition import partition
+from mpfl.data.samples import Samples
 from mpfl.flat import FlatModel
 from mpfl.layers import Structure
 from mpfl.mask import Layout, Mask
@@ -77,6 +78,20 @@ class World:
         default_factory=dict, repr=False
     )
     _starts: dict[Mask, NDArray[np.float32]] = field(default_factory=dict, repr=False)
+
+    @cached_property
+    def train_samples(self) -> Samples:
+        """All training samples, on the device that trains; they stay there."""
+        return self._placed(self.data.train)
+
+    @cached_property
+    def test_samples(self) -> Samples:
+        """All test samples, on the device that trains; they stay there."""
+        return self._placed(self.data.test)
+
+    def _placed(self, samples: Samples) -> Samples:
+        device = self.experiment.train.device
+        return samples if device == "cpu" else samples.to(device)
 
     def start(self, mask: Mask) -> NDArray[np.float32]:
         """Return the model that a mask rewinds to, float32[P + B]: known to all, never sent.

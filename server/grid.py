@@ -75,6 +75,8 @@ class LocalGrid(Grid):
         What clients find in ``context.run_config``.
     workers
         Processes (-1 = one per core, 0 = run clients in this process).
+    together
+        Clients that are trained together; if not 0, they are run in this process.
     """
 
     def __init__(
@@ -83,12 +85,14 @@ class LocalGrid(Grid):
         nodes: int,
         run_config: Mapping[str, bool | float | int | str],
         workers: int = -1,
+        together: int = 0,
     ) -> None:
         identify(RUN_ID, _SERVER_NODE)
         keep_freed_memory()
         self._writer = RequestWriter(RUN_ID, _SERVER_NODE)
         self._site = Site(app, RUN_ID, FIRST_NODE, nodes, dict(run_config))
-        self._count = worker_count(workers, nodes)
+        self._count = 0 if together else worker_count(workers, nodes)
+        self._together = max(together, 1)
         self._workers: list[_Worker] = []
         self._queue: deque[Task] = deque()
         self._attempts: dict[int, int] = {}
@@ -220,14 +224,22 @@ class LocalGrid(Grid):
 
     def _advance(self) -> None:
         if self._count == 0:
-            if self._queue:
-                self._accept(self._site.execute(self._with_state(self._queue.popleft())))
+            for outcome in self._site.execute_together(self._next_gang()):
+                self._accept(outcome)
             return
         self._feed()
         handles = {w.connection: w for w in self._workers}
         for handle in wait(list(handles), timeout=1.0):
             self._receive(handles[handle])
         self._feed()
+
+    def _next_gang(self) -> list[Task]:
+        """Take tasks from the queue, at most one of each node: the next needs its new state."""
+        gang: dict[int, Task] = {}
+        while self._queue and len(gang) < self._together and self._queue[0].node not in gang:
+            task = self._with_state(self._queue.popleft())
+            gang[task.node] = task
+        return list(gang.values())
 
     def _feed(self) -> None:
         """Hand out chunks, smaller as the queue empties, so that all workers end together."""

@@ -231,7 +231,7 @@ def evaluate_model(world: World, method: ServerMethod) -> Evaluation:
     world.model.load(model[:count], model[count:])
     local = world.experiment.model.batch_norm == "local"
     return world.masked.evaluate(
-        world.data.test,
+        world.test_samples,
         method.mask(),
         batch_statistics=local,
         channels_last=world.experiment.train.channels_last,

@@ -12,10 +12,12 @@ import time
 import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from multiprocessing.connection import Connection
 
 from flwr.app import Context, Error, Message, RecordDict
 
+from mpfl.gang import run_together
 from server.flower import address, deserialize, deserialize_state, serialize, serialize_state
 
 App = Callable[[Message, Context], Message]
@@ -59,6 +61,10 @@ class Site:
     first_node: int
     nodes: int
     run_config: dict[str, bool | float | int | str]
+
+    def execute_together(self, tasks: Sequence[Task]) -> list[Outcome]:
+        """Run the app on tasks of different nodes as one gang, which trains together."""
+        return run_together([partial(self.execute, task) for task in tasks])
 
     def execute(self, task: Task) -> Outcome:
         """Run the app on one task. Never raises: what the app raises becomes an error reply."""

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from benchmarks.speed.engine_work import Job, arguments
 from mpfl.seeding import numpy_rng
@@ -37,6 +38,7 @@ def engine_table(
     workers: Sequence[int] = (0, 1, 2),
     empty: Sequence[int] = (100, 1000),
     ray: bool | None = None,
+    vectorised: int | None = None,
     on_row: Callable[[dict[str, Any]], None] | None = None,
 ) -> list[dict[str, Any]]:
     """Time training rounds and rounds of empty clients on every engine.
@@ -60,14 +62,18 @@ def engine_table(
         Numbers of empty clients.
     ray
         Whether to run Ray; None: if it is installed.
+    vectorised
+        Clients that the local grid trains together, on the GPU if there is one, in a row of its
+        own (0: no such row); None: 32 if there is a GPU.
     on_row
         Sees each row, still without its ratios, as soon as it is measured.
 
     Returns
     -------
     list of dict
-        A row per engine and kind of client: ``work`` (``train`` or ``empty``), ``engine``,
-        ``workers``, ``clients``, ``clients_per_second`` (of the fastest round), ``ratio_to_bare``
+        A row per engine and kind of client: ``work`` (``train`` or ``empty``), ``engine``
+        (with the device, where clients are trained together), ``workers``, ``clients``,
+        ``clients_per_second`` (of the fastest round), ``ratio_to_bare``
         and ``ratio_to_ray`` of that speed (None without them), ``first_round_seconds`` (engine
         started to first round done, with the data loaded where an engine can share them),
         ``memory_bytes`` (peak of the proportional set sizes of all its processes together,
@@ -80,6 +86,7 @@ def engine_table(
     with _data(data_dir) as folder:
         jobs = [Job("bare", 0, clients, rounds, folder)]
         jobs += [Job("local", count, clients, rounds, folder) for count in workers]
+        jobs += _vectorised(vectorised, clients, rounds, folder)
         jobs += [Job("ray", most, clients, rounds, folder)] if has_ray else []
         for number in empty:
             jobs += [Job("local", count, number, rounds) for count in workers]
@@ -89,6 +96,15 @@ def engine_table(
             if on_row:
                 on_row(rows[-1])
     return [{**row, **_ratios(row, rows)} for row in rows]
+
+
+def _vectorised(together: int | None, clients: int, rounds: int, folder: str) -> list[Job]:
+    gpu = torch.cuda.is_available()
+    together = (32 if gpu else 0) if together is None else together
+    if together < 2:
+        return []
+    device = "cuda" if gpu else "cpu"
+    return [Job("vectorised", 0, clients, rounds, folder, together=together, device=device)]
 
 
 def measure(job: Job) -> dict[str, Any]:
@@ -104,7 +120,7 @@ def measure(job: Job) -> dict[str, Any]:
     seconds, total = min(result["round_seconds"]), job.clients * (job.rounds + 1)
     return {
         "work": "train" if job.folder else "empty",
-        "engine": job.engine,
+        "engine": f"vectorised on {job.device}" if job.together else job.engine,
         "workers": job.workers,
         "clients": job.clients,
         "clients_per_second": job.clients / seconds,

@@ -57,7 +57,8 @@ class Job:
     Attributes
     ----------
     engine
-        ``bare`` (a plain PyTorch loop), ``local`` or ``ray``.
+        ``bare`` (a plain PyTorch loop), ``local``, ``vectorised`` (the local grid, clients trained
+        together) or ``ray``.
     workers
         Processes; for ``ray`` actors of one core each.
     rounds
@@ -67,6 +68,8 @@ class Job:
     codec
         Codec of the masks. ``raw`` keeps the cost of entropy coding, which the bare loop has
         no part in, out of the comparison of engines.
+    together, device
+        Clients trained together, and where clients are trained.
     """
 
     engine: str
@@ -75,6 +78,8 @@ class Job:
     rounds: int
     folder: str = ""
     codec: str = "raw"
+    together: int = 0
+    device: str = "cpu"
 
 
 def experiment(job: Job) -> Experiment:
@@ -84,10 +89,11 @@ def experiment(job: Job) -> Experiment:
             "method": "mpfl",
             "data": {"name": "mnist", "folder": job.folder, "clients": job.clients},
             "model": {"name": "lenet300"},
-            "train": {"epochs": 1, "batch_size": 32, "lr": 0.1},
+            "train": {"epochs": 1, "batch_size": 32, "lr": 0.1, "device": job.device},
             "prune": {"density": 0.1, "rounds": job.rounds + 1},
             "wire": {"mask_codec": job.codec},
             "federation": {"rounds": job.rounds + 1},
+            "engine": {"vectorised": job.together},
         }
     )
 
@@ -162,7 +168,10 @@ class BareLoop:
 
 
 def _local(job: Job, world: World | None, rounds: Rounds) -> None:
-    with LocalGrid(_app(world), job.clients, _run_config(job, world), job.workers) as grid:
+    together = experiment(job).together
+    with LocalGrid(
+        _app(world), job.clients, _run_config(job, world), job.workers, together
+    ) as grid:
         rounds(_round(job, world, grid))
 
 
@@ -206,6 +215,7 @@ def _configured(text: str) -> ClientApp:
 ENGINES: dict[str, Callable[[Job, World | None, Rounds], None]] = {
     "bare": _bare,
     "local": _local,
+    "vectorised": _local,
     "ray": _ray,
 }
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -48,6 +49,26 @@ class Samples:
 
     def __len__(self) -> int:
         return len(self.targets)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the samples are."""
+        return self.inputs.device
+
+    @staticmethod
+    def joined(parts: Sequence[Samples]) -> Samples:
+        """Return samples of one kind as one set, in order.
+
+        Raises
+        ------
+        ValueError
+            If they are normalised differently.
+        """
+        first = parts[0]
+        if any((p.scale, p.shift) != (first.scale, first.shift) for p in parts):
+            raise ValueError("samples to be joined must be normalised alike")
+        inputs, targets = [p.inputs for p in parts], [p.targets for p in parts]
+        return replace(first, inputs=torch.cat(inputs), targets=torch.cat(targets))
 
     def subset(self, index: Tensor) -> Samples:
         """Return the samples at `index` (int64), in that order, as a copy."""

@@ -118,6 +118,7 @@ def test_a_whole_number_serves_as_a_float():
         ({"faults": {"straggle": 1.1}}, "faults.straggle: got 1.1, expected 0 to 1"),
         ({"wire": {"mask_classes": 65}}, "wire.mask_classes: got 65, expected 1 to 64"),
         ({"engine": {"workers": -2}}, "engine.workers"),
+        ({"engine": {"vectorised": -1}}, "engine.vectorised"),
         ({"seed": -1}, "seed: got -1"),
         ({"seed": 2**32}, "seed: got 4294967296"),
         (
@@ -180,3 +181,12 @@ def test_an_override_copies_and_reaches_any_depth():
     assert with_override({}, "a.b.c", 1) == {"a": {"b": {"c": 1}}}
     with pytest.raises(ValueError, match="'seed' is not a table"):
         with_override({"seed": 1}, "seed.x", 2)
+
+
+@pytest.mark.parametrize(
+    ("device", "vectorised", "together"),
+    [("cpu", 0, 0), ("cpu", 1, 0), ("cpu", 8, 8), ("cuda", 0, 32), ("cuda", 1, 1), ("cuda", 8, 8)],
+)
+def test_clients_are_trained_together_where_asked_for_and_on_a_gpu(device, vectorised, together):
+    table = {"train": {"device": device}, "engine": {"vectorised": vectorised}}
+    assert from_mapping(table).together == together
