@@ -19,7 +19,7 @@ import tomli_w
 
 from benchmarks.experiment import resume, run, validate
 from benchmarks.hold import held
-from mpfl.config import Experiment, from_mapping, read_toml, to_toml, with_override
+from mpfl.config import Experiment, from_mapping, from_toml, read_toml, with_override
 from mpfl.registry import unknown_name
 from server.checkpoint import write_atomically
 from server.grid import worker_count
@@ -160,7 +160,7 @@ def _claim(
         raise ValueError(f"--out: cannot write {out}: {error.strerror}") from None
     for cell in cells:
         stored = out / CELLS / cell.name / CONFIG
-        if stored.is_file() and stored.read_text() != to_toml(cell.experiment):
+        if stored.is_file() and from_toml(stored.read_text()) != cell.experiment:
             raise ValueError(f"{stored} is of another configuration; choose another --out")
 
 

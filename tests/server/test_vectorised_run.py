@@ -44,7 +44,7 @@ def ask(grid, word, nodes):
     ]
     return {
         r.metadata.reply_to_message_id: r.error.reason if r.has_error() else r.content["m"]["m"]
-        for r in grid.send_and_receive(messages)
+        for r in grid.send_and_receive(messages, timeout=20)
     }
 
 
