@@ -13,6 +13,7 @@ class _Link:
     """A linear layer's tensors, and whether a ReLU follows; gradients are written in place."""
 
     weight: Tensor
+    transposed: Tensor
     bias: Tensor | None
     weight_grad: Tensor
     bias_grad: Tensor | None
@@ -20,9 +21,9 @@ class _Link:
 
     def forward(self, inputs: Tensor) -> Tensor:
         if self.bias is None:
-            outputs = torch.mm(inputs, self.weight.t())
+            outputs = torch.mm(inputs, self.transposed)
         else:
-            outputs = torch.addmm(self.bias, inputs, self.weight.t())
+            outputs = torch.addmm(self.bias, inputs, self.transposed)
         return outputs.relu_() if self.relu else outputs
 
     def backward(self, gradient: Tensor, inputs: Tensor) -> None:
@@ -40,6 +41,7 @@ class Perceptron:
 
     def __init__(self, links: list[_Link]) -> None:
         self._links = links
+        self._minus_one = links[0].weight.new_full((1, 1), -1.0)
 
     @classmethod
     def of(cls, module: nn.Module) -> Perceptron | None:
@@ -82,7 +84,7 @@ class Perceptron:
         chosen = targets.unsqueeze(1)
         loss = logs.gather(1, chosen).mean().neg_()
         gradient = logs.exp_()
-        gradient.scatter_add_(1, chosen, gradient.new_full(chosen.shape, -1.0))
+        gradient.scatter_add_(1, chosen, self._minus_one.expand(chosen.shape))
         gradient.mul_(1.0 / len(targets))
         for place in reversed(range(len(self._links))):
             link, seen = self._links[place], activations[place]
@@ -97,8 +99,10 @@ class Perceptron:
 
 def _link(layer: nn.Linear, relu: bool) -> _Link:
     bias = layer.bias
+    weight = layer.weight.detach()
     return _Link(
-        layer.weight.detach(),
+        weight,
+        weight.t(),
         None if bias is None else bias.detach(),
         _gradient(layer.weight),
         None if bias is None else _gradient(bias),

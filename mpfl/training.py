@@ -17,6 +17,8 @@ from mpfl.flat import FlatModel, Working
 from mpfl.perceptron import Perceptron
 from mpfl.registry import number_argument, parse_spec
 
+_AT_ONCE = 1024  # samples
+
 Observer = Callable[[Tensor, Tensor, float], None]
 """Sees (values, gradients, learning rate) after each backward pass, before the step."""
 
@@ -100,6 +102,16 @@ def batches(count: int, size: int, generator: torch.Generator) -> Iterator[Tenso
     yield from torch.split(order, size)
 
 
+def epoch(
+    samples: Samples, size: int, generator: torch.Generator
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Yield the (inputs, targets) of the same batches, gathered about a thousand at a time."""
+    many = max(1, _AT_ONCE // size) * size
+    for index in batches(len(samples), many, generator):
+        inputs, targets = samples.batch(index.to(samples.device))
+        yield from zip(torch.split(inputs, size), torch.split(targets, size), strict=True)
+
+
 def train(
     model: FlatModel,
     samples: Samples,
@@ -138,8 +150,8 @@ def train(
         kept = None if keep is None else work.arrange(keep)
         step = Optimizer(work.values, work.grads, config, lr, kept)
         for _ in range(epochs):
-            for index in batches(len(samples), config.batch_size, generator):
-                loss = gradients(*samples.batch(index.to(samples.device)))
+            for inputs, targets in epoch(samples, config.batch_size, generator):
+                loss = gradients(inputs, targets)
                 if observer is not None:
                     step.mask()
                     observer(work.restore(work.values).cpu(), work.restore(work.grads).cpu(), lr)
