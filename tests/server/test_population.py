@@ -126,8 +126,8 @@ def test_memory_of_a_crowd_does_not_grow_with_replies(data_folder: Path, tmp_pat
         gc.collect()
         with Peak() as peak:
             summary = run(crowd(data_folder, sampled, 2), tmp_path / str(sampled), workers=2)
-        held[sampled], together[sampled] = peak.alone, peak.together
+        held[sampled], together[sampled] = peak.alone, peak.proportional
         assert summary["partition"] == summary["client_accuracy"] == []
         assert [r["clients_replied"] for r in records(tmp_path / str(sampled))] == [sampled] * 2
-    assert max(together.values()) < 2e9
+    assert 0 < max(together.values()) < 2e9  # pages that workers share with the server count once
     assert held[1_000] < 1.1 * held[100]
