@@ -28,11 +28,11 @@ def setting(runs: Sequence[RunData]) -> str:
 
 
 def _values(runs: Sequence[RunData], table: str, key: str) -> str:
-    """Return a key's values in these runs' configurations; more than one only where swept."""
-    chosen = runs if any(f"{table}.{key}" in run.sweep for run in runs) else runs[:1]
-    return " or ".join(
-        dict.fromkeys(str(run.config.get(table, {}).get(key, "?")) for run in chosen)
-    )
+    """Return a key's values in these runs' configurations; that of most of them unless swept."""
+    values = Counter(str(run.config.get(table, {}).get(key, "?")) for run in runs)
+    if any(f"{table}.{key}" in run.sweep for run in runs):
+        return " or ".join(values)
+    return values.most_common(1)[0][0]
 
 
 def doubts(runs: Sequence[RunData]) -> list[str]:
