@@ -20,8 +20,6 @@ from mpfl.world import World
 Floats = NDArray[np.float32]
 State = dict[str, NDArray[np.generic]]
 
-_REMEMBERED_VALUES = 1 << 24  # 64 MiB
-
 
 class Uninformed(Exception):  # noqa: N818 - an answer to the server, not a fault
     """The client does not hold the version that a request builds on."""
@@ -89,14 +87,13 @@ def follow(world: World, state: State, frame: Frame, codec: str, with_buffers: b
 
 
 def _decoded(world: World, held: Mask, subset: bool, payload: bytes) -> Mask:
-    """Decode a mask; the last one is kept, because all clients of a round are sent the same."""
-    key = (subset, held, payload)
-    if key not in world.decoded:
+    """Decode a mask; all clients of a round are sent the same."""
+
+    def decode() -> Mask:
         within, classes = mask_context(world.classes, held, subset)
-        mask = decode_mask(payload, world.layout, within=within, classes=classes)
-        world.decoded.clear()
-        world.decoded[key] = mask
-    return world.decoded[key]
+        return decode_mask(payload, world.layout, within=within, classes=classes)
+
+    return world.decoded.get((subset, held, payload), decode)
 
 
 def _held_mask(world: World, state: State) -> tuple[Mask, int]:
@@ -172,14 +169,9 @@ def _apply_links(
 
 
 def _update(world: World, link: bytes, codec: str, segments: tuple[int, ...]) -> Floats:
-    """Decode an update; the last ones are kept, because many clients are sent the same."""
-    key = (link, codec, segments)
-    update = world.updates.get(key)
-    if update is None:
-        update = world.updates[key] = decode_values(link, codec, segments)
-        while sum(known.size for known in world.updates.values()) > _REMEMBERED_VALUES:
-            del world.updates[next(iter(world.updates))]
-    return update
+    """Decode an update; many clients are sent the same."""
+    key = link, codec, segments
+    return world.updates.get(key, lambda: decode_values(link, codec, segments))
 
 
 def _links(payload: bytes) -> Iterator[bytes]:

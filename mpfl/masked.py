@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -16,10 +15,11 @@ from mpfl.flat import FlatModel
 from mpfl.gang import in_gang, meet
 from mpfl.layers import Structure
 from mpfl.mask import Mask
+from mpfl.recent import Recent
 from mpfl.training import Evaluation, Observer, TrainResult, evaluate, train
 from mpfl.vectorised import Job, Together
 
-_REMEMBERED, _VECTOR = 2, 16
+_VECTOR = 16
 
 
 @dataclass(frozen=True)
@@ -86,7 +86,7 @@ class MaskedNetwork:
         self._whole_units = all(
             slot.axis is not None for layer in structure.layers for slot in layer.slots
         )
-        self._known: OrderedDict[bytes, Small | Tensor] = OrderedDict()
+        self._known: Recent[Mask, Small | Tensor] = Recent(2)
 
     def small(self, mask: Mask) -> Small | None:
         """Return the compacted network.
@@ -195,17 +195,11 @@ class MaskedNetwork:
     def _means(self, mask: Mask) -> Small | Tensor | None:
         """Return the smaller network, or float32[P] of zeros and ones, or None for the full mask.
 
-        What is returned is kept for the last masks, and must not be written.
+        What is returned must not be written.
         """
         if mask.count() == mask.layout.total:
             return None
-        key = mask.packed()
-        if key not in self._known:
-            self._known[key] = self._make(mask)
-            while len(self._known) > _REMEMBERED:
-                self._known.popitem(last=False)
-        self._known.move_to_end(key)
-        return self._known[key]
+        return self._known.get(mask, lambda: self._make(mask))
 
     def _make(self, mask: Mask) -> Small | Tensor:
         kept = self._structure.parameter_mask(mask)

@@ -1,4 +1,4 @@
-"""Gradients of plain multilayer perceptrons, written out: half of autograd's time per step."""
+"""Gradients of plain multilayer perceptrons, written out: a third less time than autograd takes."""
 
 from __future__ import annotations
 

@@ -24,12 +24,15 @@ from mpfl.layers import Structure
 from mpfl.mask import Layout, Mask
 from mpfl.masked import MaskedNetwork
 from mpfl.models import build_model
+from mpfl.recent import Recent
 from mpfl.scores import check_score
 from mpfl.seeding import torch_generator
 from mpfl.structure import find_structure
 from mpfl.training import prepare_module
 from mpfl.wire.masks import magnitude_classes
 from mpfl.wire.plan import matrix_widths
+
+_UPDATE_VALUES = 1 << 24  # 64 MiB
 
 
 @dataclass(frozen=True)
@@ -54,10 +57,10 @@ class World:
         Units per row of each layer's weight matrix, for mask codecs (0 where a unit is a row).
     coverage
         Who reads whom, where the ranking needs it.
-    decoded
-        The last mask that was decoded here, by what was held and what was sent.
-    updates
-        Updates of the model that were decoded here, by payload, codec and segments.
+    starts, decoded, updates
+        What clients of a round would otherwise make again one by one: the start under a mask;
+        the mask that a message leads to, by whether it is a subset, what was held and payload;
+        the update of the model that it holds, by payload, codec and segments.
     """
 
     experiment: Experiment
@@ -73,11 +76,11 @@ class World:
     classes: NDArray[np.uint8]
     widths: tuple[int, ...] = ()
     coverage: Coverage | None = None
-    decoded: dict[tuple[bool, Mask, bytes], Mask] = field(default_factory=dict, repr=False)
-    updates: dict[tuple[bytes, str, tuple[int, ...]], NDArray[np.float32]] = field(
-        default_factory=dict, repr=False
+    starts: Recent[Mask, NDArray[np.float32]] = field(default_factory=lambda: Recent(2))
+    decoded: Recent[tuple[bool, Mask, bytes], Mask] = field(default_factory=lambda: Recent(1))
+    updates: Recent[tuple[bytes, str, tuple[int, ...]], NDArray[np.float32]] = field(
+        default_factory=lambda: Recent(_UPDATE_VALUES, np.size)
     )
-    _starts: dict[Mask, NDArray[np.float32]] = field(default_factory=dict, repr=False)
 
     @cached_property
     def train_samples(self) -> Samples:
@@ -100,14 +103,9 @@ class World:
         are multiplied so that it keeps the L2 norm it had in w0: signals neither fade nor grow
         with the density, and training starts as fast as from the dense network.
 
-        Read-only; that of the last two masks is kept, because all clients of a round ask for it.
+        Read-only.
         """
-        if mask not in self._starts:
-            if len(self._starts) > 1:
-                del self._starts[next(iter(self._starts))]
-            self._starts[mask] = self._rewound(mask)
-            self._starts[mask].setflags(write=False)
-        return self._starts[mask]
+        return self.starts.get(mask, lambda: self._rewound(mask))
 
     def _rewound(self, mask: Mask) -> NDArray[np.float32]:
         keep = self.structure.parameter_mask(mask)
@@ -120,7 +118,9 @@ class World:
                 if left > 0:
                     whole = float(np.square(self.w0[where], dtype=np.float64).sum())
                     values[where] *= np.float32(np.sqrt(whole / left))
-        return np.concatenate([values, self.b0])
+        start = np.concatenate([values, self.b0])
+        start.setflags(write=False)
+        return start
 
 
 @lru_cache(maxsize=4)

@@ -75,9 +75,6 @@ class Grouping:
 
     def gather(self, values: NDArray[Scalar]) -> NDArray[Scalar]:
         """Return the entries that count, in coded order."""
-        if self.keys is None and self.inside is not None:
-            inside = (span.start + i for span in self.spans for i in _set_places(self.inside[span]))
-            return np.concatenate([values[:0], *(values[places] for places in inside)])
         out = np.empty(self.count, values.dtype)
         for place, order, runs in self._blocks():
             part = values[place] if order is None else values[place][order]
@@ -87,13 +84,6 @@ class Grouping:
 
     def scatter(self, coded: NDArray[Scalar], out: NDArray[Scalar]) -> None:
         """Put entries in coded order back where they belong in `out`; the rest of it stays."""
-        if self.keys is None and self.inside is not None:
-            begin = 0
-            for span in self.spans:
-                for places in _set_places(self.inside[span]):
-                    out[span][places] = coded[begin : begin + places.size]
-                    begin += places.size
-            return
         for place, order, runs in self._blocks():
             if order is None:
                 first, begin, size = runs[0]
@@ -116,23 +106,26 @@ class Grouping:
         for span, counts in zip(self.spans, self.counts, strict=True):
             starts = done + np.cumsum(counts) - counts
             done += int(counts.sum())
-            if self.keys is None and self.inside is None:
-                yield span, None, [(0, int(starts[0]), span.stop - span.start)]
+            if self.keys is None:
+                if self.inside is None:
+                    yield span, None, [(0, int(starts[0]), span.stop - span.start)]
+                    continue
+                for places in _set_places(self.inside[span]):
+                    yield span, places, [(0, int(starts[0]), places.size)]
+                    starts += places.size
                 continue
             for begin in range(span.start, span.stop, BLOCK):
                 place = slice(begin, min(begin + BLOCK, span.stop))
-                order, sizes = self._sorted(place)
+                order, sizes = self._sorted(self.keys, place)
                 firsts = np.cumsum(sizes) - sizes
                 used = np.flatnonzero(sizes)
                 columns = (firsts[used], starts[used], sizes[used])
                 yield place, order, list(zip(*(c.tolist() for c in columns), strict=True))
                 starts[: sizes.size] += sizes
 
-    def _sorted(self, place: slice) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    def _sorted(self, every: Keys, place: slice) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
         """Return the coded order of a block's entries, and how many have each key."""
-        if self.keys is None:
-            raise ValueError("without keys there is nothing to sort")
-        keys = self.keys[place]
+        keys = every[place]
         if self.inside is None:
             return np.argsort(keys, kind="stable"), np.bincount(keys)
         chosen = np.flatnonzero(self.inside[place])
