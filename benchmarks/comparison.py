@@ -19,7 +19,7 @@ import tomli_w
 
 from benchmarks.experiment import resume, run, validate
 from benchmarks.hold import held
-from mpfl.config import Experiment, from_mapping, from_toml, read_toml, with_override
+from mpfl.config import Experiment, from_mapping, from_toml, read_toml, value_at, with_override
 from mpfl.registry import unknown_name
 from server.checkpoint import write_atomically
 from server.grid import worker_count
@@ -47,6 +47,9 @@ class CompareConfig:
     """Name → dotted keys that differ, e.g. ``{"method": "mpfl", "prune.density": 0.05}``."""
     sweep: dict[str, list[Any]] = field(default_factory=dict)
     """Dotted key → values; every combination is run."""
+    adjust: list[dict[str, dict[str, Any]]] = field(default_factory=list)
+    """Rules ``{"when": {...}, "set": {...}}`` of dotted keys: the cells that have all the values of
+    ``when`` get those of ``set``, in order. There, ``label`` is the method's or variant's name."""
 
 
 @dataclass(frozen=True)
@@ -83,6 +86,9 @@ def split_table(table: Mapping[str, Any]) -> tuple[dict[str, Any], CompareConfig
         values = getattr(config, key)
         if not isinstance(values, list) or not values or {type(v) for v in values} != {kind}:
             raise ValueError(f"compare.{key}: got {values!r}, expected a list of {kind.__name__}")
+    for rule in config.adjust:
+        if set(rule) != {"when", "set"}:
+            raise ValueError(f"compare.adjust: got {rule!r}, expected the tables when and set")
     return rest, config
 
 
@@ -104,10 +110,21 @@ def plan_cells(table: Mapping[str, Any], config: CompareConfig) -> list[Cell]:
         resolved: Mapping[str, Any] = with_override(table, "seed", seed)
         for key, value in overrides.items():
             resolved = with_override(resolved, key, value)
+        for rule in config.adjust:
+            if _applies(rule["when"], label, resolved):
+                for key, value in rule["set"].items():
+                    resolved = with_override(resolved, key, value)
         cells.append(Cell(label, seed, sweep, from_mapping(resolved)))
     for experiment in {dataclasses.replace(cell.experiment, seed=0) for cell in cells}:
         validate(experiment)
     return cells
+
+
+def _applies(when: Mapping[str, Any], label: str, table: Mapping[str, Any]) -> bool:
+    """Return whether a cell has all the values that a rule asks for."""
+    return all(
+        (label if key == "label" else value_at(table, key)) == value for key, value in when.items()
+    )
 
 
 def compare(

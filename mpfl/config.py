@@ -459,6 +459,20 @@ def with_override(table: Mapping[str, Any], key: str, value: Any) -> dict[str, A
     return copy
 
 
+def value_at(table: Mapping[str, Any], key: str) -> Any:
+    """Return what nested tables hold at the dotted `key`; None where they hold nothing.
+
+    Examples
+    --------
+    >>> value_at({"prune": {"density": 0.5}}, "prune.density")
+    0.5
+    """
+    value: Any = table
+    for part in key.split("."):
+        value = value.get(part) if isinstance(value, Mapping) else None
+    return value
+
+
 def _build(cls: type[Any], table: Mapping[str, Any], prefix: str) -> Any:
     fields = {item.name: item for item in dataclasses.fields(cls)}
     values: dict[str, Any] = {}

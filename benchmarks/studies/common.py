@@ -14,6 +14,13 @@ from benchmarks.measures import mean_interval
 from mpfl.config import with_override
 from server.runfolder import SUMMARY
 
+SMOKE: dict[str, Any] = {
+    "data.name": "digits",
+    "data.train_samples": 300,
+    "data.test_samples": 100,
+    "prune.rounds": 1,
+    "federation.rounds": 2,
+}
 Results = dict[str, dict[int, dict[str, Any]]]
 """Label → seed → summary of the run."""
 
@@ -33,13 +40,7 @@ def settings(table: Mapping[str, Any], options: argparse.Namespace) -> dict[str,
     """Return the tables of a study with the command line's data folder, or its smoke version."""
     changes: dict[str, Any] = {"data.folder": options.data_dir}
     if options.smoke:
-        changes |= {
-            "data.name": "digits",
-            "data.train_samples": 300,
-            "data.test_samples": 100,
-            "prune.rounds": 1,
-            "federation.rounds": 2,
-        }
+        changes |= SMOKE
     result = dict(table)
     for key, value in changes.items():
         result = with_override(result, key, value)
@@ -58,7 +59,11 @@ def run_study(
     variants
         Label → dotted keys that differ from `table`.
     """
-    settled = {label: {"method": "mpfl", **keys} for label, keys in variants.items()}
+    held = SMOKE if options.smoke else {}
+    settled = {
+        label: {"method": "mpfl", **{key: held.get(key, value) for key, value in keys.items()}}
+        for label, keys in variants.items()
+    }
     config = {
         "methods": list(settled),
         "seeds": list(range(options.seeds)),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ import torch
 from benchmarks.comparison import plan_cells, split_table
 from benchmarks.experiment import run, validate
 from benchmarks.presets import describe, load_table, preset_names, resolve
-from mpfl.config import DataConfig, from_mapping
+from mpfl.config import DataConfig, from_mapping, with_override
 from mpfl.data import DATASETS, DataMissing, Dataset, Samples
 from server.methods import METHODS
 
@@ -118,3 +119,28 @@ def test_the_paper_removes_a_tenth_of_the_surviving_filters_each_round() -> None
     prune = load_table("mpfl_paper")["prune"]
     assert prune["density"] == pytest.approx(0.9 ** prune["rounds"])
     assert prune["schedule"] == "geometric"
+
+
+def test_rules_adjust_the_cells_they_name() -> None:
+    rest, config = split_table(load_table("frugal"))
+    rates = {
+        (cell.label, cell.experiment.model.name): cell.experiment.train.lr
+        for cell in plan_cells(
+            with_override(rest, "data.name", "noise_mnist"),
+            dataclasses.replace(config, seeds=[0]),
+        )
+    }
+    assert rates == {
+        ("mpfl", "lenet300"): 0.05,
+        ("mpfl", "lenet5_caffe"): 0.02,
+        ("fedavg", "lenet300"): 0.2,
+        ("fedavg", "lenet5_caffe"): 0.1,
+        ("fedavg_q8", "lenet300"): 0.2,
+        ("fedavg_q8", "lenet5_caffe"): 0.1,
+    }
+
+
+@pytest.mark.parametrize("rule", [{"when": {}}, {"when": {}, "set": {}, "else": {}}, "train"])
+def test_a_rule_is_a_pair_of_tables(rule: object) -> None:
+    with pytest.raises(ValueError, match=r"compare\.adjust"):
+        split_table({"compare": {"adjust": [rule]}})
