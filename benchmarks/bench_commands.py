@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import os
 import sys
+import textwrap
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from rich import box
+from rich.console import Console, JustifyMethod
 from rich.table import Table
 
 from benchmarks.console import Reporter
@@ -19,6 +23,17 @@ from benchmarks.units import bytes_text
 
 app = typer.Typer(help="Measure speed on this machine.", no_args_is_help=True)
 
+UNITS = {
+    "_bytes": "",
+    "gigabytes_per_second": "GB/s",
+    "_mbit_per_second": " Mbit/s",
+    "_per_second": "/s",
+    "processor_seconds_per_client": "CPU s a client",
+    "_seconds": " s",
+}
+"""How the ending of a row's key reads in the head of its column."""
+HIDDEN = {"load"}
+"""Keys that only ``--json`` shows."""
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 
 
@@ -98,31 +113,50 @@ def _integers(option: str, text: str) -> list[int]:
 
 def _show(title: str, rows: list[dict[str, Any]], as_json: bool) -> None:
     reporter = Reporter(quiet=False, as_json=as_json)
-    reporter.say(rows_table(title, rows))
+    reporter.say(rows_table(title, rows, reporter.console.width))
     load = ", ".join(f"{value:.1f}" for value in os.getloadavg())
     reporter.say(f"load average {load} on {os.cpu_count()} cores: timings suffer from other work")
     reporter.result(rows)
 
 
-def rows_table(title: str, rows: list[dict[str, Any]]) -> Table:
-    """Lay out rows of any benchmark: names to the left, numbers to the right."""
-    columns = list(rows[0])
-    table = Table(title=title, title_justify="left")
-    for name in columns:
-        text = any(isinstance(row[name], str) for row in rows)
-        table.add_column(
-            _head(name), justify="left" if text else "right", no_wrap=text, overflow="fold"
-        )
-    for row in rows:
-        table.add_row(*(_cell(name, row[name]) for name in columns))
+def rows_table(title: str, rows: list[dict[str, Any]], width: int) -> Table:
+    """Lay out rows of any benchmark: names first and to the left, numbers to the right.
+
+    Where that is wider than `width` characters and it helps, every row becomes a column.
+    """
+    texts = {name for name in rows[0] if any(isinstance(row[name], str) for row in rows)}
+    names = sorted(
+        set(rows[0]) - HIDDEN, key=lambda name: (name not in texts, [*rows[0]].index(name))
+    )
+    heads = [_head(name) for name in names]
+    cells = [[_cell(name, row[name]) for name in names] for row in rows]
+    upright = _table(title, heads, [name in texts for name in names], cells)
+    first, *columns = zip(heads, *cells, strict=True)
+    turned = _table(title, first, [True, *[False] * len(rows)], columns)
+    fits = [Console(width=1000).measure(table).minimum <= width for table in (upright, turned)]
+    return turned if fits == [False, True] else upright
+
+
+def _table(
+    title: str, heads: Sequence[str], texts: Sequence[bool], cells: Sequence[Sequence[str]]
+) -> Table:
+    """Return a table whose cells stay whole and whose heads break between words only."""
+    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, padding=0)
+    table.pad_edge = False
+    for number, (head, text) in enumerate(zip(heads, texts, strict=True)):
+        width = max(map(len, [*head.split(), *(row[number] for row in cells)]))
+        justify: JustifyMethod = "left" if text else "right"
+        table.add_column(textwrap.fill(head, width), justify=justify, no_wrap=True)
+    for row in cells:
+        table.add_row(*row)
     return table
 
 
 def _head(name: str) -> str:
-    short: dict[str, str] = {"processor_seconds_per_client": "processor seconds a client"}
-    return short.get(name, name.removesuffix("_bytes").replace("_per_second", "/s")).replace(
-        "_", " "
-    )
+    for ending, unit in UNITS.items():
+        if name.endswith(ending):
+            return name.removesuffix(ending).replace("_", " ") + unit
+    return name.replace("_", " ")
 
 
 def _cell(name: str, value: Any) -> str:

@@ -1,6 +1,7 @@
 """``mpfl bench``: tables of real measurements, small ones here."""
 
 import importlib.util
+import io
 import json
 import os
 import subprocess
@@ -8,6 +9,7 @@ import sys
 import time
 
 import pytest
+from rich.console import Console
 
 from benchmarks.bench_commands import rows_table
 from benchmarks.cli import invoke
@@ -39,10 +41,36 @@ def test_tables_come_as_text_and_as_json(arguments, column, values, capsys):
     assert "memcpy" in printed or "zlib" in printed
 
 
+def printed(rows, width):
+    console = Console(width=width, file=io.StringIO())
+    console.print(rows_table("t", rows, width))
+    return [line.split() for line in console.file.getvalue().splitlines() if line.strip()]
+
+
 def test_a_table_shows_units_and_gaps():
-    table = rows_table("t", [{"way": "a", "memory_bytes": 2_500_000, "ratio_to_bare": None}])
-    cells = [list(column.cells) for column in table.columns]
-    assert cells == [["a"], ["2.50 MB"], ["–"]]
+    rows = [{"memory_bytes": 2_500_000, "ratio_to_bare": None, "way": "a"}]
+    assert printed(rows, 80) == [
+        ["t"],
+        ["ratio"],
+        ["to"],
+        ["way", "memory", "bare"],
+        ["─" * len("way 2.50 MB ratio")],
+        ["a", "2.50", "MB", "–"],
+    ]
+
+
+def test_a_narrow_terminal_breaks_heads_between_words_and_no_cell():
+    rows = [{"way": "one at a time", "ratio_to_unpack_and_add": 1.25, "seconds": 0.0000123}] * 2
+    words = [word for line in printed(rows, 40) for word in line]
+    assert {"ratio", "to", "unpack", "and", "add", "1.25", "1.23e-05"} <= set(words)
+    assert "one at a time" in " ".join(words)
+
+
+def test_a_table_too_wide_for_the_terminal_is_turned():
+    rows = [{"network": "lenet300", **{f"quantity_{i}": i for i in range(20)}}]
+    lines = printed(rows, 60)
+    assert lines[1] == ["network", "lenet300"]
+    assert lines[-1] == ["quantity", "19", "19"]
 
 
 @pytest.mark.parametrize(
