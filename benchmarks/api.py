@@ -30,9 +30,10 @@ from benchmarks.run_figures import draw_run
 from benchmarks.rundata import Ledger, Round, RunData
 from benchmarks.sinks import Feed, check_sink, show_in_sink
 from benchmarks.table import table_text
-from mpfl.config import Experiment, from_mapping, to_mapping, with_override
+from mpfl.config import Experiment, from_mapping, to_mapping
 from mpfl.mask import Mask
 from mpfl.registry import unknown_name
+from mpfl.tables import with_override
 from server.runfolder import MODEL
 
 Config = str | Path | Mapping[str, Any] | Experiment

@@ -19,9 +19,10 @@ from benchmarks.report import write_report
 from benchmarks.sinks import Feed, check_sink, show_in_sink
 from benchmarks.table import table_text
 from benchmarks.units import bytes_text
-from mpfl.config import from_mapping, read_toml
+from mpfl.config import from_mapping
 from mpfl.data.summary import summary as partition_summary
 from mpfl.registry import Registry
+from mpfl.tables import read_toml
 from mpfl.world import World
 from server.runfolder import RunFolder, check_empty
 

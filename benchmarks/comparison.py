@@ -19,8 +19,9 @@ import tomli_w
 
 from benchmarks.experiment import resume, run, validate
 from benchmarks.hold import held
-from mpfl.config import Experiment, from_mapping, from_toml, read_toml, value_at, with_override
+from mpfl.config import Experiment, from_mapping, from_toml
 from mpfl.registry import unknown_name
+from mpfl.tables import read_toml, value_at, with_override
 from server.checkpoint import write_atomically
 from server.grid import worker_count
 from server.runfolder import CONFIG, SUMMARY

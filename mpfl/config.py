@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import math
-import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -12,17 +10,14 @@ from typing import Any
 import tomli_w
 
 from mpfl.registry import parse_spec, unknown_name
+from mpfl.tables import build, fail, read_toml
 
 _TOGETHER = 32  # clients trained together on a GPU
 
 
-def _fail(key: str, got: object, expected: str) -> None:
-    raise ValueError(f"{key}: got {got!r}, expected {expected}")
-
-
 def _check(condition: bool, key: str, got: object, expected: str) -> None:
     if not condition:
-        _fail(key, got, expected)
+        fail(key, got, expected)
 
 
 def _choice(key: str, got: str, allowed: tuple[str, ...]) -> None:
@@ -412,21 +407,13 @@ def from_mapping(table: Mapping[str, Any]) -> Experiment:
     ValueError
         For an unknown key (naming the nearest known one), a wrong type or a value out of range.
     """
-    experiment: Experiment = _build(Experiment, table, "")
+    experiment: Experiment = build(Experiment, table)
     return experiment
 
 
 def from_toml(text: str) -> Experiment:
     """Read an experiment from TOML text; see `from_mapping` for errors."""
     return from_mapping(read_toml(text))
-
-
-def read_toml(text: str) -> dict[str, Any]:
-    """Parse TOML; ValueError with line and column where it is malformed."""
-    try:
-        return tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        raise ValueError(f"not valid TOML: {error}") from None
 
 
 def to_mapping(experiment: Experiment) -> dict[str, Any]:
@@ -437,63 +424,3 @@ def to_mapping(experiment: Experiment) -> dict[str, Any]:
 def to_toml(experiment: Experiment) -> str:
     """Return the fully resolved experiment as TOML text."""
     return tomli_w.dumps(to_mapping(experiment))
-
-
-def with_override(table: Mapping[str, Any], key: str, value: Any) -> dict[str, Any]:
-    """Return a copy of nested tables with the dotted `key` set to `value`.
-
-    Examples
-    --------
-    >>> with_override({"prune": {"density": 0.5}}, "prune.density", 0.1)
-    {'prune': {'density': 0.1}}
-    """
-    head, _, rest = key.partition(".")
-    copy = dict(table)
-    if not rest:
-        copy[head] = value
-        return copy
-    inner = copy.get(head, {})
-    if not isinstance(inner, Mapping):
-        raise ValueError(f"{key}: {head!r} is not a table")
-    copy[head] = with_override(inner, rest, value)
-    return copy
-
-
-def value_at(table: Mapping[str, Any], key: str) -> Any:
-    """Return what nested tables hold at the dotted `key`; None where they hold nothing.
-
-    Examples
-    --------
-    >>> value_at({"prune": {"density": 0.5}}, "prune.density")
-    0.5
-    """
-    value: Any = table
-    for part in key.split("."):
-        value = value.get(part) if isinstance(value, Mapping) else None
-    return value
-
-
-def _build(cls: type[Any], table: Mapping[str, Any], prefix: str) -> Any:
-    fields = {item.name: item for item in dataclasses.fields(cls)}
-    values: dict[str, Any] = {}
-    for key, value in table.items():
-        if key not in fields:
-            error = unknown_name("key", prefix + key, [prefix + name for name in fields])
-            raise error
-        values[key] = _convert(fields[key], value, prefix + key)
-    return cls(**values)
-
-
-def _convert(item: dataclasses.Field[Any], value: Any, key: str) -> Any:
-    if item.default_factory is not dataclasses.MISSING:
-        if not isinstance(value, Mapping):
-            _fail(key, value, "a table")
-        return _build(item.default_factory, value, key + ".")  # type: ignore[arg-type]
-    wanted = type(item.default)
-    if wanted is float and isinstance(value, int) and not isinstance(value, bool):
-        value = float(value)
-    if type(value) is not wanted:
-        _fail(key, value, f"a value of type {wanted.__name__}")
-    if wanted is float and not math.isfinite(value):
-        _fail(key, value, "a finite number")
-    return value

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.experiment import run
-from mpfl.config import Experiment, from_mapping, with_override
+from mpfl.config import Experiment, from_mapping
+from mpfl.tables import with_override
 
 SMALL = {
     "data": {"name": "digits", "clients": 4, "partition": "dirichlet(0.5)"},

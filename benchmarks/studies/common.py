@@ -11,7 +11,7 @@ from typing import Any
 
 from benchmarks.comparison import CELLS, Cell, compare
 from benchmarks.measures import mean_interval
-from mpfl.config import with_override
+from mpfl.tables import with_override
 from server.runfolder import SUMMARY
 
 SMOKE: dict[str, Any] = {

@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 
 from benchmarks.studies import common, scores, stress
-from mpfl.config import from_mapping, with_override
+from mpfl.config import from_mapping
 from mpfl.scores import SCORES
+from mpfl.tables import with_override
 
 
 def options(out: Path) -> argparse.Namespace:

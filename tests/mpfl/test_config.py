@@ -8,15 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mpfl.config import (
-    Experiment,
-    from_mapping,
-    from_toml,
-    read_toml,
-    to_mapping,
-    to_toml,
-    with_override,
-)
+from mpfl.config import Experiment, from_mapping, from_toml, to_mapping, to_toml
+from mpfl.tables import with_override
 
 
 def leaves(table, prefix=""):
@@ -166,21 +159,6 @@ def test_bad_values_name_the_key_what_was_got_and_what_is_allowed(table, message
 def test_values_out_of_range_name_the_key(key, worst):
     with pytest.raises(ValueError, match=rf"^{key}: got {worst}, expected"):
         from_mapping(with_override({}, key, worst))
-
-
-def test_malformed_toml_gives_the_place():
-    with pytest.raises(ValueError, match=r"not valid TOML: .*line 2"):
-        read_toml("seed = 1\nprune = ?\n")
-
-
-def test_an_override_copies_and_reaches_any_depth():
-    table = {"prune": {"density": 0.5, "tie": "keep"}}
-    changed = with_override(table, "prune.density", 0.1)
-    assert changed == {"prune": {"density": 0.1, "tie": "keep"}}
-    assert table == {"prune": {"density": 0.5, "tie": "keep"}}
-    assert with_override({}, "a.b.c", 1) == {"a": {"b": {"c": 1}}}
-    with pytest.raises(ValueError, match="'seed' is not a table"):
-        with_override({"seed": 1}, "seed.x", 2)
 
 
 @pytest.mark.parametrize(

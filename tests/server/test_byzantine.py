@@ -12,9 +12,10 @@ from hypothesis import strategies as st
 
 from benchmarks.experiment import run
 from benchmarks.studies import byzantine
-from mpfl.config import from_mapping, with_override
+from mpfl.config import from_mapping
 from mpfl.faults import ATTACKS, byzantine_clients, forge
 from mpfl.mask import Layout, Mask
+from mpfl.tables import with_override
 from tests.federation import tiny
 from tests.runs import records
 
