@@ -20,6 +20,8 @@ from benchmarks.analysis import comparison_table, load_folders
 from benchmarks.headline import comparison_headline
 from benchmarks.report import write_report
 from benchmarks.table import table_csv, table_tex, table_text
+from mpfl.config import from_mapping, from_toml, to_toml
+from mpfl.tables import read_toml, with_override
 
 Make = Callable[..., Path]
 
@@ -221,6 +223,18 @@ def test_the_comparison_chooses_baseline_and_margin(make_comparison: Make, tmp_p
     assert rows["fedavg"].ratio is not None
     assert rows["fedavg"].ratio.mean > 5
     assert "to target / mpfl" in (folder / "report.html").read_text()
+
+
+@pytest.mark.usefixtures("without_figures")
+def test_the_setting_names_the_rounds_of_most_runs(make_comparison: Make, tmp_path: Path) -> None:
+    folder = make_comparison(tmp_path / "c", seeds=1)
+    first = sorted((folder / "cells").iterdir())[0] / "config.toml"
+    text = first.read_text()
+    usual = from_toml(text).federation.rounds
+    first.write_text(to_toml(from_mapping(with_override(read_toml(text), "federation.rounds", 3))))
+    page = " ".join(Page(write_report(folder).path.read_text()).text)
+    assert f"in each of {usual} rounds" in page
+    assert "in each of 3 rounds" not in page
 
 
 @pytest.mark.usefixtures("without_figures")
