@@ -13,12 +13,12 @@ from clients.faults import Lost, spoil_reply
 from clients.methods import METHODS
 from clients.replica import State, Uninformed
 from mpfl.faults import Loss, fault_of
-from mpfl.wire.frame import Frame, Kind, decode_frame, encode_frame
+from mpfl.wire.frame import BLOB, RECORD, Frame, Kind, decode_frame, encode_frame
 from mpfl.world import world_from_toml
 
 app = ClientApp()
 
-RECORD, BLOB, STATE = "m", "m", "mpfl-state"
+STATE = "mpfl-state"
 REPLY = "mpfl-reply"  # kept only where replies may be replayed
 
 

@@ -11,8 +11,8 @@ from flwr.app import Message, RecordDict
 from flwr.serverapp import Grid
 
 from mpfl.faults import loss_reason
+from mpfl.wire.frame import RECORD
 from server.flower import (
-    RECORD,
     Reply,
     blob_message,
     read_message,

@@ -19,11 +19,10 @@ from flwr.common.serde import (
 from flwr.proto.message_pb2 import Message as ProtoMessage
 from flwr.proto.recorddict_pb2 import RecordDict as ProtoRecordDict
 
+from mpfl.wire.frame import BLOB, RECORD
+
 MESSAGE_ID_LENGTH = 64
 """Characters of a message id in a deployment: a SHA-256 in hexadecimal."""
-
-RECORD = BLOB = "m"
-"""Every frame travels as one bytes value under this key of a config record of this name."""
 
 
 @dataclass(frozen=True)

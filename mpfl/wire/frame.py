@@ -15,6 +15,8 @@ VERSION = 1
 MAX_BYTES = 1 << 30
 """Frames longer than this are refused unless the caller says otherwise."""
 MAX_ROUND = 2**32 - 1
+RECORD = BLOB = "m"
+"""A Flower message carries a frame as one bytes value under this key of a record of this name."""
 
 _CHECKSUM_BYTES = 4
 _SHORTEST = len(MAGIC) + 4 + _CHECKSUM_BYTES  # version, kind, round, section count
