@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.comparison import CELLS, Cell, compare
+from benchmarks.console import BAD_INPUT
 from benchmarks.measures import mean_interval
 from mpfl.tables import with_override
 from server.runfolder import SUMMARY
@@ -84,9 +85,16 @@ def print_study(
     variants: Mapping[str, Mapping[str, Any]],
     *parts: Callable[[Results], str],
 ) -> None:
-    """Run a study as the command line asks and print its parts; the main function of a study."""
+    """Run a study as the command line asks and print its parts; the main function of a study.
+
+    Bad input ends the program with one line and status 2.
+    """
     options = arguments(description)
-    results = run_study(settings(table, options), variants, options)
+    try:
+        results = run_study(settings(table, options), variants, options)
+    except ValueError as error:
+        print(" ".join(str(error).split()), file=sys.stderr)
+        sys.exit(BAD_INPUT)
     print(*(part(results) for part in parts), sep="\n\n")
 
 

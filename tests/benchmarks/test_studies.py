@@ -55,3 +55,15 @@ def test_a_study_runs_and_continues(tmp_path: Path) -> None:
     assert first == again
     assert set(first) == {"random", "taylor"}
     assert common.accuracies(first, "taylor")[0] == 100 * first["taylor"][0]["test_accuracy"]
+
+
+def test_bad_input_is_one_line_and_status_2(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    asked = ["study", "--out", str(tmp_path / "out"), "--data-dir", str(tmp_path / "nowhere")]
+    monkeypatch.setattr("sys.argv", asked)
+    with pytest.raises(SystemExit) as ended:
+        common.print_study("A study.", stress.TABLE, {"one": {}}, stress.table_of)
+    assert ended.value.code == 2
+    assert capsys.readouterr().err.count("\n") == 1
+    assert not (tmp_path / "out").exists()
