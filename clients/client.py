@@ -51,7 +51,8 @@ class Client:
         if self.stressed:
             rng = numpy_rng(experiment.seed, "stress", self.partition)
             samples = spoil(samples, experiment.faults.stress_kind, rng, world.data.classes)
-        return samples.prepared()
+        epochs = max(experiment.train.epochs, experiment.prune.epochs)
+        return samples.prepared() if epochs > 1 else samples
 
     @cached_property
     def train_samples(self) -> Samples:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -27,9 +28,16 @@ class _Link:
         return outputs.relu_() if self.relu else outputs
 
     def backward(self, gradient: Tensor, inputs: Tensor) -> None:
+        """Overwrite the gradients."""
         torch.mm(gradient.t(), inputs, out=self.weight_grad)
         if self.bias_grad is not None:
             torch.sum(gradient, 0, out=self.bias_grad)
+
+    def descend(self, gradient: Tensor, inputs: Tensor, lr: float) -> None:
+        """Take a step down the gradients, which are never written to memory."""
+        self.weight.addmm_(gradient.t(), inputs, alpha=-lr)
+        if self.bias is not None:
+            self.bias.add_(torch.sum(gradient, 0), alpha=-lr)
 
 
 class Perceptron:
@@ -77,6 +85,23 @@ class Perceptron:
         targets
             int64 [b].
         """
+        return self._run(inputs, targets, _Link.backward)
+
+    def descend(self, inputs: Tensor, targets: Tensor, lr: float) -> Tensor:
+        """Take one step of plain SGD; arguments and result as of `gradients`."""
+
+        def step(link: _Link, gradient: Tensor, seen: Tensor) -> None:
+            link.descend(gradient, seen, lr)
+
+        return self._run(inputs, targets, step)
+
+    def _run(
+        self, inputs: Tensor, targets: Tensor, finish: Callable[[_Link, Tensor, Tensor], None]
+    ) -> Tensor:
+        """Go through all layers and back; `finish` gets a layer, its outputs' gradient, its inputs.
+
+        A layer's weights are needed no more when it is finished.
+        """
         activations = [inputs.flatten(1)]
         for link in self._links:
             activations.append(link.forward(activations[-1]))
@@ -88,12 +113,11 @@ class Perceptron:
         gradient.mul_(1.0 / len(targets))
         for place in reversed(range(len(self._links))):
             link, seen = self._links[place], activations[place]
-            link.backward(gradient, seen)
-            if place == 0:
-                break
-            gradient = torch.mm(gradient, link.weight)
-            if self._links[place - 1].relu:
-                _relu_backward(gradient, seen)
+            before = torch.mm(gradient, link.weight) if place else gradient
+            finish(link, gradient, seen)
+            if place and self._links[place - 1].relu:
+                _relu_backward(before, seen)
+            gradient = before
         return loss
 
 

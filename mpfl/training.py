@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -146,31 +147,64 @@ def train(
     total, steps = torch.zeros((), device=samples.device), 0
     exact = exact_kernels(samples.device, config.precision)
     with exact, model.working(config.channels_last) as work:
-        gradients = _gradients(model.module, work, config)
         kept = None if keep is None else work.arrange(keep)
-        step = Optimizer(work.values, work.grads, config, lr, kept)
+        step = _step(model.module, work, config, lr, kept, observer)
         for _ in range(epochs):
             for inputs, targets in epoch(samples, config.batch_size, generator):
-                loss = gradients(inputs, targets)
-                if observer is not None:
-                    step.mask()
-                    observer(work.restore(work.values).cpu(), work.restore(work.grads).cpu(), lr)
-                step()
-                total += loss
+                total += step(inputs, targets)
                 steps += 1
     return TrainResult(float(total) / max(steps, 1), steps)
 
 
-def _gradients(
+def _step(
+    module: nn.Module,
+    work: Working,
+    config: TrainConfig,
+    lr: float,
+    kept: Tensor | None,
+    observer: Observer | None,
+) -> Callable[[Tensor, Tensor], Tensor]:
+    """Return the function that trains on one batch and returns its loss."""
+    perceptron = Perceptron.of(module) if config.precision == "float32" else None
+    optimizer = Optimizer(work.values, work.grads, config, lr, kept)
+
+    if perceptron is not None and optimizer.plain and observer is None:
+        return partial(_descend, perceptron, work.values, lr, kept)
+    gradients = perceptron.gradients if perceptron else _by_autograd(module, work, config)
+
+    def step(inputs: Tensor, targets: Tensor) -> Tensor:
+        loss = gradients(inputs, targets)
+        if observer is not None:
+            optimizer.mask()
+            observer(work.restore(work.values).cpu(), work.restore(work.grads).cpu(), lr)
+        optimizer()
+        return loss
+
+    return step
+
+
+def _descend(
+    perceptron: Perceptron,
+    values: Tensor,
+    lr: float,
+    kept: Tensor | None,
+    inputs: Tensor,
+    targets: Tensor,
+) -> Tensor:
+    """Take a step of plain SGD; `values` are the perceptron's own. Returns the loss."""
+    loss = perceptron.descend(inputs, targets, lr)
+    if kept is not None:
+        values.mul_(kept)
+    return loss
+
+
+def _by_autograd(
     module: nn.Module, work: Working, config: TrainConfig
 ) -> Callable[[Tensor, Tensor], Tensor]:
     """Return the function that overwrites ``work.grads`` and returns a batch's loss."""
-    perceptron = Perceptron.of(module) if config.precision == "float32" else None
-    if perceptron is not None:
-        return perceptron.gradients
     context = precision_context(config.precision, work.values.device.type)
 
-    def by_autograd(inputs: Tensor, targets: Tensor) -> Tensor:
+    def gradients(inputs: Tensor, targets: Tensor) -> Tensor:
         work.grads.zero_()
         with context:
             logits = module(_arranged(inputs, work))
@@ -178,7 +212,7 @@ def _gradients(
         loss.backward()  # type: ignore[no-untyped-call]
         return loss.detach()
 
-    return by_autograd
+    return gradients
 
 
 def _arranged(inputs: Tensor, work: Working) -> Tensor:
@@ -206,7 +240,7 @@ class Optimizer:
         state = config.optimizer == "adam" or config.momentum > 0
         self._first = torch.zeros_like(values) if state else None
         self._second = torch.zeros_like(values) if config.optimizer == "adam" else None
-        self._plain = not state and config.clip == 0 and config.weight_decay == 0
+        self.plain = not state and config.clip == 0 and config.weight_decay == 0
 
     @torch.no_grad()
     def mask(self, rows: int | None = None) -> None:
@@ -223,7 +257,7 @@ class Optimizer:
         """
         values, grads, config = self._values[:rows], self._grads[:rows], self._config
         self._count += 1
-        if self._kept is not None and self._plain:
+        if self._kept is not None and self.plain:
             values.addcmul_(grads, self._kept[:rows], value=-self._lr)
             return
         self.mask(rows)

@@ -50,6 +50,27 @@ def test_gradients_equal_autograd(name: str, size: int) -> None:
         torch.testing.assert_close(parameter.grad, gradient, rtol=1e-5, atol=1e-7)
 
 
+@pytest.mark.parametrize("name", NETWORKS)
+def test_a_step_of_descent_equals_that_of_torch(name: str) -> None:
+    torch.manual_seed(1)
+    module, copy = allocated(NETWORKS[name]()), NETWORKS[name]()
+    copy.load_state_dict(module.state_dict())
+    shape, classes = ((1, 28, 28), 10) if name == "lenet300" else ((12,), 4)
+    inputs, targets = batch(shape, classes)
+    perceptron = Perceptron.of(module)
+    assert perceptron is not None
+    loss = perceptron.descend(inputs, targets, lr=0.5)
+    optimizer = torch.optim.SGD(copy.parameters(), lr=0.5)
+    expected = functional.cross_entropy(copy(inputs), targets)
+    expected.backward()
+    optimizer.step()
+    torch.testing.assert_close(loss, expected.detach(), rtol=1e-6, atol=1e-6)
+    for mine, theirs in zip(module.parameters(), copy.parameters(), strict=True):
+        torch.testing.assert_close(mine, theirs, rtol=1e-5, atol=1e-7)
+        assert mine.grad is not None
+        assert (mine.grad == 7.0).all()  # no gradient is written
+
+
 @pytest.mark.parametrize(
     "module",
     [
