@@ -5,6 +5,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+_BUFFER_LIMIT_LOG2 = 16
+
 
 class FixedPointMean:
     """Streaming Σ wₖ·xₖ / Σ wₖ with memory independent of the number of vectors.
@@ -22,13 +24,24 @@ class FixedPointMean:
         Values must be below 2^limit_log2 in magnitude. The resolution is 2^(limit_log2 - 62)
         times the next power of two of max_weight: by default, for a million samples, finer than
         float32 for values above 10^-3.
+    buffers
+        How many entries at the end are running statistics of normalisation layers: variances of
+        deep networks may be in the thousands, so that their limit is 2^16.
     """
 
-    def __init__(self, length: int, max_weight: int, limit_log2: int = 8) -> None:
+    def __init__(self, length: int, max_weight: int, limit_log2: int = 8, buffers: int = 0) -> None:
         self._sum = np.zeros(length, np.int64)
         self._max_weight = max_weight
-        self._limit = 2.0**limit_log2
-        self._scale = 2.0 ** (62 - limit_log2 - max(max_weight - 1, 1).bit_length())
+        bits = 62 - max(max_weight - 1, 1).bit_length()
+        first = length - buffers
+        self._parts = tuple(
+            (place, 2.0**limit, 2.0 ** (bits - limit))
+            for place, limit in (
+                (slice(0, first), limit_log2),
+                (slice(first, length), _BUFFER_LIMIT_LOG2),
+            )
+            if place.stop > place.start
+        )
         self.weight = 0
 
     def check(self, values: NDArray[np.float32], weight: int) -> None:
@@ -37,29 +50,38 @@ class FixedPointMean:
             raise ValueError(f"expected {self._sum.size} values, got shape {values.shape}")
         if weight < 1 or self.weight + weight > self._max_weight:
             raise ValueError(f"weight {weight} does not fit a total of {self._max_weight}")
-        if values.size and not float(np.abs(values).max()) < self._limit:  # also catches NaN
-            raise ValueError(f"a value is not finite or not below {self._limit:g} in magnitude")
+        for place, limit, _ in self._parts:
+            if not float(np.abs(values[place]).max()) < limit:  # also catches NaN
+                raise ValueError(f"a value is not finite or not below {limit:g} in magnitude")
 
     def add(self, values: NDArray[np.float32], weight: int) -> None:
         """Add a vector; see `check` for errors. Nothing changes when it raises."""
         self.check(values, weight)
-        scaled = np.rint(values.astype(np.float64) * self._scale).astype(np.int64)
-        scaled *= weight
-        self._sum += scaled
+        for place, _, scale in self._parts:
+            scaled = np.rint(values[place].astype(np.float64) * scale).astype(np.int64)
+            scaled *= weight
+            self._sum[place] += scaled
         self.weight += weight
 
     def mean(self) -> NDArray[np.float32]:
         """Return the mean as float32. ValueError if nothing was added."""
         if not self.weight:
             raise ValueError("the mean of no vectors is not defined")
-        return (self._sum / (self.weight * self._scale)).astype(np.float32)
+        return self._divided(np.int64(self.weight)).astype(np.float32)
 
     def mean_by(
         self, weights: NDArray[np.int64], otherwise: NDArray[np.float32]
     ) -> NDArray[np.float32]:
         """Return the sum divided by a weight an entry; where that is 0, `otherwise`."""
-        mean = self._sum / (np.maximum(weights, 1) * self._scale)
+        mean = self._divided(np.maximum(weights, 1))
         return np.where(weights > 0, mean, otherwise).astype(np.float32)
+
+    def _divided(self, weights: np.int64 | NDArray[np.int64]) -> NDArray[np.float64]:
+        every = np.broadcast_to(weights, self._sum.shape)
+        mean = np.empty(self._sum.size)
+        for place, _, scale in self._parts:
+            mean[place] = self._sum[place] / (every[place] * scale)
+        return mean
 
 
 class OverlapMean:
@@ -67,12 +89,12 @@ class OverlapMean:
 
     Parameters
     ----------
-    length, max_weight
+    length, max_weight, buffers
         As in `FixedPointMean`.
     """
 
-    def __init__(self, length: int, max_weight: int) -> None:
-        self._dense = FixedPointMean(length, max_weight)
+    def __init__(self, length: int, max_weight: int, buffers: int = 0) -> None:
+        self._dense = FixedPointMean(length, max_weight, buffers=buffers)
         self._weights = np.zeros(length, np.int64)
 
     def add(self, values: NDArray[np.float32], has: NDArray[np.bool_], weight: int) -> None:

@@ -174,10 +174,13 @@ class Footprint:
         bool[P + B] over parameters and then buffers.
     segments
         Surviving entries per tensor, zero-length ones left out (codecs scale per segment).
+    buffers
+        How many entries of buffers travel, after all others.
     """
 
     keep: NDArray[np.bool_]
     segments: tuple[int, ...]
+    buffers: int = 0
 
     @classmethod
     def of(cls, structure: Structure, mask: Mask, with_buffers: bool) -> Footprint:
@@ -192,7 +195,8 @@ class Footprint:
             )
             for name in tensors.names
         ]
-        return cls(np.concatenate([parameters, buffers]), tuple(c for c in counts if c))
+        segments = tuple(c for c in counts if c)
+        return cls(np.concatenate([parameters, buffers]), segments, int(buffers.sum()))
 
     @property
     def count(self) -> int:

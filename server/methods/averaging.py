@@ -42,7 +42,7 @@ class WeightRounds:
         self.broadcaster = Broadcaster(codecs.downlink, config.seed, self.initial, footprint)
         self.latest = self.broadcaster.public
         self.step = 0
-        self._mean = FixedPointMean(footprint.count, self._samples)
+        self._mean = self._empty_mean()
 
     def refit(self, mask: Mask) -> None:
         """Follow a new mask."""
@@ -54,7 +54,11 @@ class WeightRounds:
 
     def begin_round(self) -> None:
         """Start a round with an empty mean."""
-        self._mean = FixedPointMean(self.broadcaster.footprint.count, self._samples)
+        self._mean = self._empty_mean()
+
+    def _empty_mean(self) -> FixedPointMean:
+        footprint = self.broadcaster.footprint
+        return FixedPointMean(footprint.count, self._samples, buffers=footprint.buffers)
 
     def request(self, round_number: int, client: int, kind: Kind = Kind.TRAIN_REQUEST) -> Request:
         """Return a request of this kind that brings `client` to the newest mask and model."""

@@ -28,11 +28,11 @@ class BufferRounds:
         self.count = travelling_buffers(world)
         self._samples = sum(len(part) for part in world.parts)
         self.latest: NDArray[np.float32] = world.b0
-        self._mean = FixedPointMean(self.count, self._samples)
+        self._mean = FixedPointMean(self.count, self._samples, buffers=self.count)
 
     def begin_round(self) -> None:
         """Start an empty mean."""
-        self._mean = FixedPointMean(self.count, self._samples)
+        self._mean = FixedPointMean(self.count, self._samples, buffers=self.count)
 
     def prefix(self) -> bytes:
         """Return the newest buffers as the front of a request's values."""

@@ -44,7 +44,7 @@ class LotteryFl(ServerMethod):
         self._versions: dict[int, int] = {}
         self._lost: set[int] = set()
         self._samples = sum(len(part) for part in world.parts)
-        self._mean = OverlapMean(self._model.size, self._samples)
+        self._mean = OverlapMean(self._model.size, self._samples, self._world.b0.size)
         self._round = self._step = self._version = 0
 
     @property
@@ -55,7 +55,7 @@ class LotteryFl(ServerMethod):
     def begin_round(self, round_number: int, clients: Sequence[int]) -> None:
         """Start an empty mean."""
         self._round = round_number
-        self._mean = OverlapMean(self._model.size, self._samples)
+        self._mean = OverlapMean(self._model.size, self._samples, self._world.b0.size)
 
     def request(self, client: int) -> Request:
         """Return the part of the model that the client's mask keeps."""
