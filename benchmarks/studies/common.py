@@ -22,8 +22,9 @@ SMOKE: dict[str, Any] = {
     "prune.rounds": 1,
     "federation.rounds": 2,
 }
+FOLDER = "folder"
 Results = dict[str, dict[int, dict[str, Any]]]
-"""Label → seed → summary of the run."""
+"""Label → seed → summary of the run, with the path of its folder as ``folder``."""
 
 
 def arguments(description: str) -> argparse.Namespace:
@@ -74,8 +75,9 @@ def run_study(
     cells = compare({**table, "compare": config}, options.out, _tell, options.workers)
     results: Results = {}
     for cell in cells:
-        summary = json.loads((options.out / CELLS / cell.name / SUMMARY).read_text())
-        results.setdefault(cell.label, {})[cell.seed] = summary
+        folder = options.out / CELLS / cell.name
+        summary = json.loads((folder / SUMMARY).read_text())
+        results.setdefault(cell.label, {})[cell.seed] = {**summary, FOLDER: folder}
     return results
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 from pathlib import Path
 
 import pytest
@@ -67,3 +68,23 @@ def test_bad_input_is_one_line_and_status_2(
     assert ended.value.code == 2
     assert capsys.readouterr().err.count("\n") == 1
     assert not (tmp_path / "out").exists()
+
+
+def test_masks_under_stress_are_retrained_once(tmp_path: Path) -> None:
+    table = common.settings(stress.TABLE, options(tmp_path))
+    label = stress.label_of("majority", "labels", 2)
+    results = common.run_study(table, {label: stress.variants()[label]}, options(tmp_path))
+    text = stress.retrained_cell(results, label)
+    (file,) = tmp_path.rglob("central_retrain.json")
+    record = json.loads(file.read_text())
+    assert record["epochs"] == stress.EPOCHS
+    assert record["samples"] == 300
+    assert text == f"{100 * record['test_accuracy']:.2f}"
+    written = file.stat().st_mtime_ns
+    assert stress.retrained_cell(results, label) == text
+    assert file.stat().st_mtime_ns == written
+
+
+def test_averaging_alone_is_stressed_like_the_rest() -> None:
+    keys = stress.variants()[stress.label_of(stress.NO_MASK, "pixels", 3)]
+    assert keys == {"method": "fedavg", "faults.stress": 0.3, "faults.stress_kind": "pixels"}
