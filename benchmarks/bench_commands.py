@@ -88,6 +88,7 @@ def engine(
     vectorised: Annotated[
         int | None, typer.Option(min=0, help="Clients trained together; else 32 on a GPU.")
     ] = None,
+    passes: Annotated[int, typer.Option(min=1, help="Turns of every engine at training.")] = 2,
     as_json: Json = False,
 ) -> None:
     """Run clients: the local grid against a bare PyTorch loop and Flower's Ray engine."""
@@ -95,7 +96,7 @@ def engine(
         raise ValueError(f"--data-dir: {data_dir} has no folder MNIST")
     images = "MNIST" if data_dir else "random images in MNIST's shape (no --data-dir)"
     counts, sizes = _integers("--workers", workers), _integers("--empty", empty)
-    rows = engine_table(data_dir, clients, rounds, counts, sizes, ray, vectorised, _note)
+    rows = engine_table(data_dir, clients, rounds, counts, sizes, ray, vectorised, passes, _note)
     _show(f"lenet300, {60_000 // clients} samples a client, {images}", rows, as_json)
 
 
