@@ -126,9 +126,8 @@ def rows_table(title: str, rows: list[dict[str, Any]], width: int) -> Table:
     Where that is wider than `width` characters and it helps, every row becomes a column.
     """
     texts = {name for name in rows[0] if any(isinstance(row[name], str) for row in rows)}
-    names = sorted(
-        set(rows[0]) - HIDDEN, key=lambda name: (name not in texts, [*rows[0]].index(name))
-    )
+    names = [name for name in rows[0] if name not in HIDDEN]
+    names.sort(key=lambda name: name not in texts)
     heads = [_head(name) for name in names]
     cells = [[_cell(name, row[name]) for name in names] for row in rows]
     upright = _table(title, heads, [name in texts for name in names], cells)

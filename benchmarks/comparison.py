@@ -19,7 +19,7 @@ import tomli_w
 
 from benchmarks.experiment import resume, run, validate
 from benchmarks.hold import held
-from mpfl.config import Experiment, from_mapping, from_toml
+from mpfl.config import Experiment, from_mapping, from_toml, to_mapping
 from mpfl.registry import unknown_name
 from mpfl.tables import read_toml, value_at, with_override
 from server.checkpoint import write_atomically
@@ -88,7 +88,8 @@ def split_table(table: Mapping[str, Any]) -> tuple[dict[str, Any], CompareConfig
         if not isinstance(values, list) or not values or {type(v) for v in values} != {kind}:
             raise ValueError(f"compare.{key}: got {values!r}, expected a list of {kind.__name__}")
     for rule in config.adjust:
-        if set(rule) != {"when", "set"}:
+        tables = isinstance(rule, Mapping) and all(isinstance(t, Mapping) for t in rule.values())
+        if not tables or set(rule) != {"when", "set"}:
             raise ValueError(f"compare.adjust: got {rule!r}, expected the tables when and set")
     return rest, config
 
@@ -112,7 +113,7 @@ def plan_cells(table: Mapping[str, Any], config: CompareConfig) -> list[Cell]:
         for key, value in overrides.items():
             resolved = with_override(resolved, key, value)
         for rule in config.adjust:
-            if _applies(rule["when"], label, resolved):
+            if _applies(rule["when"], label, from_mapping(resolved)):
                 for key, value in rule["set"].items():
                     resolved = with_override(resolved, key, value)
         cells.append(Cell(label, seed, sweep, from_mapping(resolved)))
@@ -121,11 +122,10 @@ def plan_cells(table: Mapping[str, Any], config: CompareConfig) -> list[Cell]:
     return cells
 
 
-def _applies(when: Mapping[str, Any], label: str, table: Mapping[str, Any]) -> bool:
-    """Return whether a cell has all the values that a rule asks for."""
-    return all(
-        (label if key == "label" else value_at(table, key)) == value for key, value in when.items()
-    )
+def _applies(when: Mapping[str, Any], label: str, experiment: Experiment) -> bool:
+    """Return whether a cell has all the values that a rule asks for; ValueError on unknown keys."""
+    table = {**to_mapping(experiment), "label": label}
+    return {key: value_at(table, key) for key in when} == when
 
 
 def compare(

@@ -51,6 +51,7 @@ class Client:
         if self.stressed:
             rng = numpy_rng(experiment.seed, "stress", self.partition)
             samples = spoil(samples, experiment.faults.stress_kind, rng, world.data.classes)
+        # images that training goes over once are quicker normalised as it goes
         epochs = max(experiment.train.epochs, experiment.prune.epochs)
         return samples.prepared() if epochs > 1 else samples
 

@@ -67,21 +67,21 @@ class FixedPointMean:
         """Return the mean as float32. ValueError if nothing was added."""
         if not self.weight:
             raise ValueError("the mean of no vectors is not defined")
-        return self._divided(np.int64(self.weight)).astype(np.float32)
+        return (self._sums() / self.weight).astype(np.float32)
 
     def mean_by(
         self, weights: NDArray[np.int64], otherwise: NDArray[np.float32]
     ) -> NDArray[np.float32]:
         """Return the sum divided by a weight an entry; where that is 0, `otherwise`."""
-        mean = self._divided(np.maximum(weights, 1))
+        mean = self._sums() / np.maximum(weights, 1)
         return np.where(weights > 0, mean, otherwise).astype(np.float32)
 
-    def _divided(self, weights: np.int64 | NDArray[np.int64]) -> NDArray[np.float64]:
-        every = np.broadcast_to(weights, self._sum.shape)
-        mean = np.empty(self._sum.size)
+    def _sums(self) -> NDArray[np.float64]:
+        """Return Σ wₖ·xₖ; scales are powers of two, so that dividing by them rounds nothing."""
+        sums = self._sum.astype(np.float64)
         for place, _, scale in self._parts:
-            mean[place] = self._sum[place] / (every[place] * scale)
-        return mean
+            sums[place] /= scale
+        return sums
 
 
 class OverlapMean:

@@ -40,7 +40,7 @@ def with_override(table: Mapping[str, Any], key: str, value: Any) -> dict[str, A
 
 
 def value_at(table: Mapping[str, Any], key: str) -> Any:
-    """Return what nested tables hold at the dotted `key`; None where they hold nothing.
+    """Return what nested tables hold at the dotted `key`; ValueError where they hold nothing.
 
     Examples
     --------
@@ -49,7 +49,9 @@ def value_at(table: Mapping[str, Any], key: str) -> Any:
     """
     value: Any = table
     for part in key.split("."):
-        value = value.get(part) if isinstance(value, Mapping) else None
+        if not isinstance(value, Mapping) or part not in value:
+            raise ValueError(f"unknown key {key!r}")
+        value = value[part]
     return value
 
 

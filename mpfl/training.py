@@ -131,8 +131,9 @@ def train(
     ----------
     keep
         float32[P] of zeros and ones. Masked values are set to zero at once and their gradient
-        is zeroed before anything reads it, so that they stay exactly zero whatever momentum,
-        weight decay or clipping do. On any device.
+        is zeroed before anything reads it (or, where no gradient is kept, they themselves after
+        every step), so that they stay exactly zero whatever momentum, weight decay or clipping
+        do. On any device.
     generator
         Decides the order of the batches.
     observer

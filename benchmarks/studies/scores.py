@@ -36,7 +36,6 @@ RESNET: dict[str, Any] = {
     "model.name": "resnet20",
     "data.train_samples": 2_000,
     "train.epochs": 1,
-    "train.channels_last": True,
     "prune.density": 0.3,
 }
 

@@ -141,7 +141,24 @@ def test_rules_adjust_the_cells_they_name() -> None:
     }
 
 
-@pytest.mark.parametrize("rule", [{"when": {}}, {"when": {}, "set": {}, "else": {}}, "train"])
+def test_rules_see_defaults_and_refuse_unknown_keys() -> None:
+    def rate(when: dict[str, Any]) -> float:
+        rule = {"when": when, "set": {"train.lr": 0.5}}
+        table = {"compare": {"methods": ["fedavg"], "adjust": [rule]}}
+        (cell,) = plan_cells(*split_table(table))
+        return cell.experiment.train.lr
+
+    usual = from_mapping({}).train.lr
+    assert rate({"train.optimizer": "sgd", "label": "fedavg"}) == 0.5  # neither is in the table
+    assert rate({"train.optimizer": "adam"}) == usual != 0.5
+    with pytest.raises(ValueError, match=r"'train\.optimiser'"):
+        rate({"label": "other", "train.optimiser": "sgd"})
+
+
+@pytest.mark.parametrize(
+    "rule",
+    [{"when": {}}, {"when": {}, "set": {}, "else": {}}, {"when": 1, "set": {}}, "train", 3],
+)
 def test_a_rule_is_a_pair_of_tables(rule: object) -> None:
     with pytest.raises(ValueError, match=r"compare\.adjust"):
         split_table({"compare": {"adjust": [rule]}})
