@@ -73,7 +73,7 @@ class Mask:
     padding after the last one is zero.
     """
 
-    __slots__ = ("_bits", "layout")
+    __slots__ = ("_bits", "_hash", "layout")
 
     def __init__(self, layout: Layout, bits: bitarray) -> None:
         if len(bits) != layout.total:
@@ -82,6 +82,7 @@ class Mask:
             raise ValueError("mask bits must be little-endian")
         self.layout = layout
         self._bits = frozenbitarray(bits)
+        self._hash: int | None = None
 
     @classmethod
     def full(cls, layout: Layout) -> Mask:
@@ -184,7 +185,12 @@ class Mask:
         return isinstance(other, Mask) and self.layout == other.layout and self._bits == other._bits
 
     def __hash__(self) -> int:
-        return hash((self.layout, self._bits))
+        if self._hash is None:  # asked for again and again by whoever keeps things by mask
+            self._hash = hash((self.layout, self.packed()))
+        return self._hash
+
+    def __reduce__(self) -> tuple[type[Mask], tuple[Layout, bitarray]]:
+        return Mask, (self.layout, self._bits)  # another process hashes differently
 
     def __repr__(self) -> str:
         return f"Mask({self.count()} of {self.layout.total} units, density {self.density():.4f})"

@@ -8,6 +8,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+_ATEN = torch.ops.aten
+_MEAN, _IGNORED = 1, -100  # ATen's number for reduction="mean"; PyTorch's default ignore_index
+
 
 @dataclass(frozen=True)
 class _Link:
@@ -35,9 +38,10 @@ class _Link:
 
     def descend(self, gradient: Tensor, inputs: Tensor, lr: float) -> None:
         """Take a step down the gradients, which are never written to memory."""
-        self.weight.addmm_(gradient.t(), inputs, alpha=-lr)
+        upright = gradient.t()
+        self.weight.addmm_(upright, inputs, alpha=-lr)
         if self.bias is not None:
-            self.bias.add_(torch.sum(gradient, 0), alpha=-lr)
+            self.bias.addmv_(upright, inputs.new_ones(len(inputs)), alpha=-lr)
 
 
 class Perceptron:
@@ -49,7 +53,7 @@ class Perceptron:
 
     def __init__(self, links: list[_Link]) -> None:
         self._links = links
-        self._minus_one = links[0].weight.new_full((1, 1), -1.0)
+        self._one = links[0].weight.new_ones(())
 
     @classmethod
     def of(cls, module: nn.Module) -> Perceptron | None:
@@ -105,12 +109,7 @@ class Perceptron:
         activations = [inputs.flatten(1)]
         for link in self._links:
             activations.append(link.forward(activations[-1]))
-        logs = torch.log_softmax(activations.pop(), 1)
-        chosen = targets.unsqueeze(1)
-        loss = logs.gather(1, chosen).mean().neg_()
-        gradient = logs.exp_()
-        gradient.scatter_add_(1, chosen, self._minus_one.expand(chosen.shape))
-        gradient.mul_(1.0 / len(targets))
+        loss, gradient = self._cross_entropy(activations.pop(), targets)
         for place in reversed(range(len(self._links))):
             link, seen = self._links[place], activations[place]
             before = torch.mm(gradient, link.weight) if place else gradient
@@ -119,6 +118,13 @@ class Perceptron:
                 _relu_backward(before, seen)
             gradient = before
         return loss
+
+    def _cross_entropy(self, logits: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the mean cross entropy and its gradient, by the kernels that autograd calls."""
+        logs = torch.log_softmax(logits, 1)
+        loss, weight = _ATEN.nll_loss_forward(logs, targets, None, _MEAN, _IGNORED)
+        gradient = _ATEN.nll_loss_backward(self._one, logs, targets, None, _MEAN, _IGNORED, weight)
+        return loss, _ATEN._log_softmax_backward_data(gradient, logs, 1, logs.dtype)
 
 
 def _link(layer: nn.Linear, relu: bool) -> _Link:
@@ -136,7 +142,7 @@ def _link(layer: nn.Linear, relu: bool) -> _Link:
 
 def _relu_backward(gradient: Tensor, outputs: Tensor) -> None:
     """Zero the gradient in place where the ReLU's output is zero."""
-    torch.ops.aten.threshold_backward.grad_input(gradient, outputs, 0.0, grad_input=gradient)
+    _ATEN.threshold_backward.grad_input(gradient, outputs, 0.0, grad_input=gradient)
 
 
 def _gradient(parameter: Tensor) -> Tensor:

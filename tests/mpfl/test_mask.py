@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import pickle
 import struct
+import subprocess
+import sys
 import zlib
 
 import numpy as np
@@ -100,6 +103,20 @@ def test_equal_masks_hash_alike_and_layout_takes_part_in_digest_and_equality():
     assert mask.digest() != other.digest()
     assert mask.digest() == Mask.from_bytes(mask.to_bytes()).digest()
     assert "6 of 11" in repr(mask)
+
+
+def test_a_pickled_mask_is_found_again_in_a_process_that_hashes_differently():
+    mask = Mask.from_bools(SMALL, SMALL_KEEP)
+    hash(mask)
+    look = (
+        "import pickle, sys; from mpfl.mask import Mask; "
+        "mask = pickle.loads(sys.stdin.buffer.read()); "
+        "print(mask in {Mask(mask.layout, mask.bits)})"
+    )
+    found = subprocess.run(
+        [sys.executable, "-c", look], input=pickle.dumps(mask), capture_output=True, check=True
+    )
+    assert found.stdout.strip() == b"True"
 
 
 def test_a_mask_does_not_change_with_the_bits_it_was_made_from():
