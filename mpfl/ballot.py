@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from mpfl.data.samples import Samples
@@ -85,7 +84,6 @@ def cast_ballot(
         limit=config.score_samples,
         rng=numpy_rng(seed, "score", round_number, client),
         observed=observer,
-        keep=torch.from_numpy(world.structure.parameter_mask(mask).astype(np.float32)),
     )
     if config.gate and evaluate(world.model, inputs.scoring_samples()).accuracy <= config.gate:
         return mask

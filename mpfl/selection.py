@@ -83,8 +83,8 @@ def top(
     values = keys[0][candidates]
     place = candidates.size - count
     threshold = np.partition(values, place)[place]
-    better = candidates[values > threshold]
-    tied = candidates[values == threshold]
+    better = candidates[np.flatnonzero(values > threshold)]  # quicker than by flags
+    tied = candidates[np.flatnonzero(values == threshold)]
     return np.concatenate([better, top(keys[1:], tied, count - better.size)])
 
 

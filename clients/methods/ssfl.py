@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import numpy as np
-import torch
 
 from clients.client import Client
 from clients.methods.fedavg import train_weights
@@ -37,7 +36,6 @@ def _scores(request: Frame, client: Client) -> Frame:
         limit=experiment.prune.score_samples,
         rng=client.rng("score", request.round),
         observed=None,
-        keep=torch.ones_like(world.model.values),
     )
     scores = np.concatenate(SCORES["taylor"].compute(inputs))
     if client.idle:

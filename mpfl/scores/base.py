@@ -51,8 +51,6 @@ class ScoreInputs:
         For scores that draw; never needed by those that do not.
     observed
         The score's own observer after training, if it has one.
-    keep
-        float32[P] of zeros and ones: the mask during training.
     """
 
     model: FlatModel
@@ -63,7 +61,6 @@ class ScoreInputs:
     limit: int
     rng: np.random.Generator
     observed: StepObserver | None
-    keep: Tensor
 
     def scoring_samples(self) -> Samples:
         """Return at most `limit` samples, drawn without replacement from `rng`."""

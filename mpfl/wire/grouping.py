@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import TypeVar
 
 import numpy as np
@@ -44,8 +43,7 @@ class Grouping:
     @classmethod
     def of(cls, spans: Sequence[slice], keys: Keys | None, inside: Bools | None) -> Grouping:
         """Count what there is."""
-        edges = tuple((span.start, span.stop) for span in spans)
-        counts = _counts(edges, _bytes(keys), _bytes(inside))
+        counts = tuple(_count(span, keys, inside) for span in spans)
         return cls(tuple(spans), keys, inside, counts)
 
     @property
@@ -139,19 +137,6 @@ def _set_places(flags: Bools) -> Iterator[NDArray[np.intp]]:
         places = np.flatnonzero(flags[begin : begin + 4 * BLOCK])
         places += begin
         yield places
-
-
-def _bytes(vector: NDArray[np.generic] | None) -> bytes | None:
-    return None if vector is None else vector.tobytes()
-
-
-@lru_cache(maxsize=4)  # a server codes many masks with the same context
-def _counts(
-    edges: tuple[tuple[int, int], ...], keys: bytes | None, inside: bytes | None
-) -> tuple[NDArray[np.int64], ...]:
-    every_key = None if keys is None else np.frombuffer(keys, np.uint8)
-    every_inside = None if inside is None else np.frombuffer(inside, np.bool_)
-    return tuple(_count(slice(*edge), every_key, every_inside) for edge in edges)
 
 
 def _count(span: slice, keys: Keys | None, inside: Bools | None) -> NDArray[np.int64]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -72,8 +73,14 @@ def make_plan(layout: Layout, within: Mask | None, classes: NDArray[np.uint8] | 
     if classes is not None and (classes.shape != (layout.total,) or classes.dtype != np.uint8):
         got = f"{classes.dtype}{list(classes.shape)}"
         raise ValueError(f"classes: got {got}, expected uint8[{layout.total}]")
+    return _plan(layout, within, None if classes is None else classes.tobytes())
+
+
+@lru_cache(maxsize=4)  # many masks are coded with the same context
+def _plan(layout: Layout, within: Mask | None, classes: bytes | None) -> Plan:
+    keys = None if classes is None else np.frombuffer(classes, np.uint8)
     inside = None if within is None or within.count() == layout.total else within.bools()
-    grouping = Grouping.of(layout.slices(), classes, inside)
+    grouping = Grouping.of(layout.slices(), keys, inside)
     return Plan(layout, grouping, grouping.lengths)
 
 

@@ -58,7 +58,6 @@ def score_of(spec: str, granularity: str, case: Case, limit: int = 0) -> dict[st
         limit=limit,
         rng=numpy_rng(5, "score"),
         observed=observer,
-        keep=torch.ones_like(model.values),
     )
     scores = score.compute(inputs)
     assert torch.equal(before[0], model.values)
