@@ -16,7 +16,7 @@ from mpfl.config import TrainConfig
 from mpfl.data.samples import Samples
 from mpfl.flat import FlatModel
 from mpfl.layers import Structure
-from mpfl.training import TrainResult, batches, loss_of
+from mpfl.training import TrainResult, batches, least_batch, loss_of
 
 Floats = NDArray[np.float32]
 
@@ -91,9 +91,10 @@ def train_scores(
     optimizer = torch.optim.Adam([scores], lr=lr)
     model.load(frozen)
     model.module.train(not freeze_statistics)
+    least = least_batch(model.module)
     total, steps = torch.zeros(()), 0
     for _ in range(config.epochs):
-        for index in batches(len(samples), config.batch_size, order):
+        for index in batches(len(samples), config.batch_size, order, least):
             inputs, targets = samples.batch(index)
             keep = torch.sigmoid(scores.detach())
             drawn = torch.rand(keep.shape, generator=draws) < keep

@@ -11,6 +11,7 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from mpfl.config import TrainConfig
 from mpfl.data.samples import Samples
@@ -97,20 +98,33 @@ def prepare_module(module: nn.Module, config: TrainConfig) -> None:
         raise ValueError("train.device: no CUDA device here, use cpu")
 
 
-def batches(count: int, size: int, generator: torch.Generator) -> Iterator[Tensor]:
-    """Yield the index batches of one epoch in a random order; the last may be smaller."""
+def batches(count: int, size: int, generator: torch.Generator, least: int = 1) -> Iterator[Tensor]:
+    """Yield the index batches of one epoch in a random order.
+
+    The last may be smaller; with fewer than `least` samples it is left out.
+    """
     order = torch.randperm(count, generator=generator)
-    yield from torch.split(order, size)
+    yield from (index for index in torch.split(order, size) if len(index) >= least)
 
 
 def epoch(
-    samples: Samples, size: int, generator: torch.Generator
+    samples: Samples, size: int, generator: torch.Generator, least: int = 1
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """Yield the (inputs, targets) of the same batches, gathered about a thousand at a time."""
     many = max(1, _AT_ONCE // size) * size
-    for index in batches(len(samples), many, generator):
+    for index in batches(len(samples), many, generator, least):
         inputs, targets = samples.batch(index.to(samples.device))
-        yield from zip(torch.split(inputs, size), torch.split(targets, size), strict=True)
+        pairs = zip(torch.split(inputs, size), torch.split(targets, size), strict=True)
+        yield from (pair for pair in pairs if len(pair[1]) >= least)
+
+
+def least_batch(module: nn.Module) -> int:
+    """Return the fewest samples that a batch must have to train on.
+
+    Two where batch normalisation, in training mode, takes its statistics from the batch: one
+    sample has none, and PyTorch refuses it where feature maps are single pixels.
+    """
+    return 1 + any(isinstance(part, _BatchNorm) and part.training for part in module.modules())
 
 
 def train(
@@ -139,9 +153,11 @@ def train(
     observer
         Called after every backward pass, with vectors on the CPU.
     freeze_statistics
-        Keep normalisation layers in evaluation mode.
+        Keep normalisation layers in evaluation mode. Where they are not, a last batch of a
+        single sample is left out; see `least_batch`.
     """
     model.module.train(not freeze_statistics)
+    least = least_batch(model.module)
     if keep is not None:
         keep = keep.to(samples.device)
         model.values.mul_(keep)
@@ -151,7 +167,7 @@ def train(
         kept = None if keep is None else work.arrange(keep)
         step = _step(model.module, work, config, lr, kept, observer)
         for _ in range(epochs):
-            for inputs, targets in epoch(samples, config.batch_size, generator):
+            for inputs, targets in epoch(samples, config.batch_size, generator, least):
                 total += step(inputs, targets)
                 steps += 1
     return TrainResult(float(total) / max(steps, 1), steps)
