@@ -78,7 +78,8 @@ def train_scores(
     draws, order
         Streams of the masks and of the batches.
     freeze_statistics
-        Keep normalisation layers in evaluation mode.
+        Keep normalisation layers in evaluation mode. Where they are not, a last batch of a
+        single sample is left out; see `least_batch`.
 
     Returns
     -------
@@ -91,7 +92,7 @@ def train_scores(
     optimizer = torch.optim.Adam([scores], lr=lr)
     model.load(frozen)
     model.module.train(not freeze_statistics)
-    least = least_batch(model.module)
+    least = least_batch(model.module, config.batch_size)
     total, steps = torch.zeros(()), 0
     for _ in range(config.epochs):
         for index in batches(len(samples), config.batch_size, order, least):

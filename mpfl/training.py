@@ -118,13 +118,15 @@ def epoch(
         yield from (pair for pair in pairs if len(pair[1]) >= least)
 
 
-def least_batch(module: nn.Module) -> int:
-    """Return the fewest samples that a batch must have to train on.
+def least_batch(module: nn.Module, size: int) -> int:
+    """Return the fewest samples that a batch must have to train on, for batches of `size`.
 
     Two where batch normalisation, in training mode, takes its statistics from the batch: one
-    sample has none, and PyTorch refuses it where feature maps are single pixels.
+    sample has none, and PyTorch refuses it where feature maps are single pixels. Who asks for
+    batches of one gets them.
     """
-    return 1 + any(isinstance(part, _BatchNorm) and part.training for part in module.modules())
+    normalised = any(isinstance(part, _BatchNorm) and part.training for part in module.modules())
+    return min(size, 1 + normalised)
 
 
 def train(
@@ -157,7 +159,7 @@ def train(
         single sample is left out; see `least_batch`.
     """
     model.module.train(not freeze_statistics)
-    least = least_batch(model.module)
+    least = least_batch(model.module, config.batch_size)
     if keep is not None:
         keep = keep.to(samples.device)
         model.values.mul_(keep)

@@ -14,8 +14,6 @@ from mpfl.seeding import torch_generator
 from mpfl.stochastic_mask import train_scores
 from mpfl.training import TrainResult, batches, epoch, train
 
-CONFIG = TrainConfig(batch_size=4, lr=0.05)
-
 
 def samples(count: int) -> Samples:
     inputs = torch.randn(count, 3, 2, 2, generator=torch_generator(1, "inputs"))
@@ -28,11 +26,11 @@ def network(normalised: bool) -> FlatModel:
     return FlatModel(nn.Sequential(nn.Flatten(), nn.Linear(12, 5), middle, nn.Linear(5, 2)))
 
 
-def trained(model: FlatModel, count: int, frozen: bool = False) -> TrainResult:
+def trained(model: FlatModel, data: Samples, size: int = 4, frozen: bool = False) -> TrainResult:
     return train(
         model,
-        samples(count),
-        CONFIG,
+        data,
+        TrainConfig(batch_size=size, lr=0.05),
         lr=0.05,
         epochs=3,
         generator=torch_generator(3, "batches"),
@@ -56,10 +54,18 @@ def test_batch_normalisation_never_sees_a_single_sample(
 ) -> None:
     model = network(normalised)
     before = model.values.clone()
-    result = trained(model, count, frozen)
+    result = trained(model, samples(count), frozen=frozen)
     assert result.steps == 3 * steps
     assert np.isfinite(result.loss)
     assert torch.equal(before, model.values) == (steps == 0)
+
+
+def test_batches_of_one_are_trained_on_by_who_asks_for_them() -> None:
+    torch.manual_seed(2)  # PyTorch takes them as long as there is more than one pixel
+    pixels = nn.Sequential(nn.BatchNorm2d(3), nn.Flatten(), nn.Linear(12, 2))
+    assert trained(FlatModel(pixels), samples(5), size=1).steps == 3 * 5
+    with pytest.raises(ValueError, match="more than 1 value per channel"):
+        trained(network(True), samples(5), size=1)
 
 
 def test_scores_of_stochastic_masks_never_see_one_either() -> None:
@@ -68,7 +74,7 @@ def test_scores_of_stochastic_masks_never_see_one_either() -> None:
     _, result = train_scores(
         model,
         samples(9),
-        CONFIG,
+        TrainConfig(batch_size=4, lr=0.05),
         model.values.numpy().copy(),
         np.ones(size, np.bool_),
         np.full(size, 0.5, np.float32),
