@@ -28,6 +28,7 @@ from server.flower import (
     serialize_state,
 )
 from server.grid import FIRST_NODE, RUN_ID
+from tests.memory import resident_bytes
 
 SERVER = 1
 
@@ -150,6 +151,15 @@ def test_requests_written_directly_are_the_bytes_of_messages(blob, node, group) 
     address(message, "a" * 64, RUN_ID, SERVER)
     message.metadata.created_at = deserialize(raw).metadata.created_at
     assert raw == serialize(message)
+
+
+def test_requests_leave_no_memory_behind() -> None:
+    identify(RUN_ID, SERVER)
+    writer, blob = RequestWriter(RUN_ID, SERVER), bytes(100_000)
+    before = resident_bytes()
+    for _ in range(2000):
+        writer.write("a" * 64, FIRST_NODE, "1", blob)
+    assert resident_bytes() - before < 20_000_000  # of the 200 MB written
 
 
 @pytest.mark.parametrize(
