@@ -56,7 +56,7 @@ class ModelConfig:
     """Which network."""
 
     name: str = "lenet300"
-    """Model: see ``mpfl list models``."""
+    """Model: see ``mpfl list models``. Recurrent ones take hidden units: ``lstm_lm(512)``."""
     batch_norm: str = "aggregate"
     """What happens to running statistics: ``aggregate`` (they travel and are averaged), ``local``
     (each client keeps its own; the server evaluates with batch statistics) or ``freeze`` (initial

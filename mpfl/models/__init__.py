@@ -8,7 +8,7 @@ from torch import nn
 from mpfl.models import images, residual, text
 from mpfl.models.initialise import initialise
 from mpfl.models.shapes import Builder, Shapes
-from mpfl.registry import Registry
+from mpfl.registry import Registry, number_argument, parse_spec
 
 __all__ = ["MODELS", "Builder", "Shapes", "build_model"]
 
@@ -30,6 +30,8 @@ _BUILDERS: tuple[Builder, ...] = (
     text.gru_lm,
 )
 
+_RECURRENT = ("lstm", "gru", "lstm_lm", "gru_lm")
+
 MODELS: Registry[Builder] = Registry("model", {b.__name__: b for b in _BUILDERS})
 """Every model; a builder constructs the network, `build_model` gives it its values."""
 
@@ -46,7 +48,8 @@ def build_model(
     Parameters
     ----------
     name
-        Name in `MODELS`.
+        Name in `MODELS`. Recurrent ones may say how many hidden units they have (256 if not):
+        ``"lstm_lm(512)"``.
     classes
         Number of outputs; for a language model also its vocabulary.
     input_shape
@@ -61,10 +64,24 @@ def build_model(
     ValueError
         If the name is unknown, or the network cannot take inputs of this shape.
     """
+    name, sizes = _sizes(name)
     build = MODELS[name]
     # On the meta device the constructors' own initialisation draws nothing.
     with torch.device("meta"):
-        model = build(Shapes(classes, tuple(input_shape), vocabulary))
+        model = build(Shapes(classes, tuple(input_shape), vocabulary, **sizes))
     model.to_empty(device="cpu")
     initialise(model, generator)
     return model
+
+
+def _sizes(spec: str) -> tuple[str, dict[str, int]]:
+    """Split ``"lstm_lm(512)"`` into the name and ``{"hidden": 512}``."""
+    if "(" not in spec:
+        return spec, {}
+    name, arguments = parse_spec(spec)
+    if name in MODELS and name not in _RECURRENT:
+        raise ValueError(f"model {spec!r}: {name} takes no arguments")
+    hidden = number_argument(spec, arguments)
+    if hidden < 1 or hidden != int(hidden):
+        raise ValueError(f"model {spec!r}: got {hidden:g} hidden units, expected 1, 2, ...")
+    return name, {"hidden": int(hidden)}

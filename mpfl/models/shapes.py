@@ -20,11 +20,14 @@ class Shapes:
         Shape of one input: (channels, height, width), (features,) or (time,) for tokens.
     vocabulary
         Number of different tokens that a text model reads.
+    hidden
+        Hidden units of a recurrent layer.
     """
 
     classes: int
     input_shape: tuple[int, ...]
     vocabulary: int
+    hidden: int = 256
 
 
 Builder = Callable[[Shapes], nn.Module]

@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 from mpfl.models.shapes import Shapes
 
-EMBEDDING, HIDDEN = 128, 256
+EMBEDDING = 128
 
 
 class RecurrentNetwork(nn.Module):
@@ -50,28 +50,28 @@ def _check(model: str, shapes: Shapes) -> None:
 
 
 def lstm(shapes: Shapes) -> nn.Module:
-    """LSTM text classifier (embedding 128, hidden 256); decodes the mean state."""
+    """LSTM text classifier (embedding 128, hidden 256; or lstm(512)); decodes the mean state."""
     _check("lstm", shapes)
-    layer = nn.LSTM(EMBEDDING, HIDDEN, batch_first=True)
+    layer = nn.LSTM(EMBEDDING, shapes.hidden, batch_first=True)
     return RecurrentNetwork(layer, shapes.vocabulary, shapes.classes, every_step=False)
 
 
 def gru(shapes: Shapes) -> nn.Module:
-    """GRU text classifier (embedding 128, hidden 256); decodes the mean state."""
+    """GRU text classifier (embedding 128, hidden 256; or gru(512)); decodes the mean state."""
     _check("gru", shapes)
-    layer = nn.GRU(EMBEDDING, HIDDEN, batch_first=True)
+    layer = nn.GRU(EMBEDDING, shapes.hidden, batch_first=True)
     return RecurrentNetwork(layer, shapes.vocabulary, shapes.classes, every_step=False)
 
 
 def lstm_lm(shapes: Shapes) -> nn.Module:
-    """LSTM language model (embedding 128, hidden 256) over `classes` tokens."""
+    """LSTM language model (embedding 128, hidden 256; or lstm_lm(512)) over `classes` tokens."""
     _check("lstm_lm", shapes)
-    layer = nn.LSTM(EMBEDDING, HIDDEN, batch_first=True)
+    layer = nn.LSTM(EMBEDDING, shapes.hidden, batch_first=True)
     return RecurrentNetwork(layer, shapes.classes, shapes.classes, every_step=True)
 
 
 def gru_lm(shapes: Shapes) -> nn.Module:
-    """GRU language model (embedding 128, hidden 256) over `classes` tokens."""
+    """GRU language model (embedding 128, hidden 256; or gru_lm(512)) over `classes` tokens."""
     _check("gru_lm", shapes)
-    layer = nn.GRU(EMBEDDING, HIDDEN, batch_first=True)
+    layer = nn.GRU(EMBEDDING, shapes.hidden, batch_first=True)
     return RecurrentNetwork(layer, shapes.classes, shapes.classes, every_step=True)

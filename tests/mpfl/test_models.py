@@ -1,6 +1,7 @@
 """Models: sizes, initial values, independence from the global generator."""
 
 import math
+import re
 
 import numpy as np
 import pytest
@@ -39,6 +40,8 @@ def recurrent(gates: int, vocabulary: int, outputs: int, e: int = 128, h: int = 
         ("gru", 10, TEXT, recurrent(3, 256, 10)),
         ("lstm_lm", 96, TEXT, recurrent(4, 96, 96)),
         ("gru_lm", 96, TEXT, recurrent(3, 96, 96)),
+        ("lstm_lm(512)", 96, TEXT, recurrent(4, 96, 96, h=512)),
+        ("gru( 30 )", 10, TEXT, recurrent(3, 256, 10, h=30)),
     ],
 )
 def test_parameter_counts(name, classes, shape, count):
@@ -170,6 +173,23 @@ def test_text_models_refuse_images():
 def test_unknown_model_names_the_nearest():
     with pytest.raises(ValueError, match=r"unknown model 'resnet19'; did you mean 'resnet"):
         build_model("resnet19", 10, CIFAR, generator())
+
+
+@pytest.mark.parametrize(
+    ("spec", "said"),
+    [
+        ("lstm_lm(0)", "got 0 hidden units"),
+        ("lstm_lm(1.5)", "got 1.5 hidden units"),
+        ("lstm_lm(many)", "not a finite number"),
+        ("lstm_lm(1, 2)", "takes one number"),
+        ("lstm_lm(512", "expected a name or name"),
+        ("vgg11(64)", "vgg11 takes no arguments"),
+        ("lstn_lm(512)", "did you mean 'lstm_lm'"),
+    ],
+)
+def test_sizes_that_make_no_sense_are_named(spec, said):
+    with pytest.raises(ValueError, match=re.escape(said)):
+        build_model(spec, 10, TEXT, generator())
 
 
 def test_initialise_refuses_unknown_parameters():
