@@ -21,7 +21,7 @@ from server.methods import METHODS
 
 PRESETS = preset_names()
 TINY = {"mnist": (1, 28, 28), "cifar10": (3, 32, 32)}
-SMALLER = {"vgg11": "conv4", "resnet18": "resnet20"}
+SMALLER = {"vgg11": "conv4", "resnet18": "resnet20", "lstm_lm(512)": "lstm_lm(32)"}
 """What stands in for networks that would take ten seconds."""
 
 QUICK = {
