@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import inspect
+from collections.abc import Callable
+from functools import partial
+
 import torch
 from torch import nn
 
@@ -29,8 +33,6 @@ _BUILDERS: tuple[Builder, ...] = (
     text.lstm_lm,
     text.gru_lm,
 )
-
-_RECURRENT = ("lstm", "gru", "lstm_lm", "gru_lm")
 
 MODELS: Registry[Builder] = Registry("model", {b.__name__: b for b in _BUILDERS})
 """Every model; a builder constructs the network, `build_model` gives it its values."""
@@ -64,24 +66,24 @@ def build_model(
     ValueError
         If the name is unknown, or the network cannot take inputs of this shape.
     """
-    name, sizes = _sizes(name)
-    build = MODELS[name]
+    build = _builder(name)
     # On the meta device the constructors' own initialisation draws nothing.
     with torch.device("meta"):
-        model = build(Shapes(classes, tuple(input_shape), vocabulary, **sizes))
+        model = build(Shapes(classes, tuple(input_shape), vocabulary))
     model.to_empty(device="cpu")
     initialise(model, generator)
     return model
 
 
-def _sizes(spec: str) -> tuple[str, dict[str, int]]:
-    """Split ``"lstm_lm(512)"`` into the name and ``{"hidden": 512}``."""
+def _builder(spec: str) -> Builder:
+    """Return the builder that a spec names, with the hidden units it gives in parentheses."""
     if "(" not in spec:
-        return spec, {}
+        return MODELS[spec]
     name, arguments = parse_spec(spec)
-    if name in MODELS and name not in _RECURRENT:
+    build: Callable[..., nn.Module] = MODELS[name]
+    if "hidden" not in inspect.signature(build).parameters:
         raise ValueError(f"model {spec!r}: {name} takes no arguments")
     hidden = number_argument(spec, arguments)
     if hidden < 1 or hidden != int(hidden):
         raise ValueError(f"model {spec!r}: got {hidden:g} hidden units, expected 1, 2, ...")
-    return name, {"hidden": int(hidden)}
+    return partial(build, hidden=int(hidden))

@@ -20,18 +20,18 @@ class Shapes:
         Shape of one input: (channels, height, width), (features,) or (time,) for tokens.
     vocabulary
         Number of different tokens that a text model reads.
-    hidden
-        Hidden units of a recurrent layer.
     """
 
     classes: int
     input_shape: tuple[int, ...]
     vocabulary: int
-    hidden: int = 256
 
 
 Builder = Callable[[Shapes], nn.Module]
-"""Constructs a network; whatever values it gives the parameters are replaced afterwards."""
+"""Constructs a network; whatever values it gives the parameters are replaced afterwards.
+
+One that also has a parameter ``hidden`` takes a number in parentheses: ``"lstm_lm(512)"``.
+"""
 
 
 def image_shape(model: str, shapes: Shapes, smallest: int) -> tuple[int, int, int]:

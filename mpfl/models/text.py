@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 from mpfl.models.shapes import Shapes
 
-EMBEDDING = 128
+EMBEDDING, HIDDEN = 128, 256
 
 
 class RecurrentNetwork(nn.Module):
@@ -49,29 +49,29 @@ def _check(model: str, shapes: Shapes) -> None:
         )
 
 
-def lstm(shapes: Shapes) -> nn.Module:
+def lstm(shapes: Shapes, hidden: int = HIDDEN) -> nn.Module:
     """LSTM text classifier (embedding 128, hidden 256; or lstm(512)); decodes the mean state."""
     _check("lstm", shapes)
-    layer = nn.LSTM(EMBEDDING, shapes.hidden, batch_first=True)
+    layer = nn.LSTM(EMBEDDING, hidden, batch_first=True)
     return RecurrentNetwork(layer, shapes.vocabulary, shapes.classes, every_step=False)
 
 
-def gru(shapes: Shapes) -> nn.Module:
+def gru(shapes: Shapes, hidden: int = HIDDEN) -> nn.Module:
     """GRU text classifier (embedding 128, hidden 256; or gru(512)); decodes the mean state."""
     _check("gru", shapes)
-    layer = nn.GRU(EMBEDDING, shapes.hidden, batch_first=True)
+    layer = nn.GRU(EMBEDDING, hidden, batch_first=True)
     return RecurrentNetwork(layer, shapes.vocabulary, shapes.classes, every_step=False)
 
 
-def lstm_lm(shapes: Shapes) -> nn.Module:
+def lstm_lm(shapes: Shapes, hidden: int = HIDDEN) -> nn.Module:
     """LSTM language model (embedding 128, hidden 256; or lstm_lm(512)) over `classes` tokens."""
     _check("lstm_lm", shapes)
-    layer = nn.LSTM(EMBEDDING, shapes.hidden, batch_first=True)
+    layer = nn.LSTM(EMBEDDING, hidden, batch_first=True)
     return RecurrentNetwork(layer, shapes.classes, shapes.classes, every_step=True)
 
 
-def gru_lm(shapes: Shapes) -> nn.Module:
+def gru_lm(shapes: Shapes, hidden: int = HIDDEN) -> nn.Module:
     """GRU language model (embedding 128, hidden 256; or gru_lm(512)) over `classes` tokens."""
     _check("gru_lm", shapes)
-    layer = nn.GRU(EMBEDDING, shapes.hidden, batch_first=True)
+    layer = nn.GRU(EMBEDDING, hidden, batch_first=True)
     return RecurrentNetwork(layer, shapes.classes, shapes.classes, every_step=True)
