@@ -43,7 +43,7 @@ ray-demo: $(RAY) ## the demo's experiment on Flower's simulation engine
 	$(BIN)/mpfl run demo --engine ray
 
 deploy-demo: $(SETUP) ## SuperLink and three SuperNodes on this machine, with TLS and keys
-	$(BIN)/python -m benchmarks.deployment
+	$(BIN)/python -m benchmarks.engines.deployment
 
 bench: $(SETUP) ## speed of votes, codecs and engine, beside the naive way
 	for part in votes codec compact engine; do $(BIN)/mpfl bench $$part || exit 1; done

@@ -17,23 +17,23 @@ from numpy.typing import NDArray
 from rich.console import Console
 from safetensors.numpy import load_file
 
-from benchmarks import comparison as comparing
-from benchmarks import experiment as running
-from benchmarks.analysis import Row, comparison_table, load_folders, load_run
-from benchmarks.curve_figures import draw_accuracy_against_bytes
-from benchmarks.figure_groups import drawn_groups
-from benchmarks.frames import comparison_frame, ledger_frame, rounds_frame
-from benchmarks.loading import comparison_settings, is_comparison
+from benchmarks.figures.curves import draw_accuracy_against_bytes
+from benchmarks.figures.groups import drawn_groups
+from benchmarks.figures.one_run import draw_run
 from benchmarks.presets import load_table
-from benchmarks.report import write_report
-from benchmarks.run_figures import draw_run
-from benchmarks.rundata import Ledger, Round, RunData
-from benchmarks.sinks import Feed, check_sink, show_in_sink
-from benchmarks.table import table_text
+from benchmarks.report.table import table_text
+from benchmarks.report.write import write_report
+from benchmarks.results.frames import comparison_frame, ledger_frame, rounds_frame
+from benchmarks.results.loading import comparison_settings, is_comparison
+from benchmarks.results.rows import Row, comparison_table, load_folders, load_run
+from benchmarks.results.rundata import Ledger, Round, RunData
+from benchmarks.running import comparison as comparing
+from benchmarks.running import experiment as running
+from benchmarks.running.sinks import Feed, check_sink, show_in_sink
 from mpfl.config import Experiment, from_mapping, to_mapping
 from mpfl.mask import Mask
+from mpfl.nested import with_override
 from mpfl.registry import unknown_name
-from mpfl.tables import with_override
 from server.runfolder import MODEL
 
 Config = str | Path | Mapping[str, Any] | Experiment
@@ -185,7 +185,7 @@ def run(
     on_round
         Called with each round's record.
     sink
-        ``tensorboard`` or ``wandb``; see `benchmarks.sinks`.
+        ``tensorboard`` or ``wandb``; see `benchmarks.running.sinks`.
 
     Raises
     ------

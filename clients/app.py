@@ -12,7 +12,7 @@ from clients.client import Client
 from clients.faults import Lost, spoil_reply
 from clients.methods import METHODS
 from clients.replica import State, Uninformed
-from mpfl.faults import Loss, fault_of
+from mpfl.faults.replies import Loss, fault_of
 from mpfl.wire.frame import BLOB, RECORD, Frame, Kind, decode_frame, encode_frame
 from mpfl.world import world_from_toml
 

@@ -11,11 +11,11 @@ from numpy.typing import NDArray
 
 from clients.replica import Replica, State
 from mpfl.data.samples import Samples
-from mpfl.data.stress import spoil, stressed_clients
 from mpfl.exchange import Codecs, Metrics
+from mpfl.faults.stress import spoil, stressed_clients
 from mpfl.mask import Mask
 from mpfl.seeding import numpy_rng, torch_generator
-from mpfl.training import Observer, TrainResult, learning_rate
+from mpfl.training.local import Observer, TrainResult, learning_rate
 from mpfl.wire.values import decode_values, encode_values, value_codec
 from mpfl.world import World
 

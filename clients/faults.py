@@ -1,4 +1,4 @@
-"""Faults that happen to a client's reply on its way out; see `mpfl.faults` for which and when."""
+"""Faults that happen to a client's reply on its way out; `mpfl.faults.replies` says which."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import replace
 from clients.client import Client
 from mpfl.ballot import target_density
 from mpfl.exchange import Metrics
-from mpfl.faults import Loss, fault_rng, forge
+from mpfl.faults.replies import Loss, fault_rng, forge
 from mpfl.mask import Mask
 from mpfl.wire.frame import Frame, Section, encode_frame
 
@@ -59,7 +59,7 @@ def spoil_reply(client: Client, fault: str, reply: Frame, earlier: bytes | None)
     Parameters
     ----------
     fault
-        One of `mpfl.faults.FAULTS`; empty for none.
+        One of `mpfl.faults.replies.FAULTS`; empty for none.
     earlier
         The client's reply of an earlier round; without one nothing can be replayed.
 

@@ -9,7 +9,7 @@ import numpy as np
 from torch import Tensor
 
 import benchmarks
-from mpfl.layers import Structure
+from mpfl.network.layers import Structure
 from mpfl.scores import SCORES, Score, ScoreInputs, StepObserver, UnitScores
 
 

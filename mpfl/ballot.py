@@ -7,12 +7,12 @@ from numpy.typing import NDArray
 
 from mpfl.data.samples import Samples
 from mpfl.mask import Mask
-from mpfl.ranking import rank
+from mpfl.ranking.rankings import rank
+from mpfl.ranking.schedule import density_path
 from mpfl.registry import parse_spec
-from mpfl.schedule import density_path
 from mpfl.scores import SCORES, ScoreInputs, StepObserver
 from mpfl.seeding import numpy_rng
-from mpfl.training import evaluate
+from mpfl.training.local import evaluate
 from mpfl.world import World
 
 

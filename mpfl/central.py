@@ -11,7 +11,7 @@ import torch
 from mpfl.data.samples import Samples
 from mpfl.mask import Mask
 from mpfl.seeding import torch_generator
-from mpfl.training import Evaluation, learning_rate
+from mpfl.training.local import Evaluation, learning_rate
 from mpfl.world import World
 
 OnEpoch = Callable[[int, float], None]

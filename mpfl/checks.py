@@ -9,12 +9,12 @@ import torch
 
 from mpfl.config import Experiment, WireConfig
 from mpfl.data import Dataset
-from mpfl.data.stress import spoil, stressed_clients
-from mpfl.faults import check_attack
+from mpfl.faults.replies import check_attack
+from mpfl.faults.stress import spoil, stressed_clients
 from mpfl.mask import Layout, Mask
-from mpfl.ranking import RANKINGS
+from mpfl.ranking.rankings import RANKINGS
+from mpfl.ranking.schedule import density_path
 from mpfl.registry import parse_spec
-from mpfl.schedule import density_path
 from mpfl.seeding import numpy_rng
 from mpfl.vote import VoteContext, decide, needs_ballots, trim
 from mpfl.wire.masks import MASK_CODECS

@@ -9,8 +9,8 @@ from typing import Any
 
 import tomli_w
 
+from mpfl.nested import build, fail, read_toml
 from mpfl.registry import parse_spec, unknown_name
-from mpfl.tables import build, fail, read_toml
 
 _TOGETHER = 32  # clients trained together on a GPU
 

@@ -15,8 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mpfl.config import Experiment, WireConfig
-from mpfl.layers import Structure
 from mpfl.mask import Layout, Mask
+from mpfl.network.layers import Structure
 from mpfl.registry import parse_spec
 from mpfl.wire.errors import WireError
 from mpfl.world import World

@@ -9,8 +9,8 @@ import torch
 from numpy.typing import NDArray
 
 from mpfl.data.samples import Samples
-from mpfl.layers import sum_over_units
 from mpfl.mask import Mask
+from mpfl.network.layers import sum_over_units
 from mpfl.scores.gradient import batch_gradients
 from mpfl.selection import best_overall, top
 from mpfl.world import World

@@ -14,23 +14,23 @@ from torch import nn
 
 from mpfl.checks import check_codecs, check_faults, check_pruning, check_stress
 from mpfl.config import DataConfig, Experiment, from_toml
-from mpfl.connections import find_coverage
-from mpfl.coverage import Coverage
 from mpfl.data import Dataset, load_data
 from mpfl.data.partition import partition
 from mpfl.data.samples import Samples
-from mpfl.flat import FlatModel
-from mpfl.layers import Structure
 from mpfl.mask import Layout, Mask
-from mpfl.masked import MaskedNetwork
 from mpfl.models import build_model
+from mpfl.network.flat import FlatModel
+from mpfl.network.layers import Structure
+from mpfl.network.structure import find_structure
+from mpfl.ranking.coverage import Coverage
+from mpfl.ranking.fans import find_coverage
 from mpfl.recent import Recent
 from mpfl.scores import check_score
 from mpfl.seeding import torch_generator
-from mpfl.structure import find_structure
-from mpfl.training import prepare_module
+from mpfl.training.local import prepare_module
+from mpfl.training.masked import MaskedNetwork
 from mpfl.wire.masks import magnitude_classes
-from mpfl.wire.plan import matrix_widths
+from mpfl.wire.masks.plan import matrix_widths
 
 _UPDATE_VALUES = 1 << 24  # 64 MiB
 

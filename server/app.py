@@ -12,10 +12,10 @@ from flwr.serverapp import Grid, ServerApp
 
 from mpfl.config import Experiment, from_toml, to_toml
 from mpfl.world import World, world_from_toml
-from server.grid import LocalGrid
 from server.loop import OnRound, run_rounds
 from server.runfolder import Progress, RunFolder
 from server.summary import model_bytes, summarize
+from server.transport.grid import LocalGrid
 
 app = ServerApp()
 

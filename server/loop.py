@@ -12,16 +12,16 @@ from flwr.serverapp import Grid
 
 from mpfl.config import Experiment
 from mpfl.seeding import numpy_rng
-from mpfl.training import Evaluation
+from mpfl.training.local import Evaluation
 from mpfl.wire.errors import WireError
 from mpfl.wire.frame import Frame, Kind, decode_frame, encode_frame
 from mpfl.world import World
-from server.courier import Courier, Delivery
-from server.grid import LocalGrid
 from server.ledger import DOWNLINK, UPLINK, Ledger
 from server.methods import METHODS
 from server.methods.base import Request, ServerMethod
 from server.runfolder import Progress, RunFolder
+from server.transport.courier import Courier, Delivery
+from server.transport.grid import LocalGrid
 
 OnRound = Callable[[dict[str, Any]], None]
 

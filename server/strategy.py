@@ -13,12 +13,12 @@ from flwr.serverapp.strategy import Strategy
 from mpfl.config import Experiment, to_toml
 from mpfl.mask import Mask
 from mpfl.world import World, world_from_toml
-from server.courier import Courier, Delivery
-from server.flower import read_message, serialize
 from server.ledger import DOWNLINK, UPLINK, Ledger
 from server.loop import Exchange, RunState, asked_clients, evaluate_model
 from server.methods import METHODS
 from server.methods.base import Floats, ServerMethod
+from server.transport.courier import Courier, Delivery
+from server.transport.flower import read_message, serialize
 
 
 class MethodStrategy(Strategy):

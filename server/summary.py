@@ -15,8 +15,8 @@ import torch
 from numpy.typing import NDArray
 from safetensors.numpy import save
 
-from mpfl.cost import macs
-from mpfl.training import evaluate
+from mpfl.network.cost import macs
+from mpfl.training.local import evaluate
 from mpfl.world import World
 from server.loop import RunState
 from server.methods.base import ServerMethod

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from mpfl.layers import Structure
 from mpfl.mask import Mask
+from mpfl.network.layers import Structure
 
 CIFAR, MNIST, TEXT = (3, 32, 32), (1, 28, 28), (12,)
 

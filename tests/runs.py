@@ -7,9 +7,9 @@ import json
 from pathlib import Path
 from typing import Any
 
-from benchmarks.experiment import run
+from benchmarks.running.experiment import run
 from mpfl.config import Experiment, from_mapping
-from mpfl.tables import with_override
+from mpfl.nested import with_override
 
 SMALL = {
     "data": {"name": "digits", "clients": 4, "partition": "dirichlet(0.5)"},

@@ -8,8 +8,8 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
+from mpfl.nested import read_toml, with_override
 from mpfl.registry import unknown_name
-from mpfl.tables import read_toml, with_override
 
 
 def preset_names() -> list[str]:

@@ -15,7 +15,7 @@ import zstandard
 from bitarray import bitarray
 from bitarray.util import sc_decode, sc_encode
 
-from benchmarks.votes import judge, read_ballots, recorded_rounds
+from benchmarks.results.ballots import judge, read_ballots, recorded_rounds
 from mpfl.exchange import mask_context
 from mpfl.mask import Layout, Mask
 from mpfl.seeding import numpy_rng

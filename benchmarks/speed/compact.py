@@ -12,18 +12,18 @@ import torch
 from torch import Tensor, nn
 
 from mpfl import seeding
-from mpfl.compact import compact
 from mpfl.config import TrainConfig
-from mpfl.cost import macs
 from mpfl.data import Samples
-from mpfl.flat import FlatModel
-from mpfl.layers import Structure
 from mpfl.mask import Mask
 from mpfl.models import build_model
 from mpfl.models.initialise import initialise
 from mpfl.models.text import RecurrentNetwork
-from mpfl.structure import find_structure
-from mpfl.training import train
+from mpfl.network.compact import compact
+from mpfl.network.cost import macs
+from mpfl.network.flat import FlatModel
+from mpfl.network.layers import Structure
+from mpfl.network.structure import find_structure
+from mpfl.training.local import train
 
 _VOCABULARY = 256
 _SEED = 1

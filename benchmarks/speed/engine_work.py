@@ -26,9 +26,9 @@ from mpfl.models import build_model
 from mpfl.seeding import torch_generator
 from mpfl.wire.frame import decode_frame, encode_frame
 from mpfl.world import World, world_from_toml
-from server.courier import Courier
-from server.grid import LocalGrid
 from server.methods import METHODS
+from server.transport.courier import Courier
+from server.transport.grid import LocalGrid
 
 _TIMEOUT = 600.0
 _PAYLOAD_BYTES = 1000

@@ -9,10 +9,10 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks.comparison import CELLS, Cell, compare
-from benchmarks.console import BAD_INPUT
-from benchmarks.measures import mean_interval
-from mpfl.tables import with_override
+from benchmarks.cli.console import BAD_INPUT
+from benchmarks.results.measures import mean_interval
+from benchmarks.running.comparison import CELLS, Cell, compare
+from mpfl.nested import with_override
 from server.runfolder import SUMMARY
 
 SMOKE: dict[str, Any] = {

@@ -7,8 +7,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from benchmarks.console import Reporter
-from benchmarks.retrain_commands import RESULT, retrain_command
+from benchmarks.cli.console import Reporter
+from benchmarks.cli.retrain import RESULT, retrain_command
 from benchmarks.studies.common import (
     FOLDER,
     Results,

@@ -9,12 +9,12 @@ from clients.client import Client
 from clients.faults import vote
 from mpfl.exchange import Sync, share_classes, split_floats, travelling_buffers
 from mpfl.mask import Mask
-from mpfl.stochastic_mask import frozen_weights, train_scores
-from mpfl.training import TrainResult, learning_rate
+from mpfl.training.local import TrainResult, learning_rate
+from mpfl.training.stochastic_mask import frozen_weights, train_scores
 from mpfl.wire.errors import WireError
 from mpfl.wire.frame import Frame, Kind, Section
-from mpfl.wire.levels import decode_levels
 from mpfl.wire.masks import encode_mask
+from mpfl.wire.values.levels import decode_levels
 
 Floats = NDArray[np.float32]
 

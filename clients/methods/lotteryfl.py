@@ -8,9 +8,9 @@ from clients.client import Client
 from clients.replica import State, Uninformed
 from mpfl.exchange import Footprint, Sync
 from mpfl.mask import Mask
-from mpfl.ranking import rank
-from mpfl.schedule import density_path
-from mpfl.training import evaluate, learning_rate
+from mpfl.ranking.rankings import rank
+from mpfl.ranking.schedule import density_path
+from mpfl.training.local import evaluate, learning_rate
 from mpfl.wire.errors import WireError
 from mpfl.wire.frame import Frame, Kind, Section
 from mpfl.wire.masks import decode_mask, encode_mask

@@ -13,7 +13,7 @@ from mpfl.ballot import cast_ballot, random_ballot, training_observer
 from mpfl.exchange import Codecs, Sync, mask_context
 from mpfl.mask import Mask
 from mpfl.regrow import regrow_ballot, training_rounds
-from mpfl.training import TrainResult
+from mpfl.training.local import TrainResult
 from mpfl.wire.errors import WireError
 from mpfl.wire.frame import Frame, Kind, Section
 from mpfl.wire.masks import encode_mask

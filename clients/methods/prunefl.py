@@ -8,10 +8,10 @@ from clients.client import Client
 from clients.methods.fedavg import train_weights
 from mpfl.exchange import FLOAT32, Footprint
 from mpfl.mask import Mask
+from mpfl.ranking.schedule import density_path
 from mpfl.reconfigure import reconfigure, squared_gradients
-from mpfl.schedule import density_path
 from mpfl.selection import units_to_keep
-from mpfl.training import TrainResult
+from mpfl.training.local import TrainResult
 from mpfl.wire.errors import WireError
 from mpfl.wire.frame import Frame, Kind, Section
 from mpfl.wire.masks import encode_mask

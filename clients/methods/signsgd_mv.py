@@ -10,7 +10,7 @@ from clients.client import Client
 from clients.replica import follow
 from mpfl.exchange import parameter_layout, split_floats, travelling_buffers
 from mpfl.mask import Mask
-from mpfl.training import learning_rate
+from mpfl.training.local import learning_rate
 from mpfl.wire.errors import WireError
 from mpfl.wire.frame import Frame, Kind, Section
 from mpfl.wire.masks import encode_mask

@@ -8,7 +8,7 @@ from clients.client import Client
 from clients.methods.fedavg import train_weights
 from mpfl.exchange import FLOAT32
 from mpfl.scores import SCORES, ScoreInputs
-from mpfl.training import TrainResult
+from mpfl.training.local import TrainResult
 from mpfl.wire.errors import WireError
 from mpfl.wire.frame import Frame, Kind, Section
 from mpfl.wire.values import encode_values

@@ -13,10 +13,10 @@ from mpfl.config import DataConfig
 from mpfl.data.folder import imagefolder
 from mpfl.data.partition import PARTITIONS, partition
 from mpfl.data.samples import DataMissing, Dataset, Samples, stratified
-from mpfl.data.stress import spoil, stressed_clients
 from mpfl.data.summary import PartitionSummary, summary
 from mpfl.data.text import pydoc
 from mpfl.data.vision import cifar10, cifar100, digits, fashion_mnist, mnist
+from mpfl.faults.stress import spoil, stressed_clients
 from mpfl.registry import Registry
 from mpfl.seeding import numpy_rng
 

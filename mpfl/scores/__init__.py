@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import nn
 
-from mpfl.layers import Structure
+from mpfl.network.layers import Structure
 from mpfl.registry import Registry, parse_spec, unknown_name
 from mpfl.scores.activation import apoz, without_relu
 from mpfl.scores.activity import activity, not_plain

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, fx, nn
 from torch.nn import functional
 
-from mpfl.layers import Layer, Structure
+from mpfl.network.layers import Layer, Structure
 from mpfl.scores.base import ScoreInputs, UnitScores, in_order
 
 _WEIGHTED = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.LSTM, nn.GRU, nn.Embedding)

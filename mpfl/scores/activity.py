@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from mpfl.layers import Structure
+from mpfl.network.layers import Structure
 from mpfl.scores.base import ScoreInputs, UnitScores, in_order
 
 _CHUNK = 1 << 23

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from mpfl.data.samples import Samples
-from mpfl.flat import FlatModel
-from mpfl.layers import Structure
+from mpfl.network.flat import FlatModel
+from mpfl.network.layers import Structure
 
 UnitScores = list[NDArray[np.float32]]
 """Per layer, float32[units]; higher = more important."""

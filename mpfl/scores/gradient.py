@@ -10,10 +10,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from mpfl.data.samples import Samples
-from mpfl.flat import FlatModel
-from mpfl.layers import Structure, sum_over_units
+from mpfl.network.flat import FlatModel
+from mpfl.network.layers import Structure, sum_over_units
 from mpfl.scores.base import ScoreInputs, UnitScores, in_order
-from mpfl.training import loss_of
+from mpfl.training.local import loss_of
 
 
 def batch_gradients(

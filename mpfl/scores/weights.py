@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from torch import nn
 
-from mpfl.layers import FOLLOW, Layer, Slot, Structure, sum_over_units
+from mpfl.network.layers import FOLLOW, Layer, Slot, Structure, sum_over_units
 from mpfl.registry import unknown_name
 from mpfl.scores.base import ScoreInputs, UnitScores
 

@@ -10,7 +10,7 @@ from mpfl.wire.masks import (
     mask_bound_bits,
     matrix_widths,
 )
-from mpfl.wire.plan import quantile_classes
+from mpfl.wire.masks.plan import quantile_classes
 from mpfl.wire.values import (
     VALUE_CODECS,
     decode_values,

@@ -15,7 +15,7 @@ from mpfl.wire.frame import Frame, Kind, Section
 from mpfl.wire.values import decode_values, value_codec, values_bound_bytes
 from mpfl.world import World
 from server.methods.base import Floats, Receipt, Request, ServerMethod
-from server.sync import Broadcaster, MaskLog
+from server.versions import Broadcaster, MaskLog
 
 
 class WeightRounds:

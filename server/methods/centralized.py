@@ -10,7 +10,7 @@ import numpy as np
 from mpfl.central import pooled_samples
 from mpfl.mask import Mask
 from mpfl.seeding import torch_generator
-from mpfl.training import learning_rate, train
+from mpfl.training.local import learning_rate, train
 from mpfl.wire.frame import Frame
 from mpfl.world import World
 from server.methods.base import Floats, Receipt, Request, ServerMethod

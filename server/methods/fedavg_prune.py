@@ -14,7 +14,7 @@ from typing import Any
 
 from mpfl.ballot import target_density
 from mpfl.exchange import FLOAT32
-from mpfl.ranking import rank
+from mpfl.ranking.rankings import rank
 from mpfl.world import World
 from server.methods.averaging import WeightMethod
 from server.methods.base import Floats

@@ -22,11 +22,11 @@ from numpy.typing import NDArray
 from mpfl.exchange import Sync, share_classes
 from mpfl.mask import Mask
 from mpfl.seeding import numpy_rng
-from mpfl.stochastic_mask import frozen_weights
+from mpfl.training.stochastic_mask import frozen_weights
 from mpfl.vote import Tally
 from mpfl.wire.frame import Frame, Kind, Section
-from mpfl.wire.levels import decode_levels, encode_levels, levels_bound_bytes
 from mpfl.wire.masks import decode_mask, mask_bound_bits
+from mpfl.wire.values.levels import decode_levels, encode_levels, levels_bound_bytes
 from mpfl.world import World
 from server.methods.base import Floats, Receipt, Request, ServerMethod
 from server.methods.buffers import BufferRounds

@@ -31,7 +31,7 @@ from mpfl.wire.masks import decode_mask, mask_bound_bits
 from mpfl.world import World
 from server.methods.averaging import WeightMethod
 from server.methods.base import Receipt, Request
-from server.sync import MaskLog
+from server.versions import MaskLog
 
 
 @dataclass(frozen=True)

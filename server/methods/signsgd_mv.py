@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from mpfl.exchange import Footprint, Sync, parameter_layout
 from mpfl.mask import Mask
 from mpfl.seeding import numpy_rng
-from mpfl.training import learning_rate
+from mpfl.training.local import learning_rate
 from mpfl.vote import Tally
 from mpfl.wire.frame import Frame, Kind, Section
 from mpfl.wire.masks import decode_mask, mask_bound_bits
@@ -29,7 +29,7 @@ from mpfl.wire.values import encode_values
 from mpfl.world import World
 from server.methods.base import Floats, Receipt, Request, ServerMethod
 from server.methods.buffers import BufferRounds
-from server.sync import Broadcaster
+from server.versions import Broadcaster
 
 
 def majority_signs(

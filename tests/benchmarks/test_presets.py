@@ -11,12 +11,12 @@ import numpy as np
 import pytest
 import torch
 
-from benchmarks.comparison import plan_cells, split_table
-from benchmarks.experiment import run, validate
 from benchmarks.presets import describe, load_table, preset_names, resolve
+from benchmarks.running.comparison import plan_cells, split_table
+from benchmarks.running.experiment import run, validate
 from mpfl.config import DataConfig, from_mapping
 from mpfl.data import DATASETS, DataMissing, Dataset, Samples
-from mpfl.tables import with_override
+from mpfl.nested import with_override
 from server.methods import METHODS
 
 PRESETS = preset_names()

@@ -10,8 +10,8 @@ import pytest
 
 from benchmarks.studies import common, scores, stress
 from mpfl.config import from_mapping
+from mpfl.nested import with_override
 from mpfl.scores import SCORES
-from mpfl.tables import with_override
 
 
 def options(out: Path) -> argparse.Namespace:

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from mpfl.data.stress import stressed_clients
 from mpfl.exchange import Metrics, mask_context
+from mpfl.faults.stress import stressed_clients
 from mpfl.wire.frame import Section
 from mpfl.wire.masks import decode_mask
 from mpfl.world import build_world

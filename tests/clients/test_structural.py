@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-import mpfl.masked
-from benchmarks.experiment import resume, run
+import mpfl.training.masked
+from benchmarks.running.experiment import resume, run
 from mpfl.wire.frame import Section
 from tests.federation import Federation, tiny
 from tests.runs import digests
@@ -26,13 +26,13 @@ QUICK = {
 def sizes(monkeypatch):
     """Parameters of every network that is trained."""
     seen = []
-    train = mpfl.masked.train
+    train = mpfl.training.masked.train
 
     def watched(model, *arguments, **options):
         seen.append(model.values.numel())
         return train(model, *arguments, **options)
 
-    monkeypatch.setattr(mpfl.masked, "train", watched)
+    monkeypatch.setattr(mpfl.training.masked, "train", watched)
     return seen
 
 

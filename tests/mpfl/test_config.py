@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mpfl.config import Experiment, from_mapping, from_toml, to_mapping, to_toml
-from mpfl.tables import with_override
+from mpfl.nested import with_override
 
 
 def leaves(table, prefix=""):

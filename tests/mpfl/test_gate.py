@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from mpfl.ballot import vote_density
 from mpfl.mask import Mask
-from mpfl.training import evaluate
+from mpfl.training.local import evaluate
 from mpfl.vote import Tally
 from mpfl.world import build_world
 from tests.federation import Federation, tiny

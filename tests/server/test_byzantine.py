@@ -10,12 +10,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from benchmarks.experiment import run
+from benchmarks.running.experiment import run
 from benchmarks.studies import byzantine
 from mpfl.config import from_mapping
-from mpfl.faults import ATTACKS, byzantine_clients, forge
+from mpfl.faults.replies import ATTACKS, byzantine_clients, forge
 from mpfl.mask import Layout, Mask
-from mpfl.tables import with_override
+from mpfl.nested import with_override
 from tests.federation import tiny
 from tests.runs import records
 

@@ -11,11 +11,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import clients.app
-from benchmarks.cli import main
-from benchmarks.experiment import resume, run
+from benchmarks.cli.main import main
+from benchmarks.running.experiment import resume, run
 from clients.faults import flip
 from mpfl.config import Experiment, to_toml
-from mpfl.faults import (
+from mpfl.faults.replies import (
     FAULTS,
     Loss,
     fault_of,

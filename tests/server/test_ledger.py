@@ -10,9 +10,9 @@ from mpfl.config import to_toml
 from mpfl.wire.frame import Kind, Section, decode_frame
 from mpfl.world import world_from_toml
 from server.app import run_session
-from server.flower import address, deserialize, serialize
-from server.grid import LocalGrid
 from server.runfolder import RunFolder
+from server.transport.flower import address, deserialize, serialize
+from server.transport.grid import LocalGrid
 from tests.runs import ledger, records, small
 
 KINDS = ["mask", "values", "scores", "metrics", "config", "framing"]

@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from benchmarks.experiment import run
+from benchmarks.running.experiment import run
 from clients.client import Client
 from clients.methods import METHODS as CLIENT_METHODS
 from mpfl.world import build_world

@@ -12,7 +12,7 @@ from mpfl.models import build_model
 from mpfl.seeding import torch_generator
 from mpfl.wire.frame import Section
 from mpfl.wire.values import decode_values
-from server.flower import identify
+from server.transport.flower import identify
 from tests.federation import tiny
 from tests.rounds import Rounds
 

@@ -9,10 +9,10 @@ from mpfl.mask import Layout, Mask
 from mpfl.models import build_model
 from mpfl.reconfigure import reconfigure
 from mpfl.seeding import torch_generator
-from mpfl.stochastic_mask import frozen_weights, logits, train_scores
+from mpfl.training.stochastic_mask import frozen_weights, logits, train_scores
 from mpfl.wire.frame import Section
-from mpfl.wire.levels import decode_levels
 from mpfl.wire.masks import decode_mask
+from mpfl.wire.values.levels import decode_levels
 from server.methods.fedpm import BetaPosterior
 from server.methods.signsgd_mv import majority_signs
 from tests.federation import tiny

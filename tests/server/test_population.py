@@ -13,12 +13,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from benchmarks.experiment import run, validate
+from benchmarks.running.experiment import run, validate
 from mpfl.config import Experiment, from_mapping
 from mpfl.mask import Layout, Mask
 from server.checkpoint import load_checkpoint
-from server.states import StateStore
-from server.sync import MaskLog
+from server.transport.states import StateStore
+from server.versions import MaskLog
 from tests.federation import tiny
 from tests.memory import Peak
 from tests.runs import records

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks.experiment import run
+from benchmarks.running.experiment import run
 from clients.replica import follow
 from mpfl.regrow import training_rounds
 from mpfl.wire.frame import Kind, Section

@@ -9,7 +9,7 @@ import time
 import numpy as np
 import pytest
 
-from benchmarks.experiment import resume
+from benchmarks.running.experiment import resume
 from clients.client import Client
 from mpfl.config import to_toml
 from mpfl.mask import Mask
@@ -62,7 +62,7 @@ def test_a_run_killed_at_any_moment_resumes_to_the_same_result(tmp_path):
     config = tmp_path / "config.toml"
     config.write_text(to_toml(small(federation__rounds=8)))
     out = tmp_path / "killed"
-    arguments = [sys.executable, "-m", "benchmarks.cli", "run", str(config), "--out", str(out)]
+    arguments = [sys.executable, "-m", "benchmarks.cli.main", "run", str(config), "--out", str(out)]
     process = subprocess.Popen([*arguments, "--quiet"])
     deadline = time.monotonic() + 60
     while time.monotonic() < deadline:
@@ -100,7 +100,7 @@ def test_partial_participation_and_quantised_updates_survive_a_restart(tmp_path)
         if record["round"] == 4:
             raise KeyboardInterrupt
 
-    from benchmarks.experiment import run
+    from benchmarks.running.experiment import run
 
     with pytest.raises(KeyboardInterrupt):
         run(small(**overrides), tmp_path / "cut", on_round=stop)
@@ -140,7 +140,7 @@ def test_ctrl_c_leaves_a_resumable_folder_and_status_130(tmp_path):
     config.write_text(to_toml(small(federation__rounds=500)))
     out = tmp_path / "out"
     process = subprocess.Popen(
-        [sys.executable, "-m", "benchmarks.cli", "run", str(config), "--out", str(out)],
+        [sys.executable, "-m", "benchmarks.cli.main", "run", str(config), "--out", str(out)],
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
         text=True,

@@ -16,9 +16,9 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.experiment import run
+from benchmarks.running.experiment import run
 from mpfl.config import Experiment, to_toml
-from mpfl.faults import FAULTS, fault_of
+from mpfl.faults.replies import FAULTS, fault_of
 from tests.federation import tiny
 from tests.memory import resident_bytes
 from tests.runs import digests, records
@@ -113,7 +113,9 @@ def test_a_server_killed_many_times_at_random_moments_comes_to_the_same_result(
     command = ["run", str(config), "--out", str(out)]
     kills = 0
     while not (out / "summary.json").exists():
-        process = subprocess.Popen([sys.executable, "-m", "benchmarks.cli", *command, "--quiet"])
+        process = subprocess.Popen(
+            [sys.executable, "-m", "benchmarks.cli.main", *command, "--quiet"]
+        )
         if kills < KILLS:
             before = len(_lines(out))
             _wait(process, out, before + moment.choice((0, 1, 2, 3)), moment.uniform(0, 0.1))

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from benchmarks.experiment import resume, run
+from benchmarks.running.experiment import resume, run
 from server import loop
 from tests.federation import tiny
 from tests.runs import digests, records

@@ -8,7 +8,7 @@ import pytest
 import server
 from clients.app import app
 from mpfl.config import to_toml
-from server.grid import LocalGrid
+from server.transport.grid import LocalGrid
 from tests.federation import tiny
 from tests.runs import run_small
 

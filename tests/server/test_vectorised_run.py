@@ -7,10 +7,10 @@ import torch
 from flwr.app import ConfigRecord, Message, RecordDict
 from flwr.clientapp import ClientApp
 
-from mpfl.gang import in_gang, meet
 from mpfl.mask import Mask
-from server.grid import LocalGrid
+from mpfl.training.gang import in_gang, meet
 from server.methods import METHODS
+from server.transport.grid import LocalGrid
 from tests.runs import digests, records, run_small
 
 METHOD_NAMES = [name for name in METHODS.names() if name != "centralized"]

@@ -2,7 +2,7 @@
 
 import pytest
 
-from benchmarks.cli import invoke
+from benchmarks.cli.main import invoke
 from benchmarks.speed.codec import ballot_table, codec_table
 
 

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mpfl.layers import Layer, Slot, Structure, Tensors
 from mpfl.mask import Layout, Mask
+from mpfl.network.layers import Layer, Slot, Structure, Tensors
 from mpfl.wire import (
     MASK_CODECS,
     WireError,

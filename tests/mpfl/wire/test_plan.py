@@ -6,8 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mpfl.mask import Layout, Mask
-from mpfl.wire.grouping import BLOCK, Grouping
-from mpfl.wire.plan import make_plan
+from mpfl.wire.entropy.grouping import BLOCK, Grouping
+from mpfl.wire.masks.plan import make_plan
 
 LAYOUT = Layout(("a", "b"), (40, 25))
 

@@ -6,9 +6,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mpfl.wire import WireError
-from mpfl.wire.rans_decoder import Decoder
-from mpfl.wire.rans_encoder import Encoder
-from mpfl.wire.tables import PRECISION, Tables
+from mpfl.wire.entropy.rans_decoder import Decoder
+from mpfl.wire.entropy.rans_encoder import Encoder
+from mpfl.wire.entropy.tables import PRECISION, Tables
 
 
 def draw(tables, count, seed):

@@ -1,0 +1,1 @@
+"""The program ``mpfl``: one sub-command a file."""

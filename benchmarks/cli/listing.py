@@ -1,0 +1,66 @@
+"""What ``mpfl list`` shows: every name a configuration can use, with one line each."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping
+from typing import Any
+
+from benchmarks.presets import describe, preset_names
+from mpfl.data import DATASETS
+from mpfl.data.partition import PARTITIONS
+from mpfl.models import MODELS
+from mpfl.ranking.rankings import RANKINGS
+from mpfl.ranking.schedule import SCHEDULES
+from mpfl.registry import Registry, unknown_name
+from mpfl.scores import SCORES
+from mpfl.vote import RULES
+from mpfl.wire.masks import MASK_CODECS
+from mpfl.wire.values import VALUE_CODECS
+from server.methods import METHODS
+
+
+def list_parts(kind: str) -> dict[str, dict[str, str]]:
+    """Return {kind: {name: first line of its documentation}} for one kind, or for all.
+
+    Raises
+    ------
+    ValueError
+        For an unknown kind.
+    """
+    registries: Mapping[str, Registry[Any]] = {
+        "methods": METHODS,
+        "models": MODELS,
+        "datasets": DATASETS,
+        "partitions": PARTITIONS,
+        "scores": SCORES,
+        "rankings": RANKINGS,
+        "rules": RULES,
+        "schedules": SCHEDULES,
+        "mask-codecs": MASK_CODECS,
+        "value-codecs": VALUE_CODECS,
+    }
+    known = [*registries, "presets"]
+    if kind and kind not in known:
+        raise unknown_name("kind", kind, known)
+    wanted = [kind] if kind else known
+    found = {}
+    for name in wanted:
+        if name == "presets":
+            found[name] = {preset: describe(preset) for preset in preset_names()}
+        else:
+            parts = registries[name]
+            found[name] = {key: _first_line(parts[key]) for key in parts.names()}
+    return found
+
+
+def _first_line(part: Any) -> str:
+    """Return what a part says about itself; of a codec, what the function that builds it says."""
+    if described := getattr(part, "description", None):
+        return str(described)
+    module = inspect.getmodule(part)
+    if module and module.__name__.startswith("server.methods."):
+        return (module.__doc__ or "").splitlines()[0]
+    if inspect.isroutine(part) or inspect.isclass(part):
+        return (inspect.getdoc(part) or "").partition("\n")[0]
+    return ""

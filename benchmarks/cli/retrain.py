@@ -1,0 +1,125 @@
+"""``mpfl retrain``: evaluate a finished run's mask by retraining on the pooled data."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from benchmarks.cli.console import Reporter
+from benchmarks.results.loading import read_summary
+from benchmarks.results.mask_export import read_mask
+from mpfl.central import CentralRetrain, central_retrain
+from mpfl.config import Experiment, from_toml, to_toml
+from mpfl.mask import Mask
+from mpfl.world import World, world_from_toml
+from server.checkpoint import write_atomically
+from server.runfolder import CONFIG, MASK, SUMMARY
+
+RESULT = "central_retrain.json"
+
+
+def retrain_command(
+    run: Path, epochs: int, out: Path | None, data_dir: Path | None, reporter: Reporter
+) -> None:
+    """Retrain under a run's final mask, print one line, and write it to a new file.
+
+    Parameters
+    ----------
+    epochs
+        Passes over the pooled data; 0 takes as many as a client makes in all rounds of the run.
+    out
+        The file, by default ``central_retrain.json`` in the run folder.
+
+    Raises
+    ------
+    ValueError
+        If the folder holds no finished run, what it holds does not fit together, its data is
+        not there, or the file exists already or cannot be written.
+    """
+    target = run / RESULT if out is None else out
+    experiment, mask, summary = _finished_run(run)
+    if target.exists():
+        raise ValueError(f"{target} is there already; choose another file with --out")
+    if not target.parent.is_dir():
+        raise ValueError(f"--out: there is no folder {target.parent}")
+    if data_dir is not None:
+        folder = str(data_dir.resolve())
+        experiment = replace(experiment, data=replace(experiment.data, folder=folder))
+    torch.set_num_threads(1)  # as in every run: results must not depend on threads
+    world = world_from_toml(to_toml(experiment))
+    if mask.layout != world.layout:
+        raise ValueError(f"{run / MASK}: its layers are not those of the model in {CONFIG}")
+    epochs = epochs or experiment.federation.rounds * experiment.train.epochs
+
+    def on_epoch(number: int, loss: float) -> None:
+        reporter.say(f"epoch {number:>3}/{epochs}  training loss {loss:.4f}")
+
+    found = central_retrain(world, mask, epochs, on_epoch)
+    record = _record(world, mask, found, summary)
+    _write(target, record)
+    reporter.say(retrain_line(record))
+    reporter.say(f"written: {target}")
+    reporter.result(record)
+
+
+def retrain_line(record: Mapping[str, Any]) -> str:
+    """Return the one line that says what was found, and what it is not."""
+    return (
+        f"central_retrain: test accuracy {record['test_accuracy']:.4f} after "
+        f"{record['epochs']} epochs on {record['samples']} pooled samples from {record['start']} "
+        f"at density {record['density']:.4f}; the federated model's is "
+        f"{record['federated_test_accuracy']:.4f}"
+    )
+
+
+def _finished_run(run: Path) -> tuple[Experiment, Mask, Mapping[str, Any]]:
+    if not (run / CONFIG).is_file():
+        raise ValueError(f"{run} is not a run folder: it has no {CONFIG}")
+    if not (run / SUMMARY).is_file():
+        raise ValueError(f"{run} is not finished: it has no {SUMMARY}; use mpfl resume")
+    try:
+        experiment = from_toml((run / CONFIG).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ValueError(f"{run / CONFIG}: {error}") from None
+    mask, summary = read_mask(run / MASK), read_summary(run / SUMMARY)
+    if summary.get("mask_digest") != mask.digest():
+        raise ValueError(f"{run / MASK} is not the mask that {SUMMARY} names")
+    if not isinstance(summary.get("test_accuracy"), int | float):
+        raise ValueError(f"{run / SUMMARY}: damaged (no test_accuracy)")
+    return experiment, mask, summary
+
+
+def _record(
+    world: World, mask: Mask, found: CentralRetrain, summary: Mapping[str, Any]
+) -> dict[str, Any]:
+    experiment = world.experiment
+    density, density_all = world.structure.densities(mask)
+    return {
+        "evaluation": "central_retrain",
+        "method": experiment.method,
+        "seed": experiment.seed,
+        "start": experiment.model.weights or "w0",
+        "epochs": len(found.losses),
+        "samples": found.samples,
+        "losses": list(found.losses),
+        "test_accuracy": found.test.accuracy,
+        "test_loss": found.test.loss,
+        "test_predictions": found.test.samples,
+        "federated_test_accuracy": summary["test_accuracy"],
+        "density": density,
+        "density_all_parameters": density_all,
+        "mask_digest": mask.digest(),
+    }
+
+
+def _write(target: Path, record: Mapping[str, Any]) -> None:
+    content = (json.dumps(record, indent=2, sort_keys=True) + "\n").encode()
+    try:
+        write_atomically(target, content)
+    except OSError as error:
+        raise ValueError(f"--out: cannot write {target}: {error.strerror}") from None

@@ -1,0 +1,131 @@
+"""``mpfl votes``: what every vote rule would have made of a round's ballots."""
+
+from __future__ import annotations
+
+import csv
+import io
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rich.table import Column, Table
+
+from benchmarks.cli.console import Reporter
+from benchmarks.figures.style import Picture
+from benchmarks.figures.votes import vote_histogram
+from benchmarks.results.ballots import Judged, judge
+from benchmarks.results.rundata import KINDS, Ledger, Round, RunData, Vote
+from benchmarks.units import percent_text
+from server.checkpoint import write_atomically
+
+FOLDER = "votes"
+
+
+def votes_command(run: Path, round_number: int, out: Path | None, as_json: bool) -> None:
+    """Print the table of rules, and write it as CSV beside the figure of the votes."""
+    reporter = Reporter(quiet=False, as_json=as_json)
+    judged = judge(run, round_number)
+    rows = rule_rows(judged)
+    ballots = max(result.ballots for result in judged.results)
+    reporter.say(
+        f"round {judged.round}: {ballots} ballots, unanimous on "
+        f"{percent_text(judged.unanimity)} of the units, overlap {judged.overlap:.4f}"
+    )
+    reporter.say(rule_table(rows, judged))
+    files = _write(out or run / FOLDER, judged, rows)
+    reporter.say("written: " + ", ".join(map(str, files)))
+    reporter.result(
+        {
+            "round": judged.round,
+            "ballots": ballots,
+            "rule": judged.rule,
+            "unanimity": judged.unanimity,
+            "overlap": judged.overlap,
+            "rules": rows,
+        }
+    )
+
+
+def rule_rows(judged: Judged) -> list[dict[str, Any]]:
+    """Return a row per rule.
+
+    ``jaccard_with_used`` is the overlap with the mask the run went on with (None if its method
+    has no vote), ``overlap_with_ballots`` the mean one with the ballots.
+    """
+    return [
+        {
+            "rule": result.rule,
+            "density": result.density,
+            "jaccard_with_used": None if judged.used is None else result.mask.jaccard(judged.used),
+            "overlap_with_ballots": result.mean_overlap_with_ballots,
+            "ballots": result.ballots,
+            "layer_densities": result.layer_densities,
+        }
+        for result in judged.results
+    ]
+
+
+def rule_table(rows: list[dict[str, Any]], judged: Judged) -> Table:
+    """Lay the rows out for a terminal; the run's own rule is marked."""
+    layers = list(judged.histogram)
+    heads = ("density", "Jaccard with used", "overlap with ballots", *layers)
+    table = Table("rule", *(Column(name, justify="right") for name in heads))
+    for row in rows:
+        own = " *" if row["rule"] == judged.rule else ""
+        used = row["jaccard_with_used"]
+        table.add_row(
+            row["rule"] + own,
+            f"{row['density']:.4f}",
+            "–" if used is None else f"{used:.4f}",
+            f"{row['overlap_with_ballots']:.4f}",
+            *(f"{row['layer_densities'][name]:.4f}" for name in layers),
+        )
+    if judged.used is not None:
+        table.caption = f"used in the run: {judged.rule}"
+    return table
+
+
+def rule_csv(rows: list[dict[str, Any]]) -> str:
+    """Return the rows as CSV; a column ``density of <layer>`` for each layer."""
+    text = io.StringIO()
+    flat = [
+        {key: value for key, value in row.items() if key != "layer_densities"}
+        | {f"density of {name}": value for name, value in row["layer_densities"].items()}
+        for row in rows
+    ]
+    writer = csv.DictWriter(text, list(flat[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(flat)
+    return text.getvalue()
+
+
+def votes_picture(judged: Judged) -> Picture | None:
+    """Draw how many units of each layer got how many ballots."""
+    line = Round(
+        round=judged.round,
+        phase="mask",
+        uplink_bytes=0,
+        downlink_bytes=0,
+        total_bytes=0,
+        vote=Vote(histogram=judged.histogram),
+    )
+    none, nothing = np.zeros(0, np.int64), np.zeros(0)
+    ledger = Ledger(none, none, (), none > 0, dict.fromkeys(KINDS, none), none, nothing, nothing)
+    run = RunData("", "", "", 0, {}, {}, (line,), ledger, {})
+    made: Picture | None = vote_histogram(run)
+    return made
+
+
+def _write(folder: Path, judged: Judged, rows: list[dict[str, Any]]) -> list[Path]:
+    stem = folder / f"round-{judged.round}"
+    contents = {".csv": rule_csv(rows).encode()}
+    made = votes_picture(judged)
+    if made is not None:
+        contents |= {".svg": made.svg.encode(), ".png": made.png}
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for ending, content in contents.items():
+            write_atomically(Path(f"{stem}{ending}"), content)
+    except OSError as error:
+        raise ValueError(f"--out: cannot write {folder}: {error.strerror}") from None
+    return [Path(f"{stem}{ending}") for ending in contents]

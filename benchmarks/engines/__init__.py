@@ -1,0 +1,1 @@
+"""Flower's own engines: Ray, and a deployment with SuperLink and SuperNodes."""

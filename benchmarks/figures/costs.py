@@ -1,0 +1,190 @@
+"""What bytes are for, what was claimed and possible, and who pays: bars and dots per method."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from matplotlib.patches import Patch
+
+from benchmarks.figures.groups import Group
+from benchmarks.figures.style import (
+    BLUE,
+    GREEN,
+    GRID,
+    INK,
+    MUTED,
+    ORANGE,
+    PURPLE,
+    SKY,
+    VERMILION,
+    Picture,
+    byte_axis,
+    legend_below,
+    new_figure,
+    percent_axis,
+    picture,
+    row_height,
+    row_names,
+    styled,
+)
+from benchmarks.results.rows import (
+    RunData,
+    client_spread,
+)
+from benchmarks.results.rundata import KINDS
+from benchmarks.units import bytes_text, percent_text
+
+KIND_COLORS = dict(zip(KINDS, (VERMILION, BLUE, PURPLE, GREEN, ORANGE, MUTED), strict=True))
+
+
+@styled
+def composition(
+    entries: Sequence[tuple[str, Mapping[str, Mapping[str, int]]]],
+    whose: str = "a method's (first seed)",
+) -> Picture | None:
+    """Draw what the bytes are for: shares of each direction, with the totals written beside."""
+    if not any(sum(part.values()) for _, parts in entries for part in parts.values()):
+        return None
+    names = [name for name, _ in entries]
+    figure, axes = new_figure(0.9 + row_height(names, 0.27), columns=2, sharey=True)
+    used = [k for k in KINDS if any(part[k] for _, parts in entries for part in parts.values())]
+    for panel, direction in zip(axes[0], ("uplink", "downlink"), strict=True):
+        for place, (_, parts) in enumerate(entries):
+            _stack(panel, place, parts[direction], used)
+        panel.set_title(direction, loc="left")
+        panel.set_xlim(0, 1.5)
+        panel.set_xticks([0, 0.5, 1])
+        panel.set_xlabel("share (%)", loc="left")
+        percent_axis(panel.xaxis)
+        panel.grid(visible=False)
+        panel.spines[["left", "bottom"]].set_visible(False)
+        panel.tick_params(axis="y", length=0)
+    row_names(axes[0, 0], names)
+    axes[0, 0].invert_yaxis()
+    legend_below(figure, axes[0, 0], 6, [Patch(color=KIND_COLORS[k], label=k) for k in used])
+    words = "; ".join(
+        f"{name}: " + ", ".join(f"{bytes_text(sum(p.values()))} {d}" for d, p in parts.items())
+        for name, parts in entries
+    )
+    return picture(
+        figure,
+        "byte_composition",
+        "What the bytes are for",
+        f"Each bar is all of {whose} bytes in one direction, divided by kind; the total stands "
+        "beside it. Bars show shares, so their lengths do not compare methods.",
+        f"Stacked bars of byte shares by kind. Totals: {words}.",
+    )
+
+
+def _stack(axes: Any, place: int, parts: Mapping[str, int], kinds: Sequence[str]) -> None:
+    total, left = sum(parts.values()), 0.0
+    for kind in kinds if total else ():
+        share = parts[kind] / total
+        axes.barh(place, share, left=left, height=0.66, color=KIND_COLORS[kind], lw=0)
+        left += share
+    axes.text(1.03, place, bytes_text(total), va="center", fontsize=8.5)
+
+
+@styled
+def claimed_sent_possible(groups: Sequence[Group]) -> Picture | None:
+    """Draw, per method, what its formula claims, what was sent and what entropy allows."""
+    rows = [(group.name, *claim_sums(group.runs[0])) for group in groups]
+    if not any(math.isfinite(row[1]) or math.isfinite(row[3]) for row in rows):
+        return None
+    figure, axes = new_figure(0.75 + row_height([row[0] for row in rows], 0.27))
+    for place, row in enumerate(rows):
+        known = [value for value in row[1:] if math.isfinite(value) and value > 0]
+        axes.plot([min(known), max(known)], [place, place], color=GRID, lw=3, zorder=1)
+    draw = (("claimed", SKY, "|"), ("sent", INK, "o"), ("possible", VERMILION, "D"))
+    for column, (label, color, marker) in enumerate(draw, start=1):
+        places = [p for p, row in enumerate(rows) if math.isfinite(row[column]) and row[column] > 0]
+        axes.plot(
+            [rows[p][column] for p in places],
+            places,
+            color=color,
+            marker=marker,
+            ms={"|": 11, "o": 4.5, "D": 7}[marker],
+            mew={"|": 2.4, "o": 1, "D": 1.5}[marker],
+            mfc="none" if marker == "D" else color,
+            ls="",
+            label=label,
+            zorder=2 if marker == "|" else 3,
+        )
+    axes.set_xscale("log")
+    axes.margins(x=0.06)
+    byte_axis(axes.xaxis)
+    axes.set_xlabel("bytes of all messages (log scale)")
+    row_names(axes, [row[0] for row in rows])
+    axes.set_ylim(len(rows) - 0.4, -0.6)
+    axes.grid(visible=False, axis="y")
+    legend_below(figure, axes)
+    words = "; ".join(
+        f"{name}: claimed {_known(a)}, sent {_known(b)}, possible {_known(c)}"
+        for name, a, b, c in rows
+    )
+    return picture(
+        figure,
+        "claimed_sent_possible",
+        "Claimed, sent, possible",
+        "Bytes of all messages of the first seed: by the formula of the method's paper (claimed), "
+        "as serialized (sent), and the entropy of the content, each unit for itself, given what "
+        "the receiver already knows (possible; a code that finds patterns among units can stay "
+        "below). Log scale.",
+        f"Three marks per method. {words}.",
+    )
+
+
+def _known(value: float) -> str:
+    return bytes_text(value) if math.isfinite(value) else "unknown"
+
+
+def claim_sums(run: RunData) -> tuple[float, float, float]:
+    """Return a run's bytes as claimed, sent and possible; NaN where nothing is claimed."""
+    ledger = run.ledger
+    sums = [
+        float(np.nansum(part)) if np.isfinite(part).any() else math.nan
+        for part in (ledger.formula_bytes, ledger.bound_bytes)
+    ]
+    return sums[0], float(ledger.message_bytes.sum()), sums[1]
+
+
+@styled
+def spread_over_clients(groups: Sequence[Group]) -> Picture | None:
+    """Draw the accuracy of the final model at every client."""
+    known = [(g, s) for g in groups if (s := client_spread(g.runs[0])) is not None]
+    if not known:
+        return None
+    names = [group.name for group, _ in known]
+    figure, axes = new_figure(0.75 + row_height(names, 0.3))
+    for place, (group, spread) in enumerate(known):
+        values = np.sort(np.asarray(group.runs[0].final_client_accuracy))
+        wave = 0.2 * np.sin(2.4 * np.arange(values.size))
+        axes.plot(
+            values, place + wave, color=group.style.color, marker="o", ms=3.2, ls="", alpha=0.6
+        )
+        axes.plot([spread.median] * 2, [place - 0.33, place + 0.33], color=INK, lw=2)
+    row_names(axes, names)
+    axes.set_ylim(len(known) - 0.4, -0.6)
+    low, high = axes.get_xlim()
+    middle, half = (low + high) / 2, max(0.01, (high - low) / 2)
+    axes.set_xlim(middle - half, middle + half)
+    axes.set_xlabel("accuracy at the client (%)")
+    percent_axis(axes.xaxis)
+    axes.grid(visible=False, axis="y")
+    words = "; ".join(
+        f"{g.name} {percent_text(s.lowest, 1)} to {percent_text(s.highest, 1)}, median "
+        f"{percent_text(s.median, 1)}"
+        for g, s in known
+    )
+    return picture(
+        figure,
+        "client_accuracy",
+        "Accuracy of each client",
+        "Test accuracy per class, averaged with each client's own class frequencies: one dot a "
+        "client (first seed; its height within a row only keeps dots apart), the bar their "
+        "median. On non-IID data the average hides the clients at the left.",
+        f"Range of accuracy over clients: {words}.",
+    )

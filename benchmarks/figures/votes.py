@@ -1,0 +1,168 @@
+"""Figures of one run's votes: agreement, other rules, votes per unit."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+
+import numpy as np
+from numpy.typing import NDArray
+
+from benchmarks.figures.style import (
+    BLUE,
+    GRID,
+    LAYER_MARKERS,
+    PALETTE,
+    VERMILION,
+    Picture,
+    legend_below,
+    log_share_axis,
+    new_figure,
+    percent_axis,
+    picture,
+    row_height,
+    row_names,
+    styled,
+    whole_rounds,
+)
+from benchmarks.results.rows import RunData
+from benchmarks.units import percent_text
+
+
+@styled
+def vote_agreement(run: RunData) -> Picture | None:
+    """Draw unanimity and mean pairwise overlap of the ballots over rounds."""
+    lines = [(n.round, n.vote) for n in run.rounds if n.vote and n.vote.unanimity is not None]
+    if not lines:
+        return None
+    figure, axes = new_figure(2.7)
+    rounds = [number for number, _ in lines]
+    unanimity = [vote.unanimity for _, vote in lines]
+    overlap = [math.nan if vote.overlap is None else vote.overlap for _, vote in lines]
+    axes.plot(rounds, unanimity, color=BLUE, marker="s", label="unanimous")
+    axes.plot(rounds, overlap, color=VERMILION, marker="o", label="overlap")
+    axes.set_ylim(0, 1.03)
+    axes.set_xlabel("round")
+    axes.set_ylabel("share (%)")
+    percent_axis(axes.yaxis)
+    whole_rounds(axes)
+    legend_below(figure, axes)
+    return picture(
+        figure,
+        "vote_agreement",
+        "How far the clients agree",
+        "Share of units on which all ballots of a round agree, and how much two ballots overlap "
+        "on average (Jaccard: kept by both / kept by either).",
+        f"In the last vote {percent_text(unanimity[-1], 1)} of the units are unanimous and the "
+        f"mean overlap is {percent_text(overlap[-1], 1)}.",
+    )
+
+
+@styled
+def rule_density(run: RunData) -> Picture | None:
+    """Draw the density that every vote rule would have given on the same ballots."""
+    lines = [(n.round, n.vote.rule_density) for n in run.rounds if n.vote and n.vote.rule_density]
+    if not lines:
+        return None
+    if len(lines) == 1:
+        return _rules_of_one_round(*lines[0])
+    figure, axes = new_figure(3.0)
+    for index, rule in enumerate(lines[-1][1]):
+        axes.plot(
+            [number for number, _ in lines],
+            [table.get(rule, math.nan) for _, table in lines],
+            color=PALETTE[index % len(PALETTE)],
+            marker=LAYER_MARKERS[index % len(LAYER_MARKERS)],
+            ls="-" if index < len(PALETTE) else "--",
+            label=rule,
+        )
+    axes.set_ylim(0, 1.03)
+    axes.set_xlabel("round")
+    axes.set_ylabel("density")
+    whole_rounds(axes)
+    legend_below(figure, axes)
+    return picture(
+        figure,
+        "rule_density",
+        "What other vote rules would have kept",
+        "Density that each vote rule would have given on the ballots of each round.",
+        _rule_words(lines[-1][1]),
+    )
+
+
+def _rules_of_one_round(number: int, table: Mapping[str, float]) -> Picture:
+    """Draw the densities of all rules in the only round that voted: one row a rule."""
+    figure, axes = new_figure(0.75 + row_height(list(table), 0.24))
+    for place, density in enumerate(table.values()):
+        axes.plot([0, density], [place, place], color=GRID, lw=3, zorder=1)
+        axes.plot([density], [place], color=VERMILION, marker="o", ls="", zorder=2)
+        axes.annotate(
+            f"{density:.3g}", (density, place), (7, 0), textcoords="offset points", va="center"
+        )
+    row_names(axes, list(table))
+    axes.set_ylim(len(table) - 0.4, -0.6)
+    axes.set_xlim(0, 1.1)
+    axes.set_xlabel("density")
+    axes.grid(visible=False, axis="y")
+    return picture(
+        figure,
+        "rule_density",
+        "What other vote rules would have kept",
+        f"Density that each vote rule would have given on the ballots of round {number}.",
+        _rule_words(table),
+    )
+
+
+def _rule_words(table: Mapping[str, float]) -> str:
+    values = ", ".join(f"{rule} {value:.3g}" for rule, value in table.items())
+    return f"On the last ballots: {values}."
+
+
+@styled
+def vote_histogram(run: RunData) -> Picture | None:
+    """Draw how many units got how many votes in the last vote."""
+    voted = [line for line in run.rounds if line.vote and line.vote.histogram]
+    if not voted or voted[-1].vote is None:
+        return None
+    table = voted[-1].vote.histogram
+    if len(table) > len(PALETTE):
+        longest = max(map(len, table.values()))
+        pooled = np.sum([np.pad(v, (0, longest - len(v))) for v in table.values()], axis=0)
+        table = {f"all {len(table)} layers": tuple(float(n) for n in pooled)}
+    figure, axes = new_figure(2.9)
+    for index, (name, counts) in enumerate(table.items()):
+        shares = np.asarray(counts) / max(1.0, float(np.sum(counts)))
+        bins, places = vote_shares(shares.size, voted[-1].clients_replied)
+        axes.plot(
+            places,
+            np.where(shares > 0, shares, np.nan)[bins],
+            color=PALETTE[index],
+            marker=LAYER_MARKERS[index],
+            drawstyle="steps-mid",
+            label=name,
+        )
+    axes.set_yscale("log")
+    log_share_axis(axes.yaxis, 100.0)
+    axes.set_xlabel("ballots that keep the unit (%)")
+    axes.set_ylabel("share of units (%, log scale)")
+    legend_below(figure, axes, 4)
+    return picture(
+        figure,
+        "vote_histogram",
+        "Votes per unit",
+        f"Share of each layer's units by the share of ballots that keep them, in the last vote "
+        f"(round {voted[-1].round}); log scale. Agreement piles up at both ends.",
+        f"Histogram of votes per unit in round {voted[-1].round}.",
+    )
+
+
+def vote_shares(bins: int, ballots: int) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """Return the bins of a vote histogram to draw, and where: per cent of the ballots.
+
+    A bin holds the shares above the one before it up to its own. Of few ballots each bin has one
+    exact share or none, and those with none are left out.
+    """
+    if not 0 < ballots < bins:
+        return np.arange(bins), np.linspace(0, 100, bins)
+    votes = np.arange(ballots + 1)
+    return -(-votes * (bins - 1) // ballots), 100 * votes / ballots

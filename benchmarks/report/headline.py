@@ -1,0 +1,108 @@
+"""The sentence at the top of a report: what the figures say, winners and losers alike."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from benchmarks.report.table import accuracy_text
+from benchmarks.results.rows import Row, RunData, final_accuracy
+from benchmarks.units import bytes_text, percent_text, ratio_text
+
+
+def comparison_headline(
+    rows: Sequence[Row], baseline: str, margin: float, own: str = "mpfl"
+) -> str:
+    """Say which method needs the fewest bytes for the baseline's accuracy, and how `own` does."""
+    rivals = [row for row in rows if not row.ceiling and row.label != baseline]
+    judged = [row for row in rivals if row.target is not None]
+    if not judged:
+        return _without_baseline(rows)
+    ours = [row for row in judged if row.label == own]
+    able = sorted(
+        (row for row in judged if row.ratio_at_target is not None),
+        key=lambda row: row.ratio_at_target.mean if row.ratio_at_target else 0.0,
+    )
+    sentences = [
+        _winner(able[0], rows, baseline, margin)
+        if able
+        else _none_reached(judged, baseline, margin)
+    ]
+    best_of_ours = next((row for row in able if row in ours), None)
+    if best_of_ours is not None and best_of_ours is not able[0]:
+        sentences.append(
+            f"{best_of_ours.method} needs {_times(best_of_ours, baseline)} "
+            f"({bytes_text(best_of_ours.bytes_to_target)})."
+        )
+    elif ours and best_of_ours is None and able:
+        row = max(ours, key=lambda r: r.accuracy.mean)
+        sentences.append(
+            f"{row.method} ends at {accuracy_text(row.accuracy)} and does not reach it"
+            + (" with every seed." if row.reached else ".")
+        )
+    return " ".join(sentences)
+
+
+def _winner(row: Row, rows: Sequence[Row], baseline: str, margin: float) -> str:
+    theirs = [r for r in rows if r.label == baseline and r.target == row.target]
+    instead = f" instead of {bytes_text(theirs[0].bytes_to_target)}" if len(theirs) == 1 else ""
+    return (
+        f"{row.method} reaches {baseline}'s accuracy ({_target(row, margin)}) with "
+        f"{_times(row, baseline)}: {bytes_text(row.bytes_to_target)}{instead}{_seeds(row)}."
+    )
+
+
+def _target(row: Row, margin: float) -> str:
+    return f"{percent_text(row.target)}, {100 * margin:g} points below what it holds at its end"
+
+
+def _times(row: Row, baseline: str) -> str:
+    ratio = row.ratio_at_target.mean if row.ratio_at_target else 1.0
+    if 0.01 < ratio <= 0.95:
+        return f"1/{1 / ratio:.2g} of {baseline}'s bytes"
+    return f"{ratio_text(ratio)} times {baseline}'s bytes"
+
+
+def _none_reached(rows: Sequence[Row], baseline: str, margin: float) -> str:
+    best = max(rows, key=lambda row: row.accuracy.mean)
+    return (
+        f"No method reaches {baseline}'s accuracy ({_target(best, margin)}){_every(best)}; "
+        f"{best.method} comes closest: {accuracy_text(best.accuracy)} for "
+        f"{bytes_text(best.total_bytes)}{_seeds(best)}."
+    )
+
+
+def _every(row: Row) -> str:
+    return " with every seed" if len(row.seeds) > 1 else ""
+
+
+def _without_baseline(rows: Sequence[Row]) -> str:
+    best = max((r for r in rows if not r.ceiling), key=lambda r: r.accuracy.mean, default=rows[0])
+    spent = "" if best.ceiling else f" for {bytes_text(best.total_bytes)} in total"
+    return (
+        f"{best.method} ends highest, at {accuracy_text(best.accuracy)} test accuracy"
+        f"{spent}{_seeds(best)}."
+    )
+
+
+def _seeds(row: Row) -> str:
+    return f" (mean over {len(row.seeds)} seeds)" if len(row.seeds) > 1 else " (one seed)"
+
+
+def run_headline(run: RunData) -> str:
+    """Say what one run reached and what it sent."""
+    last = run.rounds[-1]
+    clients = run.config.get("data", {}).get("clients")
+    reached = f"{run.name} ends at {percent_text(final_accuracy(run))} test accuracy"
+    density = "" if last.density in (None, 1.0) else f" at density {last.density:.3g}"
+    if run.is_ceiling:
+        return f"{reached}{density} after {_plural(last.round, 'round')} on pooled data."
+    return (
+        f"{reached}{density} after {_plural(last.round, 'round')}"
+        + (f" with {_plural(int(clients), 'client')}" if clients else "")
+        + f" and {bytes_text(last.total_bytes)} sent in total: {bytes_text(last.uplink_bytes)} up, "
+        f"{bytes_text(last.downlink_bytes)} down."
+    )
+
+
+def _plural(count: int, word: str) -> str:
+    return f"{count} {word}" if count == 1 else f"{count} {word}s"

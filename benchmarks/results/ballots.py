@@ -1,0 +1,201 @@
+"""What every vote rule would have made of the ballots that a run recorded."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from benchmarks.results.loading import read_rounds
+from benchmarks.results.mask_export import read_mask
+from benchmarks.results.rundata import Round
+from mpfl.ballot import vote_density
+from mpfl.mask import Mask
+from mpfl.vote import Tally, VoteContext, decide
+from mpfl.vote.laboratory import (
+    RuleResult,
+    compare_rules,
+    default_rules,
+    pooled_overlap,
+    tally_for,
+)
+from mpfl.world import World, world_from_toml
+from server.runfolder import CONFIG, ROUNDS
+
+_BALLOT = re.compile(r"client-(\d+)\.mpfl")
+_ROUND = re.compile(r"round-(\d+)")
+_CLOSE = 1e-9
+
+
+@dataclass(frozen=True)
+class Judged:
+    """One round's ballots, judged by every rule.
+
+    Attributes
+    ----------
+    round
+        Its number.
+    used
+        The mask that the run went on with; None if its method does not let rules vote.
+    rule
+        The run's own rule.
+    results
+        What each rule makes of the ballots.
+    unanimity
+        Share of the eligible units on which all ballots agree.
+    overlap
+        Pooled Jaccard overlap of all pairs of ballots.
+    histogram
+        Per layer, how many eligible units got 0, 1, …, K ballots.
+    """
+
+    round: int
+    used: Mask | None
+    rule: str
+    results: tuple[RuleResult, ...]
+    unanimity: float
+    overlap: float
+    histogram: Mapping[str, tuple[float, ...]]
+
+
+def judge(folder: Path, round_number: int = 0) -> Judged:
+    """Apply every rule to the recorded ballots of a round.
+
+    The mask before that round is found by repeating the votes of the rounds before it.
+
+    Parameters
+    ----------
+    round_number
+        The round; 0 is the last one with ballots.
+
+    Raises
+    ------
+    ValueError
+        If the folder holds no run, no ballots of that round or of one before it, damaged
+        ballots, or ballots that do not lead to the densities the run has recorded.
+    """
+    if not (folder / CONFIG).is_file():
+        raise ValueError(f"{folder} is not a run folder: it has no {CONFIG}")
+    recorded = recorded_rounds(folder)
+    if not recorded:
+        raise ValueError(
+            f"{folder} holds no ballots; record them with --set engine.record_ballots=true"
+        )
+    number = round_number or max(recorded)
+    if number not in recorded:
+        known = ", ".join(map(str, sorted(recorded)))
+        raise ValueError(f"--round: no ballots of round {number} (recorded: {known})")
+    world = world_from_toml((folder / CONFIG).read_text())
+    lines = {line.round: line for line in read_rounds(folder / ROUNDS)}
+    if number not in lines:
+        raise ValueError(f"--round: round {number} is not finished")
+    previous = Mask.full(world.layout)
+    for earlier in (lines[n] for n in sorted(lines) if n < number and lines[n].vote):
+        if earlier.round not in recorded:
+            raise ValueError(f"{folder} holds no ballots of round {earlier.round}")
+        clients, ballots = read_ballots(recorded[earlier.round], world)
+        previous = _decided(world, earlier, previous, clients, ballots)
+    return _judge(world, lines[number], previous, *read_ballots(recorded[number], world))
+
+
+def recorded_rounds(folder: Path) -> dict[int, Path]:
+    """Return the folders of recorded ballots by round."""
+    found = {}
+    for path in (folder / "ballots").glob("round-*"):
+        if (match := _ROUND.fullmatch(path.name)) and any(path.glob("client-*.mpfl")):
+            found[int(match[1])] = path
+    return found
+
+
+def read_ballots(folder: Path, world: World) -> tuple[list[int], list[Mask]]:
+    """Return the clients that voted in a round, sorted, and their ballots."""
+    files = {}
+    for path in folder.iterdir():
+        if match := _BALLOT.fullmatch(path.name):
+            files[int(match[1])] = path
+    ballots = [read_mask(files[client]) for client in sorted(files)]
+    for client, ballot in zip(sorted(files), ballots, strict=True):
+        if ballot.layout != world.layout:
+            raise ValueError(f"{files[client]}: a ballot over other layers than the run's")
+        if client >= len(world.parts):
+            raise ValueError(f"{files[client]}: the run has {len(world.parts)} clients")
+    return sorted(files), ballots
+
+
+def _judge(
+    world: World, line: Round, previous: Mask, clients: Sequence[int], ballots: Sequence[Mask]
+) -> Judged:
+    weights, context = _context(world, line, previous, clients, ballots)
+    used = _decided(world, line, previous, clients, ballots) if line.vote else None
+    own = [world.experiment.prune.vote] if line.vote else []
+    rules = list(dict.fromkeys([*default_rules(), *own]))
+    tally = Tally(world.layout)
+    tally.extend(ballots)
+    counts, eligible = tally.counts(), context.eligible
+    split = np.count_nonzero((counts > 0) & (counts < len(ballots)) & eligible)
+    histogram = {
+        name: tuple(
+            float(n) for n in np.bincount(counts[part][eligible[part]], minlength=len(ballots) + 1)
+        )
+        for name, part in zip(world.layout.names, world.layout.slices(), strict=True)
+    }
+    return Judged(
+        round=line.round,
+        used=used,
+        rule=world.experiment.prune.vote,
+        results=tuple(compare_rules(ballots, context, weights, rules)),
+        unanimity=1.0 - int(split) / max(1, int(np.count_nonzero(eligible))),
+        overlap=pooled_overlap(counts, len(ballots)),
+        histogram=histogram,
+    )
+
+
+def _decided(
+    world: World, line: Round, previous: Mask, clients: Sequence[int], ballots: Sequence[Mask]
+) -> Mask:
+    """Repeat a round's vote; ValueError if the run has recorded another result."""
+    rule = world.experiment.prune.vote
+    weights, context = _context(world, line, previous, clients, ballots)
+    tally = tally_for(rule, ballots, weights, context)
+    mask = decide(rule, tally.counts(), tally.weight, context)
+    for name, kept, units in zip(mask.layout.names, mask.counts(), mask.layout.units, strict=True):
+        recorded = line.layer_density.get(name)
+        if recorded is not None and abs(recorded - kept / units) > _CLOSE:
+            raise ValueError(
+                f"round {line.round}: the recorded ballots give {name} a density of "
+                f"{kept / units:.6f}, but the run had {recorded:.6f}"
+            )
+    return mask
+
+
+def _context(
+    world: World, line: Round, previous: Mask, clients: Sequence[int], ballots: Sequence[Mask]
+) -> tuple[list[int], VoteContext]:
+    """Return the ballots' weights and what else the server knew."""
+    config = world.experiment.prune
+    weights = [len(world.parts[client]) if config.weighted else 1 for client in clients]
+    regrow = line.phase != "mask"
+    if line.vote is None:  # of another method: its ballots choose among all units
+        density, previous = float(np.mean([b.density() for b in ballots])), Mask.full(world.layout)
+    elif regrow:
+        density = previous.density()
+    else:
+        tally = tally_for("any", ballots, weights, _plain(world))
+        density = vote_density(world, line.round, tally.counts(), tally.weight)
+    context = VoteContext(
+        layout=world.layout,
+        density=density,
+        previous=previous,
+        tie_break=world.tie_break,
+        tie=config.tie,
+        min_units=config.min_units,
+        allow_regrow=regrow,
+    )
+    return weights, context
+
+
+def _plain(world: World) -> VoteContext:
+    return VoteContext(world.layout, 1.0, Mask.full(world.layout), world.tie_break)

@@ -1,0 +1,74 @@
+"""Results as pandas DataFrames, for those who have pandas."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Sequence
+from dataclasses import fields
+from typing import Any
+
+from benchmarks.results.measures import Estimate
+from benchmarks.results.rows import Row
+from benchmarks.results.rundata import Round, RunData
+
+_NESTED = ("rejected", "layer_density", "vote", "client_accuracy")
+
+
+def rounds_frame(run: RunData) -> Any:
+    """Return one row a round, indexed by round; densities of layers as ``layer_density.name``."""
+    plain = [item.name for item in fields(Round) if item.name not in _NESTED]
+    rows = []
+    for line in run.rounds:
+        row = {name: getattr(line, name) for name in plain}
+        row["rejected"] = sum(line.rejected.values())
+        if line.vote:
+            row["vote.unanimity"] = line.vote.unanimity
+            row["vote.overlap"] = line.vote.overlap
+        row |= {f"layer_density.{name}": value for name, value in line.layer_density.items()}
+        rows.append(row)
+    return _pandas().DataFrame(rows).set_index("round")
+
+
+def ledger_frame(run: RunData) -> Any:
+    """Return one row a message: round, client, phase, direction, and its bytes by kind."""
+    ledger = run.ledger
+    columns: dict[str, Any] = {
+        "round": ledger.round,
+        "client": ledger.client,
+        "phase": list(ledger.phase),
+        "direction": ["uplink" if up else "downlink" for up in ledger.uplink],
+        **{f"{kind}_bytes": values for kind, values in ledger.kinds.items()},
+        "message_bytes": ledger.message_bytes,
+        "formula_bytes": ledger.formula_bytes,
+        "bound_bytes": ledger.bound_bytes,
+    }
+    return _pandas().DataFrame(columns)
+
+
+def comparison_frame(rows: Sequence[Row]) -> Any:
+    """Return one row per method, indexed by it; an estimate is its mean, low and high ends."""
+    return _pandas().DataFrame([_flat(row) for row in rows]).set_index("method")
+
+
+def _flat(row: Row) -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for item in fields(row):
+        value = getattr(row, item.name)
+        if isinstance(value, Estimate):
+            flat |= {
+                item.name: value.mean,
+                f"{item.name}_low": value.low,
+                f"{item.name}_high": value.high,
+            }
+        else:
+            flat[item.name] = value
+    return flat
+
+
+def _pandas() -> Any:
+    try:
+        return importlib.import_module("pandas")
+    except ImportError:
+        raise ImportError(
+            "to_pandas needs pandas, which is not installed: pip install 'mpfl[pandas]'"
+        ) from None

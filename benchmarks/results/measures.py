@@ -1,0 +1,268 @@
+"""What is measured on runs: pure functions from `RunData` to numbers, no input or output."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.special import stdtrit
+
+from benchmarks.results.rundata import KINDS, Round, RunData
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A mean over seeds with its interval.
+
+    Attributes
+    ----------
+    mean
+        Arithmetic or geometric mean, as the maker says.
+    low, high
+        Ends of the interval; None for fewer than two values.
+    count
+        Number of values.
+    """
+
+    mean: float
+    low: float | None
+    high: float | None
+    count: int
+
+    @property
+    def half_width(self) -> float | None:
+        """Half the width of the interval; None for fewer than two values."""
+        return None if self.low is None or self.high is None else (self.high - self.low) / 2
+
+
+@dataclass(frozen=True)
+class Link:
+    """A modelled access link: each client has one of its own, the server's is unlimited."""
+
+    name: str
+    uplink_bits_per_second: float
+    downlink_bits_per_second: float
+    round_trip_seconds: float
+
+
+LINKS = (
+    Link("3G", 0.768e6, 1.6e6, 0.300),
+    Link("4G", 9e6, 9e6, 0.170),
+    Link("Wi-Fi", 40e6, 40e6, 0.010),
+    Link("Ethernet", 1e9, 1e9, 0.001),
+)
+"""3G and 4G as in WebPageTest's profiles of those names; Wi-Fi and Ethernet are round figures."""
+
+
+@dataclass(frozen=True)
+class Spread:
+    """How accuracy differs between clients: shares between 0 and 1."""
+
+    lowest: float
+    tenth_percentile: float
+    median: float
+    highest: float
+    deviation: float
+    clients: int
+
+
+def mean_interval(values: Sequence[float], level: float = 0.95) -> Estimate:
+    """Return the mean and its two-sided Student t interval.
+
+    Raises
+    ------
+    ValueError
+        For no values.
+    """
+    if not values:
+        raise ValueError("a mean needs at least one value")
+    mean = math.fsum(values) / len(values)
+    if len(values) < 2:
+        return Estimate(mean, None, None, 1)
+    deviation = math.sqrt(math.fsum((v - mean) ** 2 for v in values) / (len(values) - 1))
+    quantile = float(stdtrit(len(values) - 1, 0.5 + level / 2))
+    half = quantile * deviation / math.sqrt(len(values))
+    return Estimate(mean, mean - half, mean + half, len(values))
+
+
+def geometric_interval(ratios: Sequence[float], level: float = 0.95) -> Estimate:
+    """Return the geometric mean of positive ratios and the t interval of their logarithms."""
+    if any(ratio <= 0 for ratio in ratios):
+        raise ValueError("a geometric mean needs positive ratios")
+    logs = mean_interval([math.log(ratio) for ratio in ratios], level)
+    ends = [None if end is None else math.exp(end) for end in (logs.low, logs.high)]
+    return Estimate(math.exp(logs.mean), ends[0], ends[1], logs.count)
+
+
+def final_accuracy(run: RunData) -> float:
+    """Return the test accuracy of the last evaluated round (never the best one).
+
+    Raises
+    ------
+    ValueError
+        If no round was evaluated.
+    """
+    if not run.evaluated:
+        raise ValueError(f"{run.folder}: rounds.jsonl holds no test accuracy")
+    return _accuracy(run.evaluated[-1])
+
+
+def held_accuracy(run: RunData, window: int = 3) -> float:
+    """Return the accuracy a run holds at its end: the median of its last evaluated rounds.
+
+    A peak touched once does not count; a single bad last round does not either.
+    """
+    last = [_accuracy(line) for line in run.evaluated[-window:]]
+    if not last:
+        raise ValueError(f"{run.folder}: rounds.jsonl holds no test accuracy")
+    return float(np.median(last))
+
+
+def bytes_to_accuracy(run: RunData, accuracy: float) -> int | None:
+    """Return the total bytes spent when the accuracy was first reached; None if it never was."""
+    for line in run.evaluated:
+        if _accuracy(line) >= accuracy:
+            return line.total_bytes
+    return None
+
+
+def accuracy_within(run: RunData, budget_bytes: float) -> float | None:
+    """Return the accuracy of the model one has when stopping within a byte budget.
+
+    This is the last evaluated round within the budget, not the best one; None where not even the
+    first fits.
+    """
+    affordable = [line for line in run.evaluated if line.total_bytes <= budget_bytes]
+    return _accuracy(affordable[-1]) if affordable else None
+
+
+def area_under_curve(run: RunData, low_bytes: float, high_bytes: float) -> float:
+    """Return the mean accuracy over log(total bytes) between two byte counts.
+
+    Accuracy counts from the moment its bytes were spent (a step function), as 0 before the first
+    evaluation, and stays at its last value after the run's end. The result lies between 0 and 1.
+
+    Raises
+    ------
+    ValueError
+        Unless 0 < low < high.
+    """
+    if not 0 < low_bytes < high_bytes:
+        raise ValueError(f"expected 0 < low < high bytes, got {low_bytes} and {high_bytes}")
+    inside = [n.total_bytes for n in run.evaluated if low_bytes < n.total_bytes < high_bytes]
+    edges = [low_bytes, *inside, high_bytes]
+    steps = [
+        math.log(after / before) * (accuracy_within(run, before) or 0.0)
+        for before, after in itertools.pairwise(edges)
+    ]
+    return math.fsum(steps) / math.log(high_bytes / low_bytes)
+
+
+def pareto_front(points: Sequence[tuple[float, float]]) -> list[int]:
+    """Return the indices of the points (cost, value) that no other point beats, by rising cost.
+
+    A point is beaten by one that costs no more and is worth no less, and is better in one of the
+    two. Equal points are all kept.
+    """
+    order = sorted(range(len(points)), key=lambda i: (points[i][0], -points[i][1], i))
+    front: list[int] = []
+    for index in order:
+        cost, value = points[index]
+        if not front or value > points[front[-1]][1] or points[front[-1]] == (cost, value):
+            front.append(index)
+    return front
+
+
+def group_runs(runs: Sequence[RunData]) -> dict[str, list[RunData]]:
+    """Return the repetitions of each label and sweep value, ordered by seed."""
+    groups: dict[str, list[RunData]] = {}
+    for run in runs:
+        groups.setdefault(run.name, []).append(run)
+    return {name: sorted(group, key=lambda run: run.seed) for name, group in groups.items()}
+
+
+def baseline_of(run: RunData, runs: Sequence[RunData], baseline: str) -> RunData | None:
+    """Return the baseline's run on the same work: same seed, same swept values.
+
+    A baseline that was not swept, or only once, serves every swept value. None where there is no
+    run to compare with.
+    """
+    same_seed = [r for r in runs if r.label == baseline and r.seed == run.seed]
+    for wanted in (dict(run.sweep), {}):
+        for other in same_seed:
+            if dict(other.sweep) == wanted:
+                return other
+    return same_seed[0] if len(same_seed) == 1 else None
+
+
+def paired_ratios(pairs: Sequence[tuple[float, float]]) -> Estimate | None:
+    """Return the geometric mean of value / reference over pairs; None if one is not positive."""
+    if not pairs or any(value <= 0 or reference <= 0 for value, reference in pairs):
+        return None
+    return geometric_interval([value / reference for value, reference in pairs])
+
+
+def byte_composition(run: RunData) -> dict[str, dict[str, int]]:
+    """Return bytes per direction (``uplink``, ``downlink``) and kind, summed over messages."""
+    ledger = run.ledger
+    return {
+        direction: {kind: int(ledger.kinds[kind][chosen].sum()) for kind in KINDS}
+        for direction, chosen in (("uplink", ledger.uplink), ("downlink", ~ledger.uplink))
+    }
+
+
+def transfer_seconds(run: RunData, link: Link) -> float:
+    """Return the modelled time all rounds spend on transfers over a link.
+
+    Clients of a round transfer at the same time, each over its own link; a round lasts as long as
+    its slowest client: downlink time + uplink time + one round trip.
+    """
+    ledger = run.ledger
+    rate = np.where(ledger.uplink, link.uplink_bits_per_second, link.downlink_bits_per_second)
+    seconds = ledger.message_bytes * 8 / rate
+    clients: dict[tuple[int, int], float] = {}
+    for number, client, value in zip(ledger.round, ledger.client, seconds, strict=True):
+        key = (int(number), int(client))
+        clients[key] = clients.get(key, link.round_trip_seconds) + float(value)
+    slowest: dict[int, float] = {}
+    for (number, _), value in clients.items():
+        slowest[number] = max(slowest.get(number, 0.0), value)
+    return math.fsum(slowest.values())
+
+
+def client_spread(run: RunData) -> Spread | None:
+    """Return how the final model's accuracy differs between clients; None if not measured."""
+    if not run.final_client_accuracy:
+        return None
+    values = np.asarray(run.final_client_accuracy, np.float64)
+    return Spread(
+        lowest=float(values.min()),
+        tenth_percentile=float(np.percentile(values, 10)),
+        median=float(np.median(values)),
+        highest=float(values.max()),
+        deviation=float(values.std()),
+        clients=values.size,
+    )
+
+
+def common_rounds(group: Sequence[RunData]) -> list[tuple[float, Estimate, int]]:
+    """Return (mean total bytes, accuracy estimate, round) of rounds evaluated in every run."""
+    tables: list[Mapping[int, Round]] = [{n.round: n for n in run.evaluated} for run in group]
+    numbers = sorted(set(tables[0]).intersection(*tables[1:])) if tables else []
+    return [
+        (
+            math.fsum(table[number].total_bytes for table in tables) / len(tables),
+            mean_interval([_accuracy(table[number]) for table in tables]),
+            number,
+        )
+        for number in numbers
+    ]
+
+
+def _accuracy(line: Round) -> float:
+    if line.test_accuracy is None:
+        raise ValueError(f"round {line.round} was not evaluated")
+    return line.test_accuracy

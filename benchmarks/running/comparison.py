@@ -1,0 +1,254 @@
+"""Many methods, seeds and settings on the same work, one run folder each, resumable."""
+
+from __future__ import annotations
+
+import dataclasses
+import multiprocessing
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import product
+from multiprocessing.connection import Connection, wait
+from pathlib import Path
+from typing import Any
+
+import tomli_w
+
+from benchmarks.running.experiment import resume, run, validate
+from benchmarks.running.folder_lock import held
+from mpfl.config import Experiment, from_mapping, from_toml, to_mapping
+from mpfl.nested import read_toml, value_at, with_override
+from mpfl.registry import unknown_name
+from server.checkpoint import write_atomically
+from server.runfolder import CONFIG, SUMMARY
+from server.transport.grid import worker_count
+
+COMPARISON, CELLS = "comparison.toml", "cells"
+
+OnCell = Callable[["Cell", dict[str, Any] | None], None]
+"""Sees (cell, record) after every round and (cell, None) when the cell is finished."""
+
+
+@dataclass(frozen=True)
+class CompareConfig:
+    """The table ``[compare]`` of a configuration."""
+
+    methods: list[str] = field(default_factory=lambda: ["mpfl", "fedavg", "centralized"])
+    """Methods, or names of variants."""
+    seeds: list[int] = field(default_factory=lambda: [0])
+    """Every method runs once for each."""
+    baseline: str = "fedavg"
+    """What the others are measured against."""
+    margin: float = 0.005
+    """The target is the accuracy the baseline holds at its end minus this."""
+    variants: dict[str, dict[str, Any]] = field(default_factory=dict)
+    """Name → dotted keys that differ, e.g. ``{"method": "mpfl", "prune.density": 0.05}``."""
+    sweep: dict[str, list[Any]] = field(default_factory=dict)
+    """Dotted key → values; every combination is run."""
+    adjust: list[dict[str, dict[str, Any]]] = field(default_factory=list)
+    """Rules ``{"when": {...}, "set": {...}}`` of dotted keys: the cells that have all the values of
+    ``when`` get those of ``set``, in order. There, ``label`` is the method's or variant's name."""
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One run of a comparison."""
+
+    label: str
+    seed: int
+    sweep: tuple[tuple[str, Any], ...]
+    experiment: Experiment
+
+    @property
+    def name(self) -> str:
+        """Folder name of the cell."""
+        parts = [self.label, *(f"{key}={value}" for key, value in self.sweep)]
+        return "__".join([*parts, f"seed{self.seed}"]).replace("/", "-")
+
+    @property
+    def tags(self) -> dict[str, Any]:
+        """What the cell's summary says about its place in the comparison."""
+        return {"label": self.label, "sweep": dict(self.sweep)}
+
+
+def split_table(table: Mapping[str, Any]) -> tuple[dict[str, Any], CompareConfig]:
+    """Separate ``[compare]`` from the experiment's tables; ValueError on unknown keys."""
+    rest = {key: value for key, value in table.items() if key != "compare"}
+    wanted = table.get("compare", {})
+    known = {item.name: item for item in dataclasses.fields(CompareConfig)}
+    for key in wanted:
+        if key not in known:
+            raise unknown_name("key", f"compare.{key}", [f"compare.{name}" for name in known])
+    config = CompareConfig(**wanted)
+    for key, kind in (("methods", str), ("seeds", int)):
+        values = getattr(config, key)
+        if not isinstance(values, list) or not values or {type(v) for v in values} != {kind}:
+            raise ValueError(f"compare.{key}: got {values!r}, expected a list of {kind.__name__}")
+    for rule in config.adjust:
+        tables = isinstance(rule, Mapping) and all(isinstance(t, Mapping) for t in rule.values())
+        if not tables or set(rule) != {"when", "set"}:
+            raise ValueError(f"compare.adjust: got {rule!r}, expected the tables when and set")
+    return rest, config
+
+
+def plan_cells(table: Mapping[str, Any], config: CompareConfig) -> list[Cell]:
+    """Return every cell, validated down to its data and model.
+
+    Raises
+    ------
+    ValueError
+        If any cell's configuration is wrong.
+    """
+    cells = []
+    keys = list(config.sweep)
+    for label, values, seed in product(
+        config.methods, product(*config.sweep.values()), config.seeds
+    ):
+        sweep = tuple(zip(keys, values, strict=True))
+        overrides = {"method": label, **config.variants.get(label, {}), **dict(sweep)}
+        resolved: Mapping[str, Any] = with_override(table, "seed", seed)
+        for key, value in overrides.items():
+            resolved = with_override(resolved, key, value)
+        for rule in config.adjust:
+            if _applies(rule["when"], label, from_mapping(resolved)):
+                for key, value in rule["set"].items():
+                    resolved = with_override(resolved, key, value)
+        cells.append(Cell(label, seed, sweep, from_mapping(resolved)))
+    for experiment in {dataclasses.replace(cell.experiment, seed=0) for cell in cells}:
+        validate(experiment)
+    return cells
+
+
+def _applies(when: Mapping[str, Any], label: str, experiment: Experiment) -> bool:
+    """Return whether a cell has all the values that a rule asks for; ValueError on unknown keys."""
+    table = {**to_mapping(experiment), "label": label}
+    return {key: value_at(table, key) for key in when} == when
+
+
+def compare(
+    table: Mapping[str, Any],
+    out: Path,
+    on_cell: OnCell | None = None,
+    workers: int = -1,
+) -> list[Cell]:
+    """Run every unfinished cell of a comparison; returns all of them.
+
+    Cells run side by side, one process each with its clients in that process: that keeps
+    every core busy without any copying. A single cell uses worker processes instead; cells that
+    train on a GPU run one after another in this process.
+
+    Raises
+    ------
+    ValueError
+        If the configuration is wrong, `out` holds another comparison, or one that still runs.
+    """
+    rest, config = split_table(table)
+    cells = plan_cells(rest, config)
+    _claim(out, rest, config, cells)
+    with held(out):
+        todo = [cell for cell in cells if not (out / CELLS / cell.name / SUMMARY).is_file()]
+        if len(todo) == 1 or any(cell.experiment.train.device == "cuda" for cell in todo):
+            for cell in todo:
+                _run_cell(cell, out, on_cell)
+        elif todo:
+            _run_cells(todo, out, on_cell, worker_count(workers, len(todo)))
+    return cells
+
+
+def _claim(
+    out: Path, rest: Mapping[str, Any], config: CompareConfig, cells: Sequence[Cell]
+) -> None:
+    """Start a comparison folder, or recognise the one that is there."""
+    text = tomli_w.dumps({**rest, "compare": dataclasses.asdict(config)})
+    file = out / COMPARISON
+    try:
+        if file.is_file():
+            if read_toml(file.read_text()) != read_toml(text):
+                raise ValueError(f"--out: {out} holds another comparison; choose another folder")
+        else:
+            out.mkdir(parents=True, exist_ok=True)
+            if {entry.name for entry in out.iterdir()} - {f"{COMPARISON}.tmp"}:
+                raise ValueError(f"--out: {out} is not empty and holds no comparison")
+            write_atomically(file, text.encode())
+        (out / CELLS).mkdir(exist_ok=True)
+    except OSError as error:
+        raise ValueError(f"--out: cannot write {out}: {error.strerror}") from None
+    for cell in cells:
+        stored = out / CELLS / cell.name / CONFIG
+        if stored.is_file() and from_toml(stored.read_text()) != cell.experiment:
+            raise ValueError(f"{stored} is of another configuration; choose another --out")
+
+
+def _run_cell(cell: Cell, out: Path, on_cell: OnCell | None, workers: int | None = None) -> None:
+    folder = out / CELLS / cell.name
+    on_round = None if on_cell is None else lambda record: on_cell(cell, record)
+    if (folder / CONFIG).is_file():
+        resume(folder, on_round, cell.tags, workers)
+    else:
+        run(cell.experiment, folder, on_round, tags=cell.tags, workers=workers)
+    if on_cell:
+        on_cell(cell, None)
+
+
+def _run_cells(cells: Iterable[Cell], out: Path, on_cell: OnCell | None, processes: int) -> None:
+    context = multiprocessing.get_context("fork")
+    pending, running = list(cells), {}
+    try:
+        while pending or running:
+            while pending and len(running) < processes:
+                cell = pending.pop(0)
+                ours, theirs = context.Pipe(duplex=False)
+                arguments = cell, out, theirs, os.getpid()
+                process = context.Process(target=_cell_process, args=arguments)
+                process.start()
+                theirs.close()
+                running[ours] = cell, process
+            for ready in wait(list(running)):
+                cell, process = running[ready]
+                try:
+                    record = ready.recv()
+                except EOFError:
+                    process.join()
+                    del running[ready]
+                    _check_finished(cell, out, process.exitcode)
+                    record = None
+                if isinstance(record, ValueError):
+                    raise record
+                if on_cell:
+                    on_cell(cell, record)
+    finally:
+        for _, process in running.values():
+            process.terminate()
+            process.join()
+
+
+def _check_finished(cell: Cell, out: Path, status: int | None) -> None:
+    if not (out / CELLS / cell.name / SUMMARY).is_file():
+        raise RuntimeError(f"cell {cell.name} ended with status {status} and no summary")
+
+
+def _cell_process(cell: Cell, out: Path, connection: Connection, parent: int) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, lambda *_: os._exit(1))
+    threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
+
+    def send(_: Cell, record: dict[str, Any] | None) -> None:
+        if record is not None:
+            connection.send(record)
+
+    try:
+        _run_cell(cell, out, send, workers=0)
+    except ValueError as error:
+        connection.send(error)
+    except (BrokenPipeError, ConnectionResetError):
+        os._exit(1)  # whoever compared is gone; the cell can be resumed
+
+
+def _end_with(parent: int) -> None:
+    """End this process soon after its parent, which may be killed without a word."""
+    while os.getppid() == parent:
+        time.sleep(0.2)
+    os._exit(1)  # the cell can be resumed

@@ -1,0 +1,1 @@
+"""Trouble as configuration: lost replies, forged ballots, spoiled data."""

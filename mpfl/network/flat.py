@@ -1,0 +1,168 @@
+"""A network whose parameters live in one flat vector, so that masks and messages are slices."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from mpfl.network.layers import Tensors
+
+Bind = tuple[nn.Parameter, slice, tuple[int, ...]]
+
+
+def tensors_of(module: nn.Module) -> tuple[Tensors, Tensors]:
+    """Return names and shapes of the parameters and of the floating-point buffers."""
+    parameters = [(n, tuple(p.shape)) for n, p in module.named_parameters()]
+    buffers = [(n, tuple(b.shape)) for n, b in module.named_buffers() if b.is_floating_point()]
+    return (
+        Tensors(tuple(n for n, _ in parameters), tuple(s for _, s in parameters)),
+        Tensors(tuple(n for n, _ in buffers), tuple(s for _, s in buffers)),
+    )
+
+
+@dataclass(frozen=True)
+class Working:
+    """Vectors a module is bound to for a while, and how their order relates to the usual one.
+
+    Attributes
+    ----------
+    values, grads
+        float32[P].
+    order
+        int64[P], place in the usual order of each element; None where the order is the usual.
+    """
+
+    values: Tensor
+    grads: Tensor
+    order: Tensor | None
+
+    def arrange(self, vector: Tensor) -> Tensor:
+        """Bring a vector[P] from the usual order into this one."""
+        return vector if self.order is None else vector[self.order]
+
+    def restore(self, vector: Tensor) -> Tensor:
+        """Bring a vector[P] from this order into the usual one."""
+        if self.order is None:
+            return vector
+        return torch.empty_like(vector).index_copy_(0, self.order, vector)
+
+
+def _channels_last_order(binds: list[Bind], device: torch.device) -> Tensor | None:
+    if not any(len(shape) == 4 for _, _, shape in binds):
+        return None
+    parts = []
+    for _, where, shape in binds:
+        index = torch.arange(where.start, where.stop, device=device)
+        if len(shape) == 4:
+            index = index.view(shape).permute(0, 2, 3, 1).reshape(-1)
+        parts.append(index)
+    return torch.cat(parts)
+
+
+class FlatModel:
+    """A module bound to flat storage.
+
+    Attributes
+    ----------
+    module
+        The network; its parameters, gradients and floating-point buffers are views of the
+        three vectors below.
+    values, grads
+        float32[P].
+    buffers
+        float32[B].
+    parameters, statistics
+        What lies where in ``values`` and in ``buffers``.
+    """
+
+    def __init__(self, module: nn.Module) -> None:
+        self.module = module
+        self.parameters, self.statistics = parameters, buffers = tensors_of(module)
+        device = next((p.device for p in module.parameters()), torch.device("cpu"))
+        self._elsewhere: dict[torch.device, FlatModel] = {}
+        self._binds: list[Bind] = [
+            (parameter, *parameters.place(name)) for name, parameter in module.named_parameters()
+        ]
+        self._order = _channels_last_order(self._binds, device)
+        self.values = torch.zeros(parameters.total, device=device)
+        self.grads = torch.zeros(parameters.total, device=device)
+        self.buffers = torch.zeros(buffers.total, device=device)
+        for parameter, where, shape in self._binds:
+            self.values[where].view(shape).copy_(parameter.detach())
+        self._bind(self.values, self.grads, channels_last=False)
+        for name in buffers.names:
+            where, shape = buffers.place(name)
+            owner_name, _, leaf = name.rpartition(".")
+            owner = module.get_submodule(owner_name)
+            view = self.buffers[where].view(shape)
+            view.copy_(owner.get_buffer(leaf))
+            owner.register_buffer(leaf, view)
+
+    def load(
+        self,
+        values: NDArray[np.float32] | Tensor,
+        buffers: NDArray[np.float32] | Tensor | None = None,
+    ) -> None:
+        """Overwrite parameters (and buffers) with float32[P] (and float32[B])."""
+        for into, vector in ((self.values, values), (self.buffers, buffers)):
+            if isinstance(vector, Tensor):
+                into.copy_(vector)
+            elif vector is not None:
+                np.copyto(into.numpy(), vector)
+
+    @contextmanager
+    def on(self, device: torch.device) -> Iterator[FlatModel]:
+        """Yield this model on a device: itself, or a copy there whose numbers come back here.
+
+        The copy is made once, and gets this model's numbers whenever the block is entered.
+        """
+        if device == self.values.device:
+            yield self
+            return
+        if device not in self._elsewhere:
+            self._elsewhere[device] = FlatModel(copy.deepcopy(self.module).to(device))
+        there = self._elsewhere[device]
+        there.load(self.values, self.buffers)
+        yield there
+        self.load(there.values, there.buffers)
+
+    @contextmanager
+    def working(self, channels_last: bool) -> Iterator[Working]:
+        """Bind the module, for the block, to vectors in the order that computes fastest.
+
+        Convolutions run up to twice as fast on weights stored channels-last. Inside the block
+        the module reads and writes the vectors of the returned `Working`; afterwards `values`
+        holds the result. Without convolutions, or where not asked for, they are the same.
+        """
+        if not channels_last or self._order is None:
+            yield Working(self.values, self.grads, None)
+            return
+        work = Working(self.values[self._order], torch.zeros_like(self.grads), self._order)
+        self._bind(work.values, work.grads, channels_last=True)
+        try:
+            yield work
+        finally:
+            self.values[self._order] = work.values
+            self._bind(self.values, self.grads, channels_last=False)
+
+    def _bind(self, values: Tensor, grads: Tensor, channels_last: bool) -> None:
+        for parameter, where, shape in self._binds:
+            if channels_last and len(shape) == 4:
+                out, channels, height, width = shape
+                stored = (out, height, width, channels)
+                parameter.data = values[where].view(stored).permute(0, 3, 1, 2)
+                parameter.grad = grads[where].view(stored).permute(0, 3, 1, 2)
+            else:
+                parameter.data = values[where].view(shape)
+                parameter.grad = grads[where].view(shape)
+
+    def snapshot(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Return copies of parameters and buffers."""
+        return self.values.numpy().copy(), self.buffers.numpy().copy()

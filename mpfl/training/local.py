@@ -1,0 +1,346 @@
+"""Local training under a mask, and evaluation. Exact, deterministic, free of global state."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from functools import partial
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from mpfl.config import TrainConfig
+from mpfl.data.samples import Samples
+from mpfl.network.flat import FlatModel, Working
+from mpfl.registry import number_argument, parse_spec
+from mpfl.training.perceptron import Perceptron
+
+_AT_ONCE = 1024  # samples
+
+Observer = Callable[[Tensor, Tensor, float], None]
+"""Sees (values, gradients, learning rate) after each backward pass, before the step."""
+
+
+@dataclass(frozen=True)
+class TrainResult:
+    """What local training reports: mean loss over all steps, and the number of steps."""
+
+    loss: float
+    steps: int
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Mean loss (nats) and accuracy (share) over `samples` predictions."""
+
+    loss: float
+    accuracy: float
+    samples: int
+
+
+def learning_rate(config: TrainConfig, step: int, steps: int) -> float:
+    """Return the learning rate of round `step` (from 0) of `steps` rounds.
+
+    ``cosine`` falls to zero after the last round; ``exponential(f)`` is lr·f^step.
+    """
+    name, arguments = parse_spec(config.lr_decay)
+    if name == "cosine":
+        return config.lr * 0.5 * (1 + math.cos(math.pi * min(step / max(steps, 1), 1.0)))
+    if name == "exponential":
+        return float(config.lr * number_argument(config.lr_decay, arguments) ** step)
+    return config.lr
+
+
+def loss_of(logits: Tensor, targets: Tensor) -> Tensor:
+    """Return the mean cross entropy of logits [..., classes] and integer targets [...]."""
+    return functional.cross_entropy(logits.reshape(-1, logits.shape[-1]), targets.reshape(-1))
+
+
+def precision_context(precision: str, device: str = "cpu") -> AbstractContextManager[object]:
+    """Return the autocast context for a precision.
+
+    Raises
+    ------
+    ValueError
+        For ``bf16`` on a processor without AVX512-BF16 or AMX: it would be slower, silently.
+    """
+    if precision == "float32":
+        return nullcontext()
+    if device == "cpu" and not cpu_has_bf16():
+        raise ValueError(
+            "train.precision: bf16 needs a processor with AVX512-BF16 or AMX; "
+            "this one has neither, use float32"
+        )
+    return torch.autocast(device, dtype=torch.bfloat16)
+
+
+def exact_kernels(device: torch.device, precision: str = "float32") -> AbstractContextManager[None]:
+    """Return the context in which a GPU computes float32 in float32 (not TF32), repeatably."""
+    if device.type == "cpu" or precision != "float32":
+        return nullcontext()
+    flags = torch.backends.cudnn.flags
+    return flags(enabled=True, deterministic=True, allow_tf32=False)
+
+
+def cpu_has_bf16() -> bool:
+    """Tell whether this processor multiplies bfloat16 in hardware."""
+    return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
+
+
+def prepare_module(module: nn.Module, config: TrainConfig) -> None:
+    """Refuse what the machine cannot do before any work starts; see `precision_context`."""
+    precision_context(config.precision, config.device)
+    if config.device == "cuda" and not torch.cuda.is_available():
+        raise ValueError("train.device: no CUDA device here, use cpu")
+
+
+def batches(count: int, size: int, generator: torch.Generator, least: int = 1) -> Iterator[Tensor]:
+    """Yield the index batches of one epoch in a random order.
+
+    The last may be smaller; with fewer than `least` samples it is left out.
+    """
+    order = torch.randperm(count, generator=generator)
+    yield from (index for index in torch.split(order, size) if len(index) >= least)
+
+
+def epoch(
+    samples: Samples, size: int, generator: torch.Generator, least: int = 1
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Yield the (inputs, targets) of the same batches, gathered about a thousand at a time."""
+    many = max(1, _AT_ONCE // size) * size
+    for index in batches(len(samples), many, generator, least):
+        inputs, targets = samples.batch(index.to(samples.device))
+        pairs = zip(torch.split(inputs, size), torch.split(targets, size), strict=True)
+        yield from (pair for pair in pairs if len(pair[1]) >= least)
+
+
+def least_batch(module: nn.Module, size: int) -> int:
+    """Return the fewest samples that a batch must have to train on, for batches of `size`.
+
+    Two where batch normalisation, in training mode, takes its statistics from the batch: one
+    sample has none, and PyTorch refuses it where feature maps are single pixels. Who asks for
+    batches of one gets them.
+    """
+    normalised = any(isinstance(part, _BatchNorm) and part.training for part in module.modules())
+    return min(size, 1 + normalised)
+
+
+def train(
+    model: FlatModel,
+    samples: Samples,
+    config: TrainConfig,
+    *,
+    lr: float,
+    epochs: int,
+    generator: torch.Generator,
+    keep: Tensor | None = None,
+    observer: Observer | None = None,
+    freeze_statistics: bool = False,
+) -> TrainResult:
+    """Train in place for `epochs` epochs; model and samples are on one device.
+
+    Parameters
+    ----------
+    keep
+        float32[P] of zeros and ones. Masked values are set to zero at once and their gradient
+        is zeroed before anything reads it (or, where no gradient is kept, they themselves after
+        every step), so that they stay exactly zero whatever momentum, weight decay or clipping
+        do. On any device.
+    generator
+        Decides the order of the batches.
+    observer
+        Called after every backward pass, with vectors on the CPU.
+    freeze_statistics
+        Keep normalisation layers in evaluation mode. Where they are not, a last batch of a
+        single sample is left out; see `least_batch`.
+    """
+    model.module.train(not freeze_statistics)
+    least = least_batch(model.module, config.batch_size)
+    if keep is not None:
+        keep = keep.to(samples.device)
+        model.values.mul_(keep)
+    total, steps = torch.zeros((), device=samples.device), 0
+    exact = exact_kernels(samples.device, config.precision)
+    with exact, model.working(config.channels_last) as work:
+        kept = None if keep is None else work.arrange(keep)
+        step = _step(model.module, work, config, lr, kept, observer)
+        for _ in range(epochs):
+            for inputs, targets in epoch(samples, config.batch_size, generator, least):
+                total += step(inputs, targets)
+                steps += 1
+    return TrainResult(float(total) / max(steps, 1), steps)
+
+
+def _step(
+    module: nn.Module,
+    work: Working,
+    config: TrainConfig,
+    lr: float,
+    kept: Tensor | None,
+    observer: Observer | None,
+) -> Callable[[Tensor, Tensor], Tensor]:
+    """Return the function that trains on one batch and returns its loss."""
+    perceptron = Perceptron.of(module) if config.precision == "float32" else None
+    optimizer = Optimizer(work.values, work.grads, config, lr, kept)
+
+    if perceptron is not None and optimizer.plain and observer is None:
+        return partial(_descend, perceptron, work.values, lr, kept)
+    gradients = perceptron.gradients if perceptron else _by_autograd(module, work, config)
+
+    def step(inputs: Tensor, targets: Tensor) -> Tensor:
+        loss = gradients(inputs, targets)
+        if observer is not None:
+            optimizer.mask()
+            observer(work.restore(work.values).cpu(), work.restore(work.grads).cpu(), lr)
+        optimizer()
+        return loss
+
+    return step
+
+
+def _descend(
+    perceptron: Perceptron,
+    values: Tensor,
+    lr: float,
+    kept: Tensor | None,
+    inputs: Tensor,
+    targets: Tensor,
+) -> Tensor:
+    """Take a step of plain SGD; `values` are the perceptron's own. Returns the loss."""
+    loss = perceptron.descend(inputs, targets, lr)
+    if kept is not None:
+        values.mul_(kept)
+    return loss
+
+
+def _by_autograd(
+    module: nn.Module, work: Working, config: TrainConfig
+) -> Callable[[Tensor, Tensor], Tensor]:
+    """Return the function that overwrites ``work.grads`` and returns a batch's loss."""
+    context = precision_context(config.precision, work.values.device.type)
+
+    def gradients(inputs: Tensor, targets: Tensor) -> Tensor:
+        work.grads.zero_()
+        with context:
+            logits = module(_arranged(inputs, work))
+        loss = loss_of(logits.float(), targets)
+        loss.backward()  # type: ignore[no-untyped-call]
+        return loss.detach()
+
+    return gradients
+
+
+def _arranged(inputs: Tensor, work: Working) -> Tensor:
+    if work.order is None or inputs.dim() != 4:
+        return inputs
+    return inputs.contiguous(memory_format=torch.channels_last)
+
+
+class Optimizer:
+    """SGD or Adam over flat vectors: the arithmetic of torch.optim in a few kernels.
+
+    Pruned entries, where `kept` is zero, get no gradient: momentum, decay and norms see zeros.
+
+    Parameters
+    ----------
+    values, grads, kept
+        float32[P], or float32[K, P] for K networks at once, each with its own gradient norm.
+    """
+
+    def __init__(
+        self, values: Tensor, grads: Tensor, config: TrainConfig, lr: float, kept: Tensor | None
+    ) -> None:
+        self._values, self._grads, self._kept = values, grads, kept
+        self._config, self._lr, self._count = config, lr, 0
+        state = config.optimizer == "adam" or config.momentum > 0
+        self._first = torch.zeros_like(values) if state else None
+        self._second = torch.zeros_like(values) if config.optimizer == "adam" else None
+        self.plain = not state and config.clip == 0 and config.weight_decay == 0
+
+    @torch.no_grad()
+    def mask(self, rows: int | None = None) -> None:
+        """Zero the gradients of pruned entries (of the first `rows` networks)."""
+        if self._kept is not None:
+            self._grads[:rows].mul_(self._kept[:rows])
+
+    @torch.no_grad()
+    def __call__(self, rows: int | None = None) -> None:
+        """Take a step with the gradients there are, which it overwrites.
+
+        With `rows` only the first so many networks move, their state included; those that have
+        stopped once must not go on.
+        """
+        values, grads, config = self._values[:rows], self._grads[:rows], self._config
+        self._count += 1
+        if self._kept is not None and self.plain:
+            values.addcmul_(grads, self._kept[:rows], value=-self._lr)
+            return
+        self.mask(rows)
+        if config.clip > 0:
+            _clip(grads, config.clip)
+        if config.weight_decay > 0:
+            grads.add_(values, alpha=config.weight_decay)
+        if self._first is None:
+            values.add_(grads, alpha=-self._lr)
+            return
+        first = self._first[:rows]
+        if self._second is not None:
+            self._adam(values, grads, first, self._second[:rows])
+            return
+        if self._count == 1:
+            first.copy_(grads)
+        else:
+            first.mul_(config.momentum).add_(grads)
+        values.add_(first, alpha=-self._lr)
+
+    def _adam(self, values: Tensor, grads: Tensor, first: Tensor, second: Tensor) -> None:
+        first.lerp_(grads, 1 - 0.9)
+        second.mul_(0.999).addcmul_(grads, grads, value=1 - 0.999)
+        bias_1, bias_2 = 1 - 0.9**self._count, 1 - 0.999**self._count
+        scale = (second / bias_2).sqrt_().add_(1e-8)
+        values.addcdiv_(first, scale, value=-self._lr / bias_1)
+
+
+def _clip(grads: Tensor, limit: float) -> None:
+    """Scale a gradient [P], or each row of [K, P], whose L2 norm is above the limit, down to it."""
+    if grads.dim() == 1:
+        norm = float(torch.linalg.vector_norm(grads))
+        if norm > limit:
+            grads.mul_(limit / norm)
+        return
+    norms = torch.linalg.vector_norm(grads, dim=1, keepdim=True).double()
+    grads.mul_(torch.where(norms > limit, limit / norms, 1.0).to(grads.dtype))
+
+
+@torch.no_grad()
+def evaluate(
+    model: FlatModel,
+    samples: Samples,
+    *,
+    batch_size: int = 1000,
+    batch_statistics: bool = False,
+    channels_last: bool = False,
+) -> Evaluation:
+    """Evaluate on all samples; accuracy counts predictions (tokens for language models).
+
+    With `batch_statistics` normalisation uses each batch's own statistics (for models whose
+    running statistics never leave the clients).
+    """
+    buffers = model.buffers.clone() if batch_statistics else None
+    model.module.train(batch_statistics)
+    loss, correct, count = 0.0, 0, 0
+    with exact_kernels(samples.device), model.working(channels_last) as work:
+        everything = torch.arange(len(samples), device=samples.device)
+        for index in torch.split(everything, batch_size):
+            inputs, targets = samples.batch(index)
+            logits = model.module(_arranged(inputs, work)).float()
+            loss += float(loss_of(logits, targets)) * targets.numel()
+            correct += int((logits.argmax(-1) == targets).sum())
+            count += targets.numel()
+    if buffers is not None:
+        model.buffers.copy_(buffers)
+    return Evaluation(loss / count, correct / count, count)

@@ -1,0 +1,227 @@
+"""Work under a mask: in the whole network, or in a smaller one where whole units are gone."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from mpfl.config import TrainConfig
+from mpfl.data.samples import Samples
+from mpfl.mask import Mask
+from mpfl.network.compact import compact
+from mpfl.network.flat import FlatModel
+from mpfl.network.layers import Structure
+from mpfl.recent import Recent
+from mpfl.training.gang import in_gang, meet
+from mpfl.training.local import Evaluation, Observer, TrainResult, evaluate, train
+from mpfl.training.vectorised import Job, Together
+
+_VECTOR = 16
+
+
+@dataclass(frozen=True)
+class Small:
+    """A compacted network, and where its numbers stand in the vectors of the whole one.
+
+    Attributes
+    ----------
+    model
+        The network; its values are scratch.
+    parameters, buffers
+        int64: places in the whole network's vectors, ascending.
+    channels_last
+        Whether it may be trained on images stored channels-last.
+    """
+
+    model: FlatModel
+    parameters: Tensor
+    buffers: Tensor
+    channels_last: bool = True
+
+    def take(self, whole: FlatModel) -> None:
+        """Copy the surviving numbers out of the whole network."""
+        torch.index_select(whole.values, 0, self.parameters, out=self.model.values)
+        torch.index_select(whole.buffers, 0, self.buffers, out=self.model.buffers)
+
+    def give(self, whole: FlatModel) -> None:
+        """Write the numbers back; pruned parameters become zero, their statistics stay."""
+        whole.values.zero_().index_copy_(0, self.parameters, self.model.values)
+        whole.buffers.index_copy_(0, self.buffers, self.model.buffers)
+
+    def watched_by(self, observer: Observer | None, count: int) -> Observer | None:
+        """Return an observer of this network that shows `observer` vectors of `count` elements."""
+        if observer is None:
+            return None
+        whole_values, whole_grads = torch.zeros(count), torch.zeros(count)
+
+        def observe(values: Tensor, grads: Tensor, lr: float) -> None:
+            whole_values.index_copy_(0, self.parameters, values)
+            whole_grads.index_copy_(0, self.parameters, grads)
+            observer(whole_values, whole_grads, lr)
+
+        return observe
+
+
+class MaskedNetwork:
+    """Trains and evaluates one network under masks.
+
+    Where the mask drops whole units (granularity ``filter``) this happens in the network that
+    `compact` makes, which has the same outputs and the same gradients up to the order of floating
+    point sums, and is smaller; elsewhere in the whole network with pruned weights held at zero.
+    What belongs to a mask is made once and kept for the last two masks.
+
+    Parameters
+    ----------
+    model
+        The whole network. Work starts from its values and ends in them.
+    structure
+        What `find_structure` says about it.
+    """
+
+    def __init__(self, model: FlatModel, structure: Structure) -> None:
+        self._model, self._structure = model, structure
+        self._whole_units = all(
+            slot.axis is not None for layer in structure.layers for slot in layer.slots
+        )
+        self._known: Recent[Mask, Small | Tensor] = Recent(2)
+
+    def small(self, mask: Mask) -> Small | None:
+        """Return the compacted network.
+
+        None where there is nothing to cut out: for the full mask, where units are not whole
+        slices of tensors, and where a layer has no unit left.
+        """
+        means = self._means(mask)
+        return means if isinstance(means, Small) else None
+
+    def apply(self, mask: Mask) -> None:
+        """Set pruned parameters to zero."""
+        means = self._means(mask)
+        if isinstance(means, Small):
+            means.take(self._model)
+            means.give(self._model)
+        elif means is not None:
+            self._model.values.mul_(means)
+
+    def train(
+        self,
+        samples: Samples,
+        mask: Mask,
+        config: TrainConfig,
+        *,
+        lr: float,
+        epochs: int,
+        generator: torch.Generator,
+        observer: Observer | None = None,
+        freeze_statistics: bool = False,
+    ) -> TrainResult:
+        """Train the network in place under `mask`; arguments as for `mpfl.training.local.train`.
+
+        In a gang (`mpfl.training.gang`) it waits for the others' training, and they are trained
+        together.
+        The work is done on the device of the samples.
+
+        Afterwards pruned parameters are exactly zero. Running statistics of units that were cut
+        out are those from before. An observer sees vectors of the whole network, zero where it is
+        pruned, whichever network was trained.
+        """
+        means, model = self._means(mask), self._model
+        small = means if isinstance(means, Small) else None
+        if small:
+            small.take(model)
+            config = replace(config, channels_last=config.channels_last and small.channels_last)
+            observer = small.watched_by(observer, model.values.numel())
+        network = small.model if small else model
+        keep = means if isinstance(means, Tensor) else None
+        if in_gang():
+            job = Job(
+                network.values.clone(),
+                network.buffers.clone(),
+                samples,
+                epochs,
+                generator,
+                keep,
+                observer,
+            )
+            result = self._meet(network, job, Together(network, config, lr, freeze_statistics))
+        else:
+            with network.on(samples.device) as placed:
+                result = train(
+                    placed,
+                    samples,
+                    config,
+                    lr=lr,
+                    epochs=epochs,
+                    generator=generator,
+                    keep=keep,
+                    observer=observer,
+                    freeze_statistics=freeze_statistics,
+                )
+        if small:
+            small.give(model)
+        return result
+
+    def _meet(self, network: FlatModel, job: Job, together: Together) -> TrainResult:
+        """Train with others, who use the same networks as scratch meanwhile."""
+        buffers = self._model.buffers.clone()
+        trained = meet(together, job)
+        self._model.buffers.copy_(buffers)
+        network.load(trained.values, trained.buffers)
+        return trained.result
+
+    def evaluate(
+        self,
+        samples: Samples,
+        mask: Mask,
+        *,
+        batch_statistics: bool = False,
+        channels_last: bool = False,
+    ) -> Evaluation:
+        """Evaluate the network, whose pruned parameters are zero, on all samples."""
+        small = self.small(mask)
+        if small:
+            small.take(self._model)
+        network = small.model if small else self._model
+        with network.on(samples.device) as placed:
+            return evaluate(
+                placed,
+                samples,
+                batch_statistics=batch_statistics,
+                channels_last=channels_last,
+            )
+
+    def _means(self, mask: Mask) -> Small | Tensor | None:
+        """Return the smaller network, or float32[P] of zeros and ones, or None for the full mask.
+
+        What is returned must not be written.
+        """
+        if mask.count() == mask.layout.total:
+            return None
+        return self._known.get(mask, lambda: self._make(mask))
+
+    def _make(self, mask: Mask) -> Small | Tensor:
+        kept = self._structure.parameter_mask(mask)
+        if not self._whole_units or not all(mask.counts()):
+            return torch.from_numpy(kept.astype(np.float32))
+        module = compact(self._model.module, self._structure, mask)
+        buffers = np.flatnonzero(self._structure.buffer_mask(mask))
+        places = torch.from_numpy(np.flatnonzero(kept)), torch.from_numpy(buffers)
+        return Small(FlatModel(module), *places, channels_last=_safe_channels_last(module))
+
+
+def _safe_channels_last(module: nn.Module) -> bool:
+    """Tell whether no convolution meets a fault of oneDNN that corrupts memory.
+
+    Channels-last, the weight gradient of a strided 1x1 convolution is wrong where it has fewer
+    input channels than a vector has places (8 or 16 by processor): oneDNN issue 6035.
+    """
+    return not any(
+        isinstance(part, nn.Conv2d)
+        and part.kernel_size == (1, 1)
+        and part.stride != (1, 1)
+        and part.in_channels < _VECTOR
+        for part in module.modules()
+    )

@@ -1,0 +1,1 @@
+"""Entropy coding: interleaved rANS over symbols with integer frequencies."""

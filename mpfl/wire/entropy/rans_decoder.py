@@ -1,0 +1,150 @@
+"""Interleaved rANS, the receiver's half: see mpfl.wire.entropy.rans_encoder."""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mpfl.wire.entropy.rans_states import LOWEST, MAX_LANES_LOG, stages, unpack_states
+from mpfl.wire.entropy.tables import PRECISION, Contexts, Slots, Tables
+from mpfl.wire.errors import WireError
+from mpfl.wire.varint import decode_varint
+
+_MAX_SYMBOLS = 1 << 48
+_CHUNK = 4096
+"""Symbols whose tables are looked up at a time."""
+
+
+class Decoder:
+    """Gives back the symbols of a stream, for tables that the caller works out as it goes.
+
+    It allocates what the caller asks for and what the stream is long, never what the stream
+    claims: a byte a symbol, at most one more for faster lookup, and a constant. Every method
+    raises WireError if the bytes are not a stream of such symbols.
+    """
+
+    def __init__(self, blob: bytes | memoryview) -> None:
+        self._lanes: list[int] = []
+        self._left: list[int] = []  # symbols of every stage but the last, which takes the rest
+        self._states = np.ones(1, np.int64)
+        begin = self._read_header(blob) if len(blob) else 0
+        if (len(blob) - begin) % 2:
+            raise WireError("rans.words", "half a word at the end")
+        self._words = np.frombuffer(blob, "<u2", offset=begin)
+        self._next = 0
+        self._row = 0  # lane of the next symbol
+
+    def _read_header(self, blob: bytes | memoryview) -> int:
+        if blob[0] > MAX_LANES_LOG:
+            raise WireError("rans.lanes", f"2 to the power of {blob[0]} are too many")
+        self._lanes = stages(blob[0])[::-1]
+        begin = 1
+        for _ in self._lanes[:-1]:
+            count, begin = decode_varint(blob, begin, "rans.count", _MAX_SYMBOLS)
+            self._left.append(count)
+        if blob[0]:
+            self._states, begin = unpack_states(blob, begin, 1 << blob[0])
+            return begin
+        # Three or four bytes of state, then words; without words, the state alone.
+        size = len(blob) - begin
+        width = size if size <= 4 else 4 - size % 2
+        state = int.from_bytes(blob[begin : begin + width], "little")
+        if state >> 8 * (width - 1) == 0 if width else True:
+            raise WireError("rans.states", "the state is not in its shortest form")
+        self._states = np.array([state], np.int64)
+        return begin + width
+
+    def take(self, contexts: Contexts, tables: Tables) -> NDArray[np.uint8]:
+        """Return the next symbols, one for each context (the number of its table)."""
+        symbols = np.empty(contexts.size, np.uint8)
+        slots = tables.slots(contexts.size)
+        done = 0
+        while done < contexts.size:
+            self._enter_stage()
+            end = min(done + _CHUNK, contexts.size)
+            if self._left:
+                end = min(end, done + self._left[0])
+                self._left[0] -= end - done
+            step = self._take_rows if self._states.size > 1 else self._take_scalar
+            step(contexts[done:end].astype(np.int64), tables, slots, symbols[done:end])
+            done = end
+        return symbols
+
+    def finish(self) -> None:
+        """Check that the stream holds nothing more."""
+        if self._lanes:
+            self._enter_stage()
+        if self._left or self._next != self._words.size or self._states.tolist() != [1]:
+            raise WireError("rans.words", "the stream does not end with its last symbol")
+
+    def _enter_stage(self) -> None:
+        """Leave every stage that has no symbols left; its further lanes give their words back."""
+        if not self._lanes:
+            raise WireError("rans.lanes", "there is no stream")
+        while self._left and self._left[0] == 0:
+            del self._left[0], self._lanes[0]
+            words = self._states[self._lanes[0] :] - LOWEST
+            if (words >> 16).any():
+                raise WireError("rans.states", "a lane does not end where it began")
+            self._words = np.concatenate([words.astype("<u2"), self._words[self._next :]])
+            self._states = self._states[: self._lanes[0]]
+            self._next = self._row = 0
+
+    def _take_scalar(
+        self, contexts: Contexts, tables: Tables, slots: Slots, out: NDArray[np.uint8]
+    ) -> None:
+        state = int(self._states[0])
+        words = self._words[self._next : self._next + contexts.size].tolist()
+        taken = 0
+        # Single numbers are read much faster through a memoryview than from an array.
+        frequencies, starts = tables.frequencies.ravel().data, tables.starts.ravel().data
+        alphabet, mask = tables.frequencies.shape[1], (1 << PRECISION) - 1
+        numbers = slots.symbols.data if slots.symbols is not None else None
+        edges = slots.edges.data if numbers is None else memoryview(b"")
+        for i, context in enumerate(contexts.tolist()):
+            slot, first = state & mask, context * alphabet
+            wide = context << PRECISION | slot
+            if numbers is not None:
+                place = first + numbers[wide]
+            else:
+                place = bisect_right(edges, wide, first, first + alphabet) - 1
+            state = frequencies[place] * (state >> PRECISION) + slot - starts[place]
+            out[i] = place - first
+            if state < LOWEST and taken < len(words):
+                state = state << 16 | words[taken]
+                taken += 1
+        self._next += taken
+        self._states = np.array([state], np.int64)
+
+    def _take_rows(
+        self, contexts: Contexts, tables: Tables, slots: Slots, out: NDArray[np.uint8]
+    ) -> None:
+        lanes, words, mask = self._states.size, self._words, (1 << PRECISION) - 1
+        packed = tables.packed
+        slot_base = contexts << PRECISION
+        place_base = contexts * tables.frequencies.shape[1]
+        places = np.empty(contexts.size, np.int64)
+        done = 0
+        while done < contexts.size:
+            end = min(done + lanes - self._row, contexts.size)
+            state = self._states[self._row : self._row + end - done]
+            slot = state & mask
+            place = slots.places(slot_base[done:end] + slot, place_base[done:end])
+            both = packed.take(place)
+            state >>= PRECISION
+            state *= both & 0xFFFF
+            both >>= 16
+            state += slot
+            state -= both
+            low = (state < LOWEST).nonzero()[0]
+            following = self._next + low.size
+            if following > words.size:
+                raise WireError("rans.words", "the stream ends before its last symbol")
+            state[low] = state[low] << 16 | words[self._next : following]
+            self._next = following
+            places[done:end] = place
+            self._row = (self._row + end - done) % lanes
+            done = end
+        out[:] = places - place_base

@@ -1,0 +1,21 @@
+"""Masks as bytes, at about the entropy of what the receiver does not know yet."""
+
+from mpfl.wire.masks.codecs import (
+    MASK_CODECS,
+    MaskCodec,
+    decode_mask,
+    encode_mask,
+    mask_bound_bits,
+)
+from mpfl.wire.masks.plan import magnitude_classes, matrix_widths, quantile_classes
+
+__all__ = [
+    "MASK_CODECS",
+    "MaskCodec",
+    "decode_mask",
+    "encode_mask",
+    "magnitude_classes",
+    "mask_bound_bits",
+    "matrix_widths",
+    "quantile_classes",
+]

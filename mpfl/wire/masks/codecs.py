@@ -1,0 +1,286 @@
+"""Masks as bytes: codecs behind one interface, and the entropy bound they are held against."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mpfl.mask import Layout, Mask
+from mpfl.registry import Registry, unknown_name
+from mpfl.wire.errors import WireError
+from mpfl.wire.masks.bernoulli import decode_segments, encode_segments
+from mpfl.wire.masks.compressed import (
+    decode_gaps,
+    decode_packed,
+    encode_gaps,
+    encode_packed,
+    unpack_bits,
+)
+from mpfl.wire.masks.matrix import decode_matrix, encode_matrix, fit_matrix
+from mpfl.wire.masks.plan import Plan, magnitude_classes, make_plan, matrix_widths
+from mpfl.wire.masks.range_coder import decode_range, encode_range
+
+__all__ = ["MASK_CODECS", "MaskCodec", "decode_mask", "encode_mask", "magnitude_classes",
+           "mask_bound_bits", "matrix_widths"]  # fmt: skip
+
+Bools = NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class MaskCodec:
+    """One way of writing the coded bits of a mask.
+
+    Attributes
+    ----------
+    number
+        First byte of its payloads.
+    encode
+        The bits of all units and what is coded of them, to bytes.
+    decode
+        The reverse; raises WireError and nothing else, whatever the bytes.
+    """
+
+    number: int
+    encode: Callable[[Content], bytes]
+    decode: Callable[[memoryview, Plan], Mask]
+
+
+@dataclass(frozen=True)
+class Content:
+    """What is to be written.
+
+    Attributes
+    ----------
+    bools
+        bool[d], the bits of all units.
+    plan
+        Which of them are coded, and how.
+    """
+
+    bools: Bools
+    plan: Plan
+
+    @cached_property
+    def bits(self) -> Bools:
+        """The coded bits, segment after segment."""
+        return self.plan.take(self.bools)
+
+
+def encode_mask(
+    mask: Mask,
+    *,
+    within: Mask | None = None,
+    classes: NDArray[np.uint8] | None = None,
+    codec: str = "auto",
+    widths: Sequence[int] | None = None,
+) -> bytes:
+    """Return the payload of a mask for a receiver that holds the same context.
+
+    Parameters
+    ----------
+    mask
+        What to send.
+    within
+        A mask that the receiver holds and that contains `mask`: only its units are coded.
+    classes
+        uint8[d], a context per unit that the receiver knows too; the units of each class of each
+        layer are coded with their own statistics.
+    codec
+        A name in `MASK_CODECS`, or ``auto``: the smallest.
+    widths
+        Units per row of every layer (inputs of a neuron, say), 0 where it is no matrix: lets
+        ``auto`` try ``matrix``. The receiver need not know them.
+
+    Raises
+    ------
+    ValueError
+        If the codec is unknown, `mask` is not inside `within`, or shapes do not fit.
+    """
+    if codec != "auto" and codec not in MASK_CODECS:
+        raise unknown_name("mask codec", codec, ["auto", *MASK_CODECS.names()])
+    if codec == "raw" and classes is not None:  # which has no statistics to keep apart
+        return _set_aside(encode_mask(mask, within=within, codec=codec))
+    plan = replace(make_plan(mask.layout, within, classes), widths=tuple(widths or ()))
+    if within is not None and not mask.issubset(within):
+        raise ValueError("mask: it keeps units outside `within`")
+    content = Content(mask.bools(), plan)
+    if codec != "auto":
+        return _encode_with(codec, content)
+    if plan.count >= _LARGE:
+        return _encode_large(content)
+    plain = None
+    if classes is not None:
+        plain = Content(content.bools, make_plan(mask.layout, within, None))
+    return _encode_smallest(content, plain)
+
+
+def decode_mask(
+    payload: bytes,
+    layout: Layout,
+    *,
+    within: Mask | None = None,
+    classes: NDArray[np.uint8] | None = None,
+) -> Mask:
+    """Read what `encode_mask` wrote with the same `within` and `classes`.
+
+    Raises
+    ------
+    WireError
+        If the payload cannot have come from `encode_mask`.
+    """
+    if not payload:
+        raise WireError("mask.codec", "the payload is empty")
+    number, plain = payload[0] & ~_PLAIN, bool(payload[0] & _PLAIN)
+    if plain and classes is None:
+        raise WireError("mask.codec", "it sets aside classes that there are not")
+    plan = make_plan(layout, within, None if plain else classes)
+    for name in MASK_CODECS.names():
+        if MASK_CODECS[name].number == number:
+            return MASK_CODECS[name].decode(memoryview(payload)[1:], plan)
+    raise WireError("mask.codec", f"unknown codec {number}")
+
+
+def mask_bound_bits(
+    mask: Mask, within: Mask | None = None, classes: NDArray[np.uint8] | None = None
+) -> float:
+    """Return the conditional entropy of the mask's bits.
+
+    That is the sum of n·H(k/n) over every class of every layer, k of whose n units inside
+    `within` are kept.
+    """
+    plan = make_plan(mask.layout, within, classes)
+    ones = plan.grouping.ones(mask.bools())
+    return float(np.sum(_entropy_bits(ones, np.array(plan.lengths, np.int64))))
+
+
+def _entropy_bits(ones: NDArray[np.int64], total: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Return n·H(k/n) in bits."""
+    bits = np.zeros(total.shape)
+    for part in (ones, total - ones):
+        some = part > 0
+        bits[some] += part[some] * np.log2(total[some] / part[some])
+    return bits
+
+
+_PLAIN = 0x80
+"""Flag in the first byte: the classes are set aside."""
+_LARGE = 1 << 20
+_GAPS_DENSEST = 0.195
+_SLACK = 1.019
+_RAW_FROM = 0.995
+_NEAR, _NEAR_BYTES = 1.003, 32
+"""How far above the smallest estimate a codec is still tried: what an estimate may be off."""
+
+
+def _encode_smallest(content: Content, plain: Content | None) -> bytes:
+    """Return the smallest payload, with the classes or without.
+
+    The slow codecs, `rans` and `matrix`, are written only if their estimate is not far above the
+    smallest one.
+    """
+    payloads = [_encode_with(name, content) for name in ("raw", "gaps", "zstd")]
+    if plain:
+        payloads += [_set_aside(_encode_with(name, plain)) for name in ("gaps", "zstd")]
+    slow: list[tuple[float, Callable[[], bytes]]] = []
+    if any(content.plan.widths):
+        code = fit_matrix(content.bools, content.plan)
+        slow.append((
+            code.estimated_bytes(content.bools, content.plan),
+            lambda: _numbered("matrix", encode_matrix(content.bools, content.plan, code)),
+        ))  # fmt: skip
+    slow.append((_rans_bytes(content), lambda: _encode_with("rans", content)))
+    if plain:
+        slow.append((_rans_bytes(plain), lambda: _set_aside(_encode_with("rans", plain))))
+    least = min(min(map(len, payloads)), *(estimate for estimate, _ in slow))
+    payloads += [write() for estimate, write in slow if estimate <= _NEAR * least + _NEAR_BYTES]
+    return min(payloads, key=len)
+
+
+def _rans_bytes(content: Content) -> float:
+    """Return about how long `rans` makes it: the entropy and a byte a segment."""
+    return float(np.sum(_entropy_bits(*_counts(content.bits, content.plan)))) / 8 + len(
+        content.plan.lengths
+    )
+
+
+def _set_aside(payload: bytes) -> bytes:
+    return bytes((payload[0] | _PLAIN,)) + payload[1:]
+
+
+def _encode_large(content: Content) -> bytes:
+    """Return a payload near the smallest where time matters too.
+
+    `gaps` (below a fifth of ones) or `zstd` is taken where it is within 1.9 % of the bound: they
+    are many times faster than `rans`, which is for all the rest.
+    """
+    bits = content.bits
+    ones, lengths = _counts(bits, content.plan)
+    bound_bytes = float(np.sum(_entropy_bits(ones, lengths))) / 8
+    rarer = min(int(ones.sum()), bits.size - int(ones.sum()))
+    if bound_bytes > _RAW_FROM * bits.size / 8:
+        return _encode_with("raw", content)
+    payload = _encode_with("gaps" if rarer <= _GAPS_DENSEST * bits.size else "zstd", content)
+    if len(payload) <= _SLACK * bound_bytes:
+        return payload
+    return _encode_with("rans", content)
+
+
+def _encode_with(name: str, content: Content) -> bytes:
+    return _numbered(name, MASK_CODECS[name].encode(content))
+
+
+def _numbered(name: str, body: bytes) -> bytes:
+    return bytes((MASK_CODECS[name].number,)) + body
+
+
+def _counts(bits: Bools, plan: Plan) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return the ones and the units of every segment."""
+    ends = np.cumsum(plan.lengths, dtype=np.int64)
+    pairs = zip(plan.lengths, ends, strict=True)
+    ones = [int(np.count_nonzero(bits[end - n : end])) for n, end in pairs]
+    return np.array(ones, np.int64), np.array(plan.lengths, np.int64)
+
+
+def _encode_raw(content: Content) -> bytes:
+    return np.packbits(content.bits, bitorder="little").tobytes()
+
+
+def _decode_raw(payload: memoryview, plan: Plan) -> Mask:
+    return plan.put(unpack_bits(payload, plan.count, "mask.raw"))
+
+
+MASK_CODECS: Registry[MaskCodec] = Registry(
+    "mask codec",
+    {
+        "raw": MaskCodec(0, _encode_raw, _decode_raw),
+        "gaps": MaskCodec(
+            1,
+            lambda content: encode_gaps(content.bits),
+            lambda payload, plan: plan.put(decode_gaps(payload, plan.count)),
+        ),
+        "rans": MaskCodec(
+            2,
+            lambda content: encode_segments(content.bits, content.plan.lengths),
+            lambda payload, plan: plan.put(decode_segments(payload, plan.lengths)),
+        ),
+        "range": MaskCodec(
+            3,
+            lambda content: encode_range(content.bits, content.plan.lengths),
+            lambda payload, plan: plan.put(decode_range(payload, plan.lengths)),
+        ),
+        "zstd": MaskCodec(
+            4,
+            lambda content: encode_packed(content.bits),
+            lambda payload, plan: plan.put(decode_packed(payload, plan.count)),
+        ),
+        "matrix": MaskCodec(
+            5,
+            lambda content: encode_matrix(content.bools, content.plan),
+            lambda payload, plan: Mask.from_bools(plan.layout, decode_matrix(payload, plan)),
+        ),
+    },
+)

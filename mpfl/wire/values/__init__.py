@@ -1,0 +1,23 @@
+"""Values as bytes: float formats, quantised and sparse differences, signs, shares."""
+
+from mpfl.wire.values.codecs import (
+    VALUE_CODECS,
+    FloatCodec,
+    ValueCodec,
+    ValueEntry,
+    decode_values,
+    encode_values,
+    value_codec,
+    values_bound_bytes,
+)
+
+__all__ = [
+    "VALUE_CODECS",
+    "FloatCodec",
+    "ValueCodec",
+    "ValueEntry",
+    "decode_values",
+    "encode_values",
+    "value_codec",
+    "values_bound_bytes",
+]

@@ -1,0 +1,281 @@
+"""Values as bytes: float formats for values, quantised ones for differences."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mpfl.registry import Registry, number_argument, parse_spec
+from mpfl.wire.errors import WireError
+from mpfl.wire.values.quantised import (
+    QuantisedCodec,
+    dead_zone,
+    full_range,
+    least_error,
+    nearest,
+    of_root_mean_square,
+    stochastic,
+)
+from mpfl.wire.values.sparse import SignCodec, SparseCodec
+
+Floats = NDArray[np.float32]
+Classes = NDArray[np.uint8] | None
+
+
+class ValueCodec(Protocol):
+    """One way of writing float32 values.
+
+    Attributes
+    ----------
+    relative
+        True: it loses much, and is meant for differences against what the receiver holds.
+    """
+
+    @property
+    def relative(self) -> bool:
+        """Whether it is meant for differences."""
+        ...
+
+    def encode(
+        self,
+        values: Floats,
+        segments: Sequence[int],
+        rng: np.random.Generator | None = None,
+        classes: Classes = None,
+    ) -> bytes:
+        """Return the payload of finite values."""
+        ...
+
+    def decode(self, payload: bytes, segments: Sequence[int], classes: Classes = None) -> Floats:
+        """Read it; WireError if it is not legal."""
+        ...
+
+    def bound_bytes(
+        self, payload: bytes, segments: Sequence[int], classes: Classes = None
+    ) -> float:
+        """Return the fewest bytes in which the content of a legal payload could stand."""
+        ...
+
+
+def encode_values(
+    values: Floats,
+    codec: str,
+    segments: Sequence[int],
+    rng: np.random.Generator | None = None,
+    *,
+    classes: Classes = None,
+) -> bytes:
+    """Return the payload of float32 values.
+
+    Parameters
+    ----------
+    values
+        float32[n], finite.
+    codec
+        A name in `VALUE_CODECS`, with arguments where it takes some.
+    segments
+        How many consecutive values belong together (a layer's, usually) and share a scale; the
+        sum is n. The receiver must know them.
+    rng
+        Stream for stochastic rounding; only codecs that round so need it.
+    classes
+        uint8[n], a context per value that the receiver knows too, such as how large its last
+        difference was; quantised values of each class of each segment are coded with their own
+        statistics. Float formats take no notice.
+
+    Raises
+    ------
+    ValueError
+        If a value is not finite or out of the format's range, shapes do not fit, or the codec
+        is unknown.
+    """
+    if values.dtype != np.float32 or values.shape != (sum(segments),):
+        got = f"{values.dtype}{list(values.shape)}"
+        raise ValueError(f"values: got {got}, expected float32[{sum(segments)}]")
+    if not np.isfinite(values).all():
+        raise ValueError("values: not all of them are finite")
+    _check_classes(classes, segments)
+    return value_codec(codec).encode(values, segments, rng, classes)
+
+
+def decode_values(
+    payload: bytes, codec: str, segments: Sequence[int], *, classes: Classes = None
+) -> Floats:
+    """Read what `encode_values` wrote with the same codec, segments and classes.
+
+    Returns float32[n], finite.
+
+    Raises
+    ------
+    WireError
+        If the payload cannot have come from `encode_values`.
+    """
+    _check_classes(classes, segments)
+    return value_codec(codec).decode(payload, segments, classes)
+
+
+def values_bound_bytes(
+    payload: bytes, codec: str, segments: Sequence[int], *, classes: Classes = None
+) -> float:
+    """Return the entropy bound, in bytes, of what a legal payload says.
+
+    For float formats that is their length; for quantised ones the entropy of the integers of
+    every class of every segment plus the steps.
+    """
+    _check_classes(classes, segments)
+    return value_codec(codec).bound_bytes(payload, segments, classes)
+
+
+def _check_classes(classes: Classes, segments: Sequence[int]) -> None:
+    if classes is not None and (classes.dtype != np.uint8 or classes.shape != (sum(segments),)):
+        got = f"{classes.dtype}{list(classes.shape)}"
+        raise ValueError(f"classes: got {got}, expected uint8[{sum(segments)}]")
+
+
+def value_codec(spec: str) -> ValueCodec:
+    """Return the codec a spec such as ``"int4(nearest)"`` asks for; ValueError if there is none."""
+    name, arguments = parse_spec(spec)
+    return VALUE_CODECS[name].build(spec, arguments)
+
+
+@dataclass(frozen=True)
+class FloatCodec:
+    """A float format of 16 or 32 bits, little-endian, nothing around it.
+
+    Attributes
+    ----------
+    name
+        ``float32``, ``float16`` or ``bfloat16`` (the upper half of a float32, rounded to the
+        nearest, ties to even).
+    """
+
+    name: str
+    relative: bool = False
+
+    @property
+    def bytes_each(self) -> int:
+        """Bytes a value."""
+        return 4 if self.name == "float32" else 2
+
+    def encode(
+        self,
+        values: Floats,
+        segments: Sequence[int],
+        rng: np.random.Generator | None = None,
+        classes: Classes = None,
+    ) -> bytes:
+        """Return the values in this format; ValueError if one is beyond its range."""
+        if self.name == "float32":
+            return values.astype("<f4").tobytes()
+        if self.name == "float16":
+            with np.errstate(over="ignore"):
+                half = values.astype("<f2")
+        else:
+            whole = values.view(np.uint32)
+            half = ((whole + 0x7FFF + (whole >> 16 & 1)) >> 16).astype("<u2")
+        payload = half.tobytes()
+        if not np.isfinite(self._read(payload)).all():
+            raise ValueError(f"values: one is too large for {self.name}")
+        return payload
+
+    def decode(self, payload: bytes, segments: Sequence[int], classes: Classes = None) -> Floats:
+        """Read them; WireError on a wrong length or a value that is not finite."""
+        expected = sum(segments) * self.bytes_each
+        if len(payload) != expected:
+            raise WireError("values", f"got {len(payload)} bytes, expected {expected}")
+        values = self._read(payload)
+        if not np.isfinite(values).all():
+            raise WireError("values", "not all of them are finite")
+        return values
+
+    def bound_bytes(
+        self, payload: bytes, segments: Sequence[int], classes: Classes = None
+    ) -> float:
+        """Return the payload's own length."""
+        return float(len(payload))
+
+    def _read(self, payload: bytes) -> Floats:
+        if self.name == "float32":
+            return np.frombuffer(payload, "<f4").astype(np.float32)
+        if self.name == "float16":
+            return np.frombuffer(payload, "<f2").astype(np.float32)
+        wide = np.frombuffer(payload, "<u2").astype(np.uint32)
+        wide <<= 16
+        return wide.view(np.float32)
+
+
+@dataclass(frozen=True)
+class ValueEntry:
+    """What a name in the registry stands for.
+
+    Attributes
+    ----------
+    build
+        From a spec and its arguments to the codec; ValueError if they do not fit.
+    relative
+        True: it loses much, and is meant for differences against what the receiver holds.
+    """
+
+    build: Callable[[str, tuple[str, ...]], ValueCodec]
+    relative: bool
+
+
+def _float_entry(name: str) -> ValueEntry:
+    def build(spec: str, arguments: tuple[str, ...]) -> ValueCodec:
+        if arguments:
+            raise ValueError(f"{spec!r}: {name} takes no arguments")
+        return FloatCodec(name)
+
+    return ValueEntry(build, relative=False)
+
+
+def _integer_entry(name: str, largest: int) -> ValueEntry:
+    def build(spec: str, arguments: tuple[str, ...]) -> ValueCodec:
+        rounding = arguments[0] if len(arguments) == 1 else "" if arguments else "stochastic"
+        if rounding == "stochastic":
+            return QuantisedCodec(name, full_range(largest), stochastic, largest)
+        if rounding == "nearest":
+            return QuantisedCodec(name, least_error(largest), nearest, largest)
+        raise ValueError(f"{spec!r}: expected {name}, {name}(stochastic) or {name}(nearest)")
+
+    return ValueEntry(build, relative=True)
+
+
+def _build_step(spec: str, arguments: tuple[str, ...]) -> ValueCodec:
+    factor = number_argument(spec, arguments[:1], 1.0)
+    threshold = number_argument(spec, arguments[1:], 0.5)
+    if not 0.02 <= factor <= 100.0 or not 0.5 <= threshold <= 1.0:
+        raise ValueError(f"{spec!r}: expected step(0.02 to 100, 0.5 to 1)")
+    return QuantisedCodec("step", of_root_mean_square(factor), dead_zone(threshold), 127)
+
+
+def _build_sparse(spec: str, arguments: tuple[str, ...]) -> ValueCodec:
+    share = number_argument(spec, arguments, 1.0)
+    if not 0 < share <= 1:
+        raise ValueError(f"{spec!r}: expected a share above 0 and at most 1")
+    return SparseCodec(share)
+
+
+def _build_sign(spec: str, arguments: tuple[str, ...]) -> ValueCodec:
+    if arguments:
+        raise ValueError(f"{spec!r}: sign takes no arguments")
+    return SignCodec()
+
+
+VALUE_CODECS: Registry[ValueEntry] = Registry(
+    "value codec",
+    {name: _float_entry(name) for name in ("float32", "float16", "bfloat16")}
+    | {
+        name: _integer_entry(name, largest)
+        for name, largest in (("int8", 127), ("int4", 7), ("int3", 3), ("ternary", 1))
+    }
+    | {
+        "step": ValueEntry(_build_step, relative=True),
+        "sparse": ValueEntry(_build_sparse, relative=True),
+        "sign": ValueEntry(_build_sign, relative=True),
+    },
+)

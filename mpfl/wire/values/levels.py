@@ -1,0 +1,97 @@
+"""Shares on a common scale, as levels from 0 to a top of at most 255, at their entropy."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mpfl.wire.entropy.rans_decoder import Decoder
+from mpfl.wire.entropy.rans_encoder import Encoder
+from mpfl.wire.entropy.tables import Contexts, Tables
+from mpfl.wire.errors import WireError
+
+Levels = NDArray[np.uint8]
+
+_ABSENT = 255
+"""Share of a level that does not occur."""
+
+
+def encode_levels(levels: Levels, top: int, segments: Sequence[int]) -> bytes:
+    """Return levels as bytes: the top, a share a level for each segment, then an rANS stream.
+
+    Parameters
+    ----------
+    levels
+        uint8[n], none above `top`.
+    top
+        1 to 255.
+    segments
+        How many consecutive levels have a table in common; the sum is n, none is 0.
+    """
+    if not 1 <= top <= 255 or (levels.size and int(levels.max()) > top):
+        raise ValueError(f"levels: expected 0 to top, and top from 1 to 255; top is {top}")
+    if levels.shape != (sum(segments),):
+        raise ValueError(f"levels: got shape {levels.shape}, expected ({sum(segments)},)")
+    edges = np.cumsum(segments)[:-1]
+    parts = np.split(levels, edges) if levels.size else []
+    shares = np.stack([_shares_of(part, top) for part in parts]) if parts else _no_shares(top)
+    encoder = Encoder()
+    if parts:
+        encoder.put(levels, _contexts(segments), _tables(shares))
+    return bytes((top,)) + shares.tobytes() + encoder.finish()
+
+
+def decode_levels(payload: bytes, segments: Sequence[int]) -> tuple[Levels, int]:
+    """Return levels and top; raises WireError and nothing else."""
+    top = payload[0] if payload else 0
+    size = (top + 1) * len(segments)
+    raw = np.frombuffer(payload[1 : 1 + size], np.uint8)
+    if top < 1 or raw.size != size:
+        raise WireError("levels", "the payload ends inside its tables")
+    shares = raw.reshape(len(segments), top + 1)
+    if (shares == _ABSENT).all(axis=1).any():
+        raise WireError("levels", "a table has no level")
+    decoder = Decoder(payload[1 + size :])
+    levels = np.zeros(0, np.uint8)
+    if len(segments):
+        levels = decoder.take(_contexts(segments), _tables(shares))
+    decoder.finish()
+    return levels, top
+
+
+def levels_bound_bytes(levels: Levels, segments: Sequence[int]) -> float:
+    """Return the entropy of each segment's levels, and one byte for the top."""
+    bits = 0.0
+    for part in np.split(levels, np.cumsum(segments)[:-1]):
+        counts = np.unique(part, return_counts=True)[1]
+        bits += float(counts @ np.log2(part.size / counts))
+    return 1 + bits / 8
+
+
+def _shares_of(part: Levels, top: int) -> Levels:
+    counts = np.bincount(part, minlength=top + 1)
+    share = counts / counts.sum()
+    nearest = np.abs(_grid()[:, None] - share).argmin(axis=0)
+    return np.where(counts > 0, nearest, _ABSENT).astype(np.uint8)
+
+
+def _no_shares(top: int) -> Levels:
+    return np.zeros((0, top + 1), np.uint8)
+
+
+def _grid() -> NDArray[np.float64]:
+    """Return the 255 shares: 1, 15/16, ... 9/16, 1/2, ... down by powers of 2."""
+    i = np.arange(_ABSENT)
+    shares: NDArray[np.float64] = np.ldexp(16.0 - i % 8, -(4 + i // 8))
+    return shares
+
+
+def _tables(shares: Levels) -> Tables:
+    return Tables.from_weights(np.append(_grid(), 0.0)[shares])
+
+
+def _contexts(segments: Sequence[int]) -> Contexts:
+    numbers = np.arange(len(segments), dtype=np.min_scalar_type(len(segments)))
+    return np.repeat(numbers, segments)

@@ -1,0 +1,201 @@
+"""Quantised values: a scale a segment and small integers at their entropy."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mpfl.wire.entropy.grouping import Grouping
+from mpfl.wire.entropy.symbols import Symbols, decode_symbols, encode_symbols, entropy_bits
+from mpfl.wire.errors import WireError
+
+Floats = NDArray[np.float32]
+Doubles = NDArray[np.float64]
+
+_SCALE_BYTES = 2
+_CHUNK = 1 << 14
+"""Values that are rounded at a time."""
+_SEARCH_SAMPLE = 8192
+_SEARCH_STEPS = 24
+
+
+@dataclass(frozen=True)
+class QuantisedCodec:
+    """Integers times a step for each segment.
+
+    Attributes
+    ----------
+    name
+        For error messages.
+    choose_step
+        From a segment's values (float64[n], not all zero) to a step above 0. It is then rounded
+        up to a bfloat16.
+    round
+        From values in steps (float64[n]) and a stream to whole numbers.
+    largest
+        Integers go from -largest to largest.
+    """
+
+    name: str
+    choose_step: Callable[[Doubles], float]
+    round: Callable[[Doubles, np.random.Generator | None], Doubles]
+    largest: int
+    relative: bool = True
+
+    def encode(
+        self,
+        values: Floats,
+        segments: Sequence[int],
+        rng: np.random.Generator | None = None,
+        classes: NDArray[np.uint8] | None = None,
+    ) -> bytes:
+        """Return the steps, then the integers; ValueError without a stream where one is needed."""
+        steps = np.zeros(len(segments), np.uint16)
+        symbols = np.zeros(values.size, np.int8)
+        begin = 0
+        for i, count in enumerate(segments):
+            part = values[begin : begin + count]
+            if part.any():
+                steps[i] = _bfloat16_above(self.choose_step(part.astype(np.float64)))
+                step = float(_widen(steps[i : i + 1])[0])
+                self._whole(part, step, rng, symbols[begin : begin + count])
+            begin += count
+        grouping = _grouping(segments, steps, classes)
+        coded = encode_symbols(grouping.gather(symbols), grouping.lengths)
+        return steps.astype("<u2").tobytes() + coded
+
+    def _whole(
+        self, part: Floats, step: float, rng: np.random.Generator | None, out: Symbols
+    ) -> None:
+        """Write the values of a segment in whole steps."""
+        for begin in range(0, part.size, _CHUNK):
+            some = slice(begin, begin + _CHUNK)
+            whole = self.round(part[some].astype(np.float64) / step, rng)
+            out[some] = np.clip(whole, -self.largest, self.largest)
+
+    def decode(
+        self,
+        payload: bytes,
+        segments: Sequence[int],
+        classes: NDArray[np.uint8] | None = None,
+    ) -> Floats:
+        """Return integers times steps; WireError if the payload is not legal."""
+        coded, steps, grouping = self._read(payload, segments, classes)
+        symbols = np.zeros(sum(segments), np.int8)
+        grouping.scatter(coded, symbols)
+        values = symbols.astype(np.float32)
+        begin = 0
+        with np.errstate(over="ignore", under="ignore"):
+            for count, step in zip(segments, _widen(steps), strict=True):
+                values[begin : begin + count] *= step
+                begin += count
+        if not np.isfinite(values).all():
+            raise WireError("values.steps", "one is too large")
+        return values
+
+    def bound_bytes(
+        self,
+        payload: bytes,
+        segments: Sequence[int],
+        classes: NDArray[np.uint8] | None = None,
+    ) -> float:
+        """Return the entropy of the integers, by segment and class, plus the steps."""
+        coded, _, grouping = self._read(payload, segments, classes)
+        return entropy_bits(coded, grouping.lengths) / 8 + _SCALE_BYTES * len(segments)
+
+    def _read(
+        self, payload: bytes, segments: Sequence[int], classes: NDArray[np.uint8] | None
+    ) -> tuple[Symbols, NDArray[np.uint16], Grouping]:
+        size = _SCALE_BYTES * len(segments)
+        if len(payload) < size:
+            raise WireError("values.steps", "the payload ends inside them")
+        steps = np.frombuffer(payload[:size], "<u2").astype(np.uint16)
+        if (steps >= 0x7F80).any():
+            raise WireError("values.steps", "one is negative or not finite")
+        grouping = _grouping(segments, steps, classes)
+        symbols = decode_symbols(memoryview(payload)[size:], grouping.lengths)
+        if max(int(symbols.max(initial=0)), -int(symbols.min(initial=0))) > self.largest:
+            raise WireError("values.symbols", f"one is beyond {self.largest}")
+        return symbols, steps, grouping
+
+
+def nearest(scaled: Doubles, rng: np.random.Generator | None) -> Doubles:
+    """Round to the nearest integer: the least error, but biased."""
+    return np.rint(scaled)
+
+
+def stochastic(scaled: Doubles, rng: np.random.Generator | None) -> Doubles:
+    """Round up or down at random so that the expectation is exact; ValueError without a stream."""
+    if rng is None:
+        raise ValueError("rng: stochastic rounding needs a stream")
+    return np.floor(scaled + rng.random(scaled.size))
+
+
+def dead_zone(width: float) -> Callable[[Doubles, np.random.Generator | None], Doubles]:
+    """Return a rounding to nearest, but away from zero only from `width` beyond an integer on."""
+
+    def apply(scaled: Doubles, rng: np.random.Generator | None) -> Doubles:
+        return np.copysign(np.floor(np.abs(scaled) + (1.0 - width)), scaled)
+
+    return apply
+
+
+def full_range(largest: int) -> Callable[[Doubles], float]:
+    """Return a choice of step that clips nothing."""
+    return lambda values: float(np.abs(values).max()) / largest
+
+
+def least_error(largest: int) -> Callable[[Doubles], float]:
+    """Return a choice of step that makes the squared error least, clipping what is rare."""
+
+    def choose(values: Doubles) -> float:
+        sample = values[:: 1 + values.size // _SEARCH_SAMPLE]
+        top = float(np.abs(values).max()) / largest
+        candidates = top * np.geomspace(1 / 64, 1.0, _SEARCH_STEPS)
+        errors = []
+        for step in candidates:
+            whole = np.clip(np.rint(sample / step), -largest, largest)
+            errors.append(float(np.square(sample - whole * step).sum()))
+        return float(candidates[int(np.argmin(errors))])
+
+    return choose
+
+
+def of_root_mean_square(factor: float) -> Callable[[Doubles], float]:
+    """Return a choice of step: `factor` times the segment's root mean square.
+
+    It is larger where 127 steps would not reach the largest value.
+    """
+
+    def choose(values: Doubles) -> float:
+        floor = float(np.abs(values).max()) / 127
+        return max(factor * float(np.sqrt(np.square(values).mean())), floor)
+
+    return choose
+
+
+def _grouping(
+    segments: Sequence[int], steps: NDArray[np.uint16], classes: NDArray[np.uint8] | None
+) -> Grouping:
+    """Return the coded integers: those of segments whose step is not 0, each by class."""
+    spans: list[slice] = []
+    begin = 0
+    for count, step in zip(segments, steps.tolist(), strict=True):
+        if step:
+            spans.append(slice(begin, begin + count))
+        begin += count
+    return Grouping.of(spans, classes, None)
+
+
+def _widen(steps: NDArray[np.uint16]) -> Floats:
+    return (steps.astype(np.uint32) << 16).view(np.float32)
+
+
+def _bfloat16_above(step: float) -> int:
+    """Return the bits of the least bfloat16 that is not below `step`."""
+    single = np.float32(step)
+    bits = int(single.view(np.uint32))
+    return (bits >> 16) + (bits & 0xFFFF > 0 or float(single) < step)

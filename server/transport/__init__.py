@@ -1,0 +1,1 @@
+"""How messages get to clients and back: over any Flower grid, or this machine's own."""

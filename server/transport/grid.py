@@ -1,0 +1,310 @@
+"""LocalGrid: a Flower grid that runs the ClientApp on this machine's cores.
+
+Messages are really serialized, one copy for each node, and their lengths are what the ledger
+books. Node states live here as bytes, beside the queue: any worker can serve any node, a
+crashed worker costs nothing but time, and a checkpoint is a dictionary.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import pickle
+import time
+from collections import deque
+from collections.abc import Iterable, Mapping
+from multiprocessing.connection import Connection, wait
+from multiprocessing.context import ForkProcess
+
+from flwr.app import Error, Message, RecordDict
+from flwr.serverapp import Grid
+
+from server.transport.flower import (
+    MESSAGE_ID_LENGTH,
+    RequestWriter,
+    address,
+    deserialize,
+    identify,
+    serialize,
+)
+from server.transport.states import StateStore
+from server.transport.worker import App, Outcome, Site, Task, keep_freed_memory, work
+
+RUN_ID = 2**62 + 1
+FIRST_NODE = 2**62 + 2**40  # ids as long on the wire as those of a deployment
+_SERVER_NODE = 1
+_MAX_ATTEMPTS = 3
+_PREFETCH = 2  # chunks a worker holds: one at work, one waiting
+
+
+class _Worker:
+    """A worker process, its pipe, and the tasks it holds."""
+
+    def __init__(self, site: Site, others: list[Connection]) -> None:
+        context = multiprocessing.get_context("fork")
+        self.connection, theirs = context.Pipe()
+        inherited = [*others, self.connection]
+        self.process: ForkProcess = context.Process(
+            target=work, args=(theirs, inherited, site), daemon=True
+        )
+        self.process.start()
+        theirs.close()
+        self.tasks: dict[int, Task] = {}
+        self.chunks = 0
+
+    def send(self, tasks: list[Task]) -> None:
+        self.tasks.update({task.number: task for task in tasks})
+        self.connection.send_bytes(pickle.dumps(tasks, pickle.HIGHEST_PROTOCOL))
+
+    def stop(self) -> None:
+        self.process.kill()
+        self.process.join()
+        self.connection.close()
+
+
+class LocalGrid(Grid):
+    """Runs `app` for `nodes` virtual nodes in worker processes of this machine.
+
+    Parameters
+    ----------
+    app
+        The ClientApp. Workers are forked: what the parent has loaded, they share.
+    nodes
+        Number of nodes; node ``node_id(i)`` has partition id i.
+    run_config
+        What clients find in ``context.run_config``.
+    workers
+        Processes (-1 = one per core, 0 = run clients in this process).
+    together
+        Clients that are trained together; if not 0, they are run in this process.
+    """
+
+    def __init__(
+        self,
+        app: App,
+        nodes: int,
+        run_config: Mapping[str, bool | float | int | str],
+        workers: int = -1,
+        together: int = 0,
+    ) -> None:
+        identify(RUN_ID, _SERVER_NODE)
+        keep_freed_memory()
+        self._writer = RequestWriter(RUN_ID, _SERVER_NODE)
+        self._site = Site(app, RUN_ID, FIRST_NODE, nodes, dict(run_config))
+        self._count = 0 if together else worker_count(workers, nodes)
+        self._together = max(together, 1)
+        self._workers: list[_Worker] = []
+        self._queue: deque[Task] = deque()
+        self._attempts: dict[int, int] = {}
+        self._ids: dict[str, int] = {}
+        self._replies: dict[int, bytes] = {}
+        self._sequence = 0
+        self.states = StateStore()
+
+    # ------------------------------------------------------------------ Flower's interface
+
+    def set_run(self, run: object) -> None:
+        """Accept and ignore: a local grid serves one run."""
+
+    @property
+    def run(self) -> object:
+        """Not available: there is no Flower run record behind a local grid."""
+        raise RuntimeError("a LocalGrid has no Flower run record")
+
+    def create_message(
+        self,
+        content: RecordDict,
+        message_type: str,
+        dst_node_id: int,
+        group_id: str,
+        ttl: float | None = None,
+    ) -> Message:
+        """Return ``Message(content, dst_node_id, message_type, ...)``."""
+        return Message(content, dst_node_id, message_type, ttl=ttl, group_id=group_id)
+
+    def get_node_ids(self) -> list[int]:
+        """Return the id of every node, in partition order."""
+        return [FIRST_NODE + i for i in range(self._site.nodes)]
+
+    def push_messages(self, messages: Iterable[Message]) -> list[str]:
+        """Serialize messages and queue them; returns their ids."""
+        ids = []
+        for message in messages:
+            message_id = self._next_id()
+            address(message, message_id, RUN_ID, _SERVER_NODE)
+            self._enqueue(message_id, message.metadata.dst_node_id, serialize(message))
+            ids.append(message_id)
+        return ids
+
+    def pull_messages(self, message_ids: Iterable[str]) -> list[Message]:
+        """Return the replies that have arrived; waits briefly if there is none yet."""
+        wanted = [self._ids[i] for i in message_ids if i in self._ids]
+        if wanted and not any(number in self._replies for number in wanted):
+            self._advance()
+        return [deserialize(self._take(n)) for n in wanted if n in self._replies]
+
+    def send_and_receive(
+        self, messages: Iterable[Message], *, timeout: float | None = None
+    ) -> list[Message]:
+        """Push, then pull until every reply is there or `timeout` seconds have passed."""
+        missing = set(self.push_messages(messages))
+        deadline = None if timeout is None else time.monotonic() + timeout
+        replies: list[Message] = []
+        while missing and (deadline is None or time.monotonic() < deadline):
+            arrived = self.pull_messages(missing)
+            missing -= {reply.metadata.reply_to_message_id for reply in arrived}
+            replies += arrived
+        return replies
+
+    # ------------------------------------------------------------------------ beyond Flower
+
+    def post(self, node: int, blob: bytes, group: str) -> tuple[str, int]:
+        """Queue a request with one blob; returns its message id and the bytes it takes.
+
+        The same bytes as `push_messages` of a message with that blob, without making one.
+        """
+        message_id = self._next_id()
+        raw = self._writer.write(message_id, node, group, blob)
+        self._enqueue(message_id, node, raw)
+        return message_id, len(raw)
+
+    def collect(self) -> list[bytes]:
+        """Return all replies that have arrived, serialized; waits briefly if there is none."""
+        if not self._replies:
+            self._advance()
+        return [self._take(number) for number in sorted(self._replies)]
+
+    @property
+    def workers(self) -> int:
+        """Worker processes (0: clients run in this process)."""
+        return self._count
+
+    @staticmethod
+    def node_id(partition: int) -> int:
+        """Return the id of the node that holds `partition`."""
+        return FIRST_NODE + partition
+
+    def abandon(self, message_ids: Iterable[str]) -> None:
+        """Give up on messages; a worker that is busy with one is replaced."""
+        numbers = {self._ids.pop(i) for i in message_ids if i in self._ids}
+        self._queue = deque(task for task in self._queue if task.number not in numbers)
+        for worker in list(self._workers):
+            if numbers & worker.tasks.keys():
+                for number in numbers:
+                    worker.tasks.pop(number, None)
+                self._replace(worker, blame=False)
+
+    def close(self) -> None:
+        """Stop every worker."""
+        for worker in self._workers:
+            worker.stop()
+        self._workers = []
+
+    def __enter__(self) -> LocalGrid:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    # ------------------------------------------------------------------------------ inside
+
+    def _next_id(self) -> str:
+        self._sequence += 1
+        return f"{self._sequence:0{MESSAGE_ID_LENGTH}x}"
+
+    def _enqueue(self, message_id: str, node: int, raw: bytes) -> None:
+        if not FIRST_NODE <= node < FIRST_NODE + self._site.nodes:
+            raise ValueError(f"no node {node}")
+        self._ids[message_id] = self._sequence
+        self._queue.append(Task(self._sequence, node, raw, b""))
+
+    def _take(self, number: int) -> bytes:
+        self._ids.pop(f"{number:0{MESSAGE_ID_LENGTH}x}", None)
+        return self._replies.pop(number)
+
+    def _advance(self) -> None:
+        if self._count == 0:
+            for outcome in self._site.execute_together(self._next_gang()):
+                self._accept(outcome)
+            return
+        self._feed()
+        handles = {w.connection: w for w in self._workers}
+        for handle in wait(list(handles), timeout=1.0):
+            self._receive(handles[handle])
+        self._feed()
+
+    def _next_gang(self) -> list[Task]:
+        """Take tasks from the queue, at most one of each node: the next needs its new state."""
+        gang: dict[int, Task] = {}
+        while self._queue and len(gang) < self._together and self._queue[0].node not in gang:
+            task = self._with_state(self._queue.popleft())
+            gang[task.node] = task
+        return list(gang.values())
+
+    def _feed(self) -> None:
+        """Hand out chunks, smaller as the queue empties, so that all workers end together."""
+        while self._queue:
+            while len(self._workers) < self._count:
+                self._workers.append(_Worker(self._site, [w.connection for w in self._workers]))
+            worker = min(self._workers, key=lambda w: w.chunks)
+            if worker.chunks >= _PREFETCH:
+                return
+            retried = self._attempts.get(self._queue[0].number, 0) > 0
+            size = 1 if retried else max(1, min(64, len(self._queue) // (4 * self._count)))
+            tasks = [self._with_state(self._queue.popleft()) for _ in range(size)]
+            worker.chunks += 1
+            try:
+                worker.send(tasks)
+            except OSError:
+                self._replace(worker)
+
+    def _with_state(self, task: Task) -> Task:
+        return Task(task.number, task.node, task.message, self.states.get(task.node, b""))
+
+    def _receive(self, worker: _Worker) -> None:
+        try:
+            outcomes: list[Outcome] = pickle.loads(worker.connection.recv_bytes())
+        except (EOFError, OSError):
+            self._replace(worker)
+            return
+        for outcome in outcomes:
+            worker.tasks.pop(outcome.number, None)
+            self._accept(outcome)
+        worker.chunks = min(worker.chunks, len(worker.tasks))
+
+    def _accept(self, outcome: Outcome) -> None:
+        self._attempts.pop(outcome.number, None)
+        self._replies[outcome.number] = outcome.reply
+        if outcome.state:
+            self.states[outcome.node] = outcome.state
+
+    def _replace(self, worker: _Worker, blame: bool = True) -> None:
+        """Replace a dead worker and queue its tasks again; the first was the one at work."""
+        worker.stop()
+        self._workers.remove(worker)
+        for task in reversed(worker.tasks.values()):
+            self._queue.appendleft(task)
+        if worker.tasks and blame:
+            first = next(iter(worker.tasks.values()))
+            self._attempts[first.number] = self._attempts.get(first.number, 0) + 1
+            if self._attempts[first.number] >= _MAX_ATTEMPTS:
+                self._queue.remove(first)
+                self._fail(first)
+
+    def _fail(self, task: Task) -> None:
+        message = deserialize(task.message)
+        partition = task.node - FIRST_NODE
+        reason = f"client {partition}: its worker process died {_MAX_ATTEMPTS} times"
+        reply = Message(Error(code=0, reason=reason), reply_to=message)
+        address(reply, message.metadata.message_id[::-1], RUN_ID, task.node)
+        self._accept(Outcome(task.number, task.node, serialize(reply), b""))
+
+
+def worker_count(workers: int, nodes: int) -> int:
+    """Return how many processes to use; never more than nodes, 0 where fork is missing."""
+    if "fork" not in multiprocessing.get_all_start_methods():
+        return 0
+    if workers < 0:
+        affinity = getattr(os, "sched_getaffinity", None)
+        workers = len(affinity(0)) if affinity else os.cpu_count() or 1
+    return min(workers, nodes)

@@ -1,0 +1,368 @@
+"""The report: self-contained, deterministic, well-formed, and working in a browser."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import re
+import shutil
+import subprocess
+from collections.abc import Callable
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from benchmarks.report import write as report
+from benchmarks.report.headline import comparison_headline
+from benchmarks.report.table import table_csv, table_tex, table_text
+from benchmarks.report.write import write_report
+from benchmarks.results.rows import comparison_table, load_folders
+from mpfl.config import from_mapping, from_toml, to_toml
+from mpfl.nested import read_toml, with_override
+
+Make = Callable[..., Path]
+
+VOID = {"meta", "link", "br", "hr", "img", "input"}
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
+FLAGS = [
+    *("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"),
+    *("--disable-sync", "--disable-background-networking", "--disable-component-update"),
+    "--enable-logging=stderr",
+]
+
+
+class Page(HTMLParser):
+    """What the tests ask of a page: balanced tags, ids, references, labels."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.ids: list[str] = []
+        self.references: list[str] = []
+        self.labels: list[str] = []
+        self.text: list[str] = []
+        self.feed(text)
+        self.close()
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        table = dict(attrs)
+        if tag not in VOID:
+            self.open.append(tag)
+        if "id" in table:
+            self.ids.append(table["id"] or "")
+        if tag == "svg":
+            self.labels.append(table.get("aria-label") or "")
+        for key in ("href", "src", "xlink:href", "srcset", "action"):
+            if key in table:
+                self.references.append(table[key] or "")
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.handle_starttag(tag, attrs)
+        if tag not in VOID:
+            self.open.pop()
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        if self.open and self.open[-1] not in ("style", "script"):
+            self.text.append(data)
+
+
+@pytest.fixture(scope="module")
+def comparison(make_comparison: Make, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = make_comparison(tmp_path_factory.mktemp("report") / "noniid", seeds=2)
+    write_report(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def one_run(make_run: Make, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = make_run(tmp_path_factory.mktemp("report") / "run")
+    write_report(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def swept(make_run: Make, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("report") / "sweep"
+    for place, density in enumerate((0.05, 0.2, 0.5)):
+        cell, peak, size = folder / "cells" / f"mpfl-{density}", 0.8 + 0.05 * place, 500 + place
+        sweep = {"prune.density": density}
+        make_run(cell, label="mpfl", peak=peak, sweep=sweep, sizes=(size, size, density))
+    make_run(folder / "cells" / "fedavg", label="fedavg")
+    write_report(folder)
+    return folder
+
+
+@pytest.fixture
+def without_figures(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Draw nothing, where a test is about words and tables."""
+    for name in ("comparison_pictures", "pruning_pictures", "byte_pictures"):
+        monkeypatch.setattr(report, name, lambda *_: [])
+    for name in ("partition_map", "spread_over_clients"):
+        monkeypatch.setattr(report, name, lambda *_: None)
+
+
+@pytest.fixture(params=["comparison", "one_run", "swept"])
+def folder(request: pytest.FixtureRequest) -> Path:
+    return request.getfixturevalue(request.param)
+
+
+def test_the_page_is_well_formed_and_loads_nothing(folder: Path) -> None:
+    text = (folder / "report.html").read_text()
+    page = Page(text)
+    assert page.open == []
+    assert len(set(page.ids)) == len(page.ids)
+    inside = {f"#{name}" for name in page.ids}
+    for reference in page.references:
+        local = reference.startswith(("data:", "#")) or (folder / reference).is_file()
+        assert local, reference
+        assert not reference.startswith("#") or reference in inside, reference
+    assert set(re.findall(r"url\(([^)]*)\)", text)) <= {f"#{n}" for n in page.ids}
+    assert not re.search(r"@import|<link(?! rel=\"icon\" href=\"data:)|<script src", text)
+
+
+def test_every_drawing_has_a_text_alternative(folder: Path) -> None:
+    page = Page((folder / "report.html").read_text())
+    assert len(page.labels) >= 7
+    assert all(len(label) > 20 for label in page.labels)
+
+
+def test_every_figure_is_a_file_too(folder: Path) -> None:
+    text = (folder / "report.html").read_text()
+    names = re.findall(r'href="figures/([^"]+)"', text)
+    assert sorted(names) == sorted(path.name for path in (folder / "figures").iterdir())
+    assert {Path(name).suffix for name in names} == {".svg", ".png"}
+
+
+def test_drawings_in_the_page_follow_dark_mode(folder: Path) -> None:
+    text = (folder / "report.html").read_text()
+    assert "prefers-color-scheme: dark" in text
+    drawings = "".join(re.findall(r"<svg.*?</svg>", text, re.DOTALL))
+    assert "var(--ink)" in drawings
+    assert not re.search(r"#1b1f24|#fefefe|#000000|#ffffff", drawings)
+
+
+def test_the_same_folder_gives_the_same_report(comparison: Path) -> None:
+    files = [path for path in sorted(comparison.rglob("*")) if path.is_file()]
+    before = [path.read_bytes() for path in files]
+    write_report(comparison)
+    assert [path.read_bytes() for path in files] == before
+    assert [path for path in sorted(comparison.rglob("*")) if path.is_file()] == files
+
+
+@pytest.mark.usefixtures("without_figures")
+def test_times_do_not_reach_the_tables(make_comparison: Make, tmp_path: Path) -> None:
+    folder = make_comparison(tmp_path / "c", seeds=1, methods=("fedavg", "mpfl"))
+    write_report(folder)
+    before = [(folder / name).read_bytes() for name in ("table.csv", "table.tex")]
+    for cell in (folder / "cells").iterdir():
+        summary = json.loads((cell / "summary.json").read_text())
+        summary |= {"seconds": 1234.5, "peak_memory_bytes": 1, "machine": {"cores": 99}}
+        (cell / "summary.json").write_text(json.dumps(summary))
+    write_report(folder)
+    assert [(folder / name).read_bytes() for name in ("table.csv", "table.tex")] == before
+    assert "20 min 3" in (folder / "report.html").read_text()
+
+
+def test_the_csv_is_exact(comparison: Path) -> None:
+    runs, _ = load_folders([comparison])
+    with (comparison / "table.csv").open(newline="") as file:
+        rows = {row["method"]: row for row in csv.DictReader(file)}
+    assert set(rows) == {"fedavg", "mpfl", "signsgd_mv", "centralized"}
+    mine = [run for run in runs if run.label == "mpfl"]
+    accuracy = [run.summary["test_accuracy"] for run in mine]
+    assert float(rows["mpfl"]["test_accuracy"]) == pytest.approx(sum(accuracy) / 2)
+    assert int(rows["mpfl"]["total_bytes"]) == mine[0].ledger.message_bytes.sum()
+    assert rows["mpfl"]["seeds"] == "0 1"
+    assert rows["centralized"]["total_ratio"] == ""
+    assert float(rows["fedavg"]["total_ratio"]) == 1
+
+
+def test_the_latex_table_escapes_and_has_one_line_a_method(comparison: Path) -> None:
+    runs, _ = load_folders([comparison])
+    rows = comparison_table(runs)
+    text = table_tex(rows)
+    body = [line for line in text.splitlines() if line.endswith(r"\\")]
+    assert len(body) == 1 + len(rows)
+    assert {line.count(" & ") for line in body} == {9}
+    assert r"signsgd\_mv" in text
+    assert not re.search(r"(?<!\\)[_%#]", text)
+
+
+def test_the_terminal_table_fits_80_columns_and_loses_nothing(comparison: Path) -> None:
+    runs, _ = load_folders([comparison])
+    rows = comparison_table(runs)
+    out = io.StringIO()
+    Console(file=out, width=80).print(table_text(rows))
+    text = out.getvalue()
+    assert "…" not in text
+    for row in rows:
+        (line,) = [line for line in text.splitlines() if line.startswith(row.method + " ")]
+        assert f"{100 * row.accuracy.mean:.2f}±" in line
+
+
+@pytest.mark.usefixtures("without_figures")
+def test_the_result_tells_the_path_and_the_rows(make_comparison: Make, tmp_path: Path) -> None:
+    comparison = make_comparison(tmp_path / "c", seeds=1)
+    result = write_report(comparison)
+    assert result.path == comparison / "report.html"
+    assert result.rows == comparison_table(load_folders([comparison])[0])
+    assert table_csv(result.rows) == (comparison / "table.csv").read_text()
+
+
+@pytest.mark.usefixtures("without_figures")
+def test_the_comparison_chooses_baseline_and_margin(make_comparison: Make, tmp_path: Path) -> None:
+    folder = make_comparison(tmp_path / "c", seeds=1, methods=("fedavg", "mpfl"))
+    (folder / "comparison.toml").write_text('[compare]\nbaseline = "mpfl"\nmargin = 0.1\n')
+    rows = {row.method: row for row in write_report(folder).rows}
+    assert rows["fedavg"].ratio is not None
+    assert rows["fedavg"].ratio.mean > 5
+    assert "to target / mpfl" in (folder / "report.html").read_text()
+
+
+@pytest.mark.usefixtures("without_figures")
+def test_the_setting_names_the_rounds_of_most_runs(make_comparison: Make, tmp_path: Path) -> None:
+    folder = make_comparison(tmp_path / "c", seeds=1)
+    first = sorted((folder / "cells").iterdir())[0] / "config.toml"
+    text = first.read_text()
+    usual = from_toml(text).federation.rounds
+    first.write_text(to_toml(from_mapping(with_override(read_toml(text), "federation.rounds", 3))))
+    page = " ".join(Page(write_report(folder).path.read_text()).text)
+    assert f"in each of {usual} rounds" in page
+    assert "in each of 3 rounds" not in page
+
+
+@pytest.mark.usefixtures("without_figures")
+def test_names_are_escaped(make_run: Make, tmp_path: Path) -> None:
+    folder = make_run(tmp_path / "run", label='<script>alert("x")</script> & co', method="mpfl")
+    text = write_report(folder).path.read_text()
+    assert "<script>alert" not in text
+    assert "&lt;script&gt;" in text
+    assert Page(text).open == []
+
+
+@pytest.mark.usefixtures("without_figures")
+def test_several_folders_need_somewhere_to_write(make_run: Make, tmp_path: Path) -> None:
+    folders = [make_run(tmp_path / name, label=name, method="mpfl") for name in ("a", "b")]
+    with pytest.raises(ValueError, match="folder to write to"):
+        write_report(folders)
+    result = write_report(folders, tmp_path / "out")
+    assert result.path == tmp_path / "out" / "report.html"
+    assert [row.method for row in result.rows] == ["a", "b"]
+    assert not (tmp_path / "a" / "report.html").exists()
+
+
+@pytest.mark.usefixtures("without_figures")
+def test_unfinished_cells_are_named(make_comparison: Make, tmp_path: Path) -> None:
+    folder = make_comparison(tmp_path / "c", seeds=1, methods=("fedavg", "mpfl"))
+    (folder / "cells" / "mpfl-seed0" / "summary.json").unlink()
+    text = write_report(folder).path.read_text()
+    assert "Not finished, and not in any figure: mpfl-seed0." in text
+
+
+@pytest.mark.usefixtures("without_figures")
+def test_a_ledger_that_does_not_add_up_is_said(make_run: Make, tmp_path: Path) -> None:
+    folder = make_run(tmp_path / "run", label="fedavg")
+    lines = (folder / "ledger.csv").read_text().splitlines()
+    (folder / "ledger.csv").write_text("\n".join(lines[:-1]) + "\n")
+    assert "its rounds to" in write_report(folder).path.read_text()
+
+
+@pytest.mark.usefixtures("without_figures")
+def test_runs_on_different_work_are_said(make_run: Make, tmp_path: Path) -> None:
+    folders = [
+        make_run(tmp_path / label, label=label, clients=clients)
+        for label, clients in (("fedavg", 3), ("mpfl", 4))
+    ]
+    text = write_report(folders, tmp_path / "out").path.read_text()
+    assert "Not the same work for all: data.clients differs." in text
+
+
+class TestHeadline:
+    def headline(self, folder: Path) -> str:
+        runs, _ = load_folders([folder])
+        return comparison_headline(comparison_table(runs), "fedavg", 0.005)
+
+    def test_it_names_the_cheapest_method_at_equal_accuracy(
+        self, make_run: Make, tmp_path: Path
+    ) -> None:
+        for label, peak, size in (("fedavg", 0.9, 5000), ("mpfl", 0.95, 1000), ("topk", 0.95, 500)):
+            cell = tmp_path / "cells" / label
+            make_run(cell, label=label, peak=peak, speed=8, sizes=(size, size, 1.0))
+        text = self.headline(tmp_path)
+        assert text.startswith("topk reaches fedavg's accuracy")
+        assert "1/20 of fedavg's bytes" in text
+        assert "mpfl needs 1/10" in text
+
+    def test_it_says_when_mpfl_misses_the_target(self, make_run: Make, tmp_path: Path) -> None:
+        for label, peak in (("fedavg", 0.9), ("mpfl", 0.8), ("topk", 0.95)):
+            make_run(tmp_path / "cells" / label, label=label, peak=peak, sizes=(900, 900, 1.0))
+        assert "mpfl ends at" in self.headline(tmp_path)
+        assert "does not reach it" in self.headline(tmp_path)
+
+    def test_it_says_when_nobody_reaches_the_target(self, make_run: Make, tmp_path: Path) -> None:
+        for label, peak in (("fedavg", 0.9), ("mpfl", 0.8)):
+            make_run(tmp_path / "cells" / label, label=label, peak=peak)
+        assert self.headline(tmp_path).startswith("No method reaches fedavg's accuracy")
+
+
+PROBE = """
+<script>
+const names = () => [...document.querySelector("table.sortable").tBodies[0].rows]
+  .map((row) => row.cells[0].dataset.value).join();
+const buttons = document.querySelectorAll("table.sortable th button");
+const find = (text) => [...buttons].find((button) => button.textContent === text);
+const seen = [];
+if (find("total bytes")) {
+  find("test accuracy").click(); seen.push(names());
+  find("test accuracy").click(); seen.push(names());
+  find("bytes to target").click(); seen.push(names());
+}
+seen.push(document.documentElement.scrollWidth - document.documentElement.clientWidth);
+document.title = seen.join("|");
+</script>
+"""
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="no chromium here")
+@pytest.mark.parametrize("width", [390, 768, 1440])
+def test_a_browser_opens_it_without_an_error_and_sorts(
+    folder: Path, tmp_path: Path, width: int
+) -> None:
+    page = folder / "report.html"
+    probe = tmp_path / "probe.html"
+    probe.write_text(page.read_text().replace("</body>", PROBE + "</body>"))
+    done = subprocess.run(
+        [
+            str(CHROMIUM),
+            *FLAGS,
+            f"--user-data-dir={tmp_path / 'profile'}",
+            f"--window-size={width},900",
+            "--dump-dom",
+            probe.as_uri(),
+        ],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    )
+    # Pages of the browser's own (chrome://) may complain: about a slow machine, say.
+    said = [line for line in done.stderr.splitlines() if "CONSOLE" in line]
+    assert [line for line in said if "source: chrome://" not in line] == []
+    title = re.search(r"<title>(.*?)</title>", done.stdout)
+    assert title is not None
+    *orders, overflow = title[1].split("|")
+    assert overflow == "0"
+    if orders:
+        rows = {row.method: row for row in comparison_table(load_folders([folder])[0])}
+        rising = sorted(rows, key=lambda name: rows[name].accuracy.mean)
+        assert orders[0] == ",".join(rising)
+        assert orders[1] == ",".join(rising[::-1])
+        known = [name for name in rows if rows[name].bytes_to_target is not None]
+        known.sort(key=lambda name: rows[name].bytes_to_target or 0)
+        assert orders[2].split(",")[: len(known)] == known

@@ -1,0 +1,183 @@
+"""Run folders read back: what is written arrives, what is damaged is named in one line."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from benchmarks.results.loading import comparison_settings
+from benchmarks.results.rows import load_folders, load_run
+
+FILES = ("config.toml", "rounds.jsonl", "ledger.csv", "summary.json")
+
+Make = Callable[..., Path]
+
+
+def test_a_run_arrives_as_it_was_written(make_run: Make, tmp_path: Path) -> None:
+    run = load_run(make_run(tmp_path / "run", seed=3, rounds=6, clients=2, eval_every=4))
+    assert (run.label, run.method, run.seed, run.folder) == ("mpfl", "mpfl", 3, "run")
+    assert len(run.rounds) == 6
+    assert [line.round for line in run.evaluated] == [4, 6]
+    assert len(run.ledger) == 6 * 2 * 2
+    assert run.total_bytes == run.ledger.message_bytes.sum() == run.summary["total_bytes"]
+    assert run.rounds[-1].uplink_bytes == run.ledger.message_bytes[run.ledger.uplink].sum()
+    assert run.mask is not None
+    assert run.mask.layout.names == ("fc1", "fc2")
+    assert run.shapes["fc1.weight"] == (20, 64)
+    assert run.rounds[0].vote is not None
+    assert run.rounds[0].vote.rule_density["any"] > run.rounds[0].vote.rule_density["unanimous"]
+
+
+def test_a_run_without_optional_parts_loads(make_run: Make, tmp_path: Path) -> None:
+    folder = make_run(tmp_path / "run", label="fedavg", extras=False)
+    (folder / "model.safetensors").unlink()
+    run = load_run(folder)
+    assert run.mask is None
+    assert run.shapes == {}
+    assert all(line.vote is None for line in run.rounds)
+
+
+def test_a_not_a_number_loss_counts_as_none(make_run: Make, tmp_path: Path) -> None:
+    folder = make_run(tmp_path / "run", rounds=1)
+    file = folder / "rounds.jsonl"
+    line = json.loads(file.read_text()) | {"test_loss": float("nan")}
+    file.write_text(json.dumps(line) + "\n")
+    assert load_run(folder).rounds[0].test_loss is None
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_a_missing_file_is_named(make_run: Make, tmp_path: Path, name: str) -> None:
+    folder = make_run(tmp_path / "run")
+    (folder / name).unlink()
+    _refused(folder, name)
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("config.toml", "seed = \n"),
+        ("summary.json", "{"),
+        ("summary.json", "[]"),
+        ("summary.json", '{"seed": "zero"}'),
+        ("summary.json", '{"sweep": 3}'),
+        ("rounds.jsonl", ""),
+        ("rounds.jsonl", '{"round": 1}\n'),
+        ("rounds.jsonl", "[1]\n"),
+        ("rounds.jsonl", '{"round": 1, "phase": "mask", "uplink_b'),
+        ("ledger.csv", "round,phase\n1,mask\n"),
+        ("ledger.csv", "\0"),
+    ],
+)
+def test_a_damaged_text_file_is_named(make_run: Make, tmp_path: Path, name: str, text: str) -> None:
+    folder = make_run(tmp_path / "run")
+    (folder / name).write_text(text)
+    _refused(folder, name)
+
+
+@pytest.mark.parametrize("name", ["mask.mpfl", "model.safetensors"])
+@pytest.mark.parametrize("length", [0, 5, 40])
+def test_a_truncated_binary_file_is_named(
+    make_run: Make, tmp_path: Path, name: str, length: int
+) -> None:
+    folder = make_run(tmp_path / "run")
+    file = folder / name
+    file.write_bytes(file.read_bytes()[:length])
+    _refused(folder, name)
+
+
+def test_bytes_that_decrease_are_damage(make_run: Make, tmp_path: Path) -> None:
+    folder = make_run(tmp_path / "run")
+    file = folder / "rounds.jsonl"
+    lines = file.read_text().splitlines()
+    file.write_text("\n".join([lines[1], lines[0], *lines[2:]]) + "\n")
+    _refused(folder, "rounds.jsonl: line 2")
+
+
+def test_kinds_that_do_not_add_up_are_damage(make_run: Make, tmp_path: Path) -> None:
+    folder = make_run(tmp_path / "run")
+    file = folder / "ledger.csv"
+    lines = file.read_text().splitlines()
+    fields = lines[4].split(",")
+    fields[4] = str(int(fields[4]) + 1)
+    file.write_text("\n".join([*lines[:4], ",".join(fields), *lines[5:]]) + "\n")
+    _refused(folder, "ledger.csv: line 5")
+
+
+@settings(
+    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(
+    name=st.sampled_from([*FILES, "mask.mpfl", "model.safetensors"]),
+    place=st.floats(0, 1, exclude_max=True),
+    byte=st.integers(0, 255),
+    cut=st.booleans(),
+)
+def test_any_damage_is_a_value_error_or_harmless(
+    make_run: Make, tmp_path: Path, name: str, place: float, byte: int, cut: bool
+) -> None:
+    folder = make_run(tmp_path / "run", rounds=2, clients=1)
+    content = bytearray((folder / name).read_bytes())
+    index = int(place * len(content))
+    if cut:
+        del content[index:]
+    else:
+        content[index] = byte
+    (folder / name).write_bytes(content)
+    message = name
+    try:
+        load_run(folder)
+    except ValueError as error:
+        message = str(error)
+    assert name in message
+    assert "\n" not in message
+
+
+def test_unfinished_cells_are_reported_not_read(make_comparison: Make, tmp_path: Path) -> None:
+    folder = make_comparison(tmp_path / "c", seeds=1)
+    (folder / "cells" / "mpfl-seed0" / "summary.json").unlink()
+    runs, unfinished = load_folders([folder])
+    assert [run.label for run in runs] == ["centralized", "fedavg", "signsgd_mv"]
+    assert unfinished == ["mpfl-seed0"]
+
+
+def test_a_comparison_without_a_finished_cell_is_an_error(tmp_path: Path) -> None:
+    (tmp_path / "c" / "cells" / "x").mkdir(parents=True)
+    with pytest.raises(ValueError, match="no finished run"):
+        load_folders([tmp_path / "c"])
+
+
+def test_a_folder_that_is_not_there_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="nowhere: no such folder"):
+        load_folders([tmp_path / "nowhere"])
+
+
+def test_equal_runs_in_two_folders_are_not_taken_for_seeds(make_run: Make, tmp_path: Path) -> None:
+    runs, _ = load_folders([make_run(tmp_path / name) for name in ("a", "b")])
+    assert [run.name for run in runs] == ["mpfl (a)", "mpfl (b)"]
+
+
+def test_runs_on_other_work_are_not_taken_for_seeds(make_run: Make, tmp_path: Path) -> None:
+    make_run(tmp_path / "a", seed=0)
+    make_run(tmp_path / "b", seed=1)
+    assert {run.name for run in load_folders([tmp_path / "a", tmp_path / "b"])[0]} == {"mpfl"}
+    make_run(tmp_path / "b", seed=1, clients=5)
+    runs, _ = load_folders([tmp_path / "a", tmp_path / "b"])
+    assert [run.name for run in runs] == ["mpfl (a)", "mpfl (b)"]
+
+
+def test_the_comparisons_own_settings_are_read(make_comparison: Make, tmp_path: Path) -> None:
+    folder = make_comparison(tmp_path / "c", seeds=1, methods=("fedavg",))
+    (folder / "comparison.toml").write_text('[compare]\nbaseline = "mpfl"\nmargin = 0.02\n')
+    assert comparison_settings([folder]) == {"baseline": "mpfl", "margin": 0.02}
+    assert comparison_settings([folder, folder]) == {}
+
+
+def _refused(folder: Path, name: str) -> None:
+    with pytest.raises(ValueError, match=name.replace(".", r"\.")) as caught:
+        load_run(folder)
+    assert "\n" not in str(caught.value)
