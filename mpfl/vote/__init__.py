@@ -1,7 +1,7 @@
 """The vote: a streaming tally of ballots, the rules that turn it into a mask, a laboratory."""
 
 from mpfl.vote.laboratory import RuleResult, compare_rules, vote_statistics
-from mpfl.vote.rules import RULES, Rule, VoteContext, decide, needs_ballots, trim
+from mpfl.vote.rules import RULES, Rule, Vote, VoteContext, decide, needs_ballots, trim
 from mpfl.vote.tally import Tally
 
 __all__ = [
@@ -9,6 +9,7 @@ __all__ = [
     "Rule",
     "RuleResult",
     "Tally",
+    "Vote",
     "VoteContext",
     "compare_rules",
     "decide",
