@@ -10,12 +10,15 @@ import torch
 from numpy.typing import NDArray
 
 from clients.replica import Replica, State
+from mpfl.ballot import target_density
+from mpfl.codecs import Codecs
 from mpfl.data.samples import Samples
-from mpfl.exchange import Codecs, Metrics
+from mpfl.faults.attacks import forge
 from mpfl.faults.stress import spoil, stressed_clients
 from mpfl.mask import Mask
 from mpfl.seeding import numpy_rng, torch_generator
 from mpfl.training.local import Observer, TrainResult, learning_rate
+from mpfl.wire.sections import Metrics
 from mpfl.wire.values import decode_values, encode_values, value_codec
 from mpfl.world import World
 
@@ -147,6 +150,29 @@ class Client:
         rate = learning_rate(self.world.experiment.train, replica.sync.step, steps)
         return self.train(replica.public, round_number, lr=rate, mask=replica.mask)
 
+    def vote(
+        self, ballot: Mask, round_number: int, *, allowed: Mask, share: float | None = None
+    ) -> Mask:
+        """Return what this client votes for: its ballot, or what it forges if it is malicious.
+
+        Parameters
+        ----------
+        allowed
+            The units that a ballot of this round may keep.
+        share
+            About what share of those an honest ballot keeps; by default as the schedule says.
+        """
+        if share is None:
+            share = target_density(self.world, round_number) / max(allowed.density(), 1e-12)
+        return forge(
+            self.world.experiment,
+            ballot,
+            allowed,
+            share=share,
+            round_number=round_number,
+            client=self.partition,
+        )
+
     def metrics(self, result: TrainResult) -> bytes:
         """Return the metrics section of a reply."""
         return Metrics(len(self.samples), result.loss).pack()
@@ -159,7 +185,7 @@ class Client:
         """
         keep, segments = replica.footprint.keep, replica.footprint.segments
         codec = codecs.uplink
-        trained = np.concatenate(self.world.model.snapshot())[keep]
+        trained = self.world.model.read_model()[keep]
         rng = self.rng("uplink", round_number)
         self.quantised = value_codec(codec).relative
         if not self.quantised:

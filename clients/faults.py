@@ -6,11 +6,9 @@ import struct
 from dataclasses import replace
 
 from clients.client import Client
-from mpfl.ballot import target_density
-from mpfl.exchange import Metrics
-from mpfl.faults.replies import Loss, fault_rng, forge
-from mpfl.mask import Mask
+from mpfl.faults.replies import Loss, fault_rng
 from mpfl.wire.frame import Frame, Section, encode_frame
+from mpfl.wire.sections import Metrics
 
 _LOSSES = {"drop_after": Loss.DROP_AFTER, "straggle": Loss.STRAGGLE}
 
@@ -21,36 +19,6 @@ class Lost(Exception):  # noqa: N818 - what happened to a reply, not an error of
     def __init__(self, loss: Loss) -> None:
         super().__init__(loss.reason)
         self.loss = loss
-
-
-def vote(
-    client: Client,
-    ballot: Mask,
-    round_number: int,
-    *,
-    allowed: Mask,
-    share: float | None = None,
-) -> Mask:
-    """Return what a client votes for: its ballot, or what it forges if it is malicious.
-
-    Parameters
-    ----------
-    allowed
-        The units that a ballot of this round may keep.
-    share
-        About what share of those an honest ballot keeps; by default as the schedule says.
-    """
-    world = client.world
-    if share is None:
-        share = target_density(world, round_number) / max(allowed.density(), 1e-12)
-    return forge(
-        world.experiment,
-        ballot,
-        allowed,
-        share=share,
-        round_number=round_number,
-        client=client.partition,
-    )
 
 
 def spoil_reply(client: Client, fault: str, reply: Frame, earlier: bytes | None) -> bytes:

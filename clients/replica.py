@@ -9,11 +9,12 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from mpfl.exchange import SNAPSHOT, SUBSET, Footprint, Sync, mask_context
 from mpfl.mask import Mask
+from mpfl.network.footprint import Footprint
 from mpfl.wire.errors import WireError
 from mpfl.wire.frame import Frame, Section
 from mpfl.wire.masks import decode_mask
+from mpfl.wire.sections import SNAPSHOT, SUBSET, Sync, mask_context
 from mpfl.wire.values import decode_values, value_codec
 from mpfl.world import World
 
@@ -69,11 +70,20 @@ def follow_mask(world: World, state: State, frame: Frame, sync: Sync) -> Mask:
     return mask
 
 
-def follow(world: World, state: State, frame: Frame, codec: str, with_buffers: bool) -> Replica:
-    """Return mask and public model after a request; see `follow_mask` for errors."""
+def follow(
+    world: World, state: State, frame: Frame, codec: str, with_buffers: bool = True
+) -> Replica:
+    """Return mask and public model after a request; see `follow_mask` for errors.
+
+    Parameters
+    ----------
+    with_buffers
+        Whether buffers that are averaged travel among the values.
+    """
     sync = Sync.unpack(frame.sections.get(Section.CONFIG, b""))
     before, _ = _held_mask(world, state)
     mask = follow_mask(world, state, frame, sync)
+    with_buffers = with_buffers and world.travelling_buffers > 0
     footprint = Footprint.of(world.structure, mask, with_buffers)
     if mask != before:
         _refit(state, Footprint.of(world.structure, before, with_buffers), footprint)

@@ -67,8 +67,7 @@ def central_retrain(
     if epochs < 1:
         raise ValueError(f"epochs: got {epochs}, expected at least 1")
     experiment, samples = world.experiment, pooled_samples(world)
-    start, count = world.start(mask), world.w0.size
-    world.model.load(start[:count], start[count:])
+    world.model.load_model(world.start(mask))
     losses = []
     for epoch in range(epochs):
         result = world.masked.train(

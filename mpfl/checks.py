@@ -9,7 +9,7 @@ import torch
 
 from mpfl.config import Experiment, WireConfig
 from mpfl.data import Dataset
-from mpfl.faults.replies import check_attack
+from mpfl.faults.attacks import check_attack
 from mpfl.faults.stress import spoil, stressed_clients
 from mpfl.mask import Layout, Mask
 from mpfl.ranking.rankings import RANKINGS

@@ -1,4 +1,4 @@
-"""Adaptive masks: drop the smallest survivors, regrow others, at constant density."""
+"""Masks that change while weights train, at constant density: drop some units, regrow others."""
 
 from __future__ import annotations
 
@@ -11,10 +11,13 @@ from numpy.typing import NDArray
 from mpfl.config import Experiment
 from mpfl.data.samples import Samples
 from mpfl.mask import Mask
+from mpfl.network.layers import sum_over_units
 from mpfl.scores.gradient import batch_gradients
 from mpfl.seeding import numpy_rng
-from mpfl.selection import top
+from mpfl.selection import best_overall, top
 from mpfl.world import World
+
+Floats = NDArray[np.float32]
 
 _UNTIL = 0.75
 """Share of phase 2 after which the mask rests (RigL's T_end)."""
@@ -67,8 +70,7 @@ def regrow_ballot(
     experiment = world.experiment
     values = world.structure.unit_values(world.model.values.numpy())
     if experiment.prune.regrow == "gradient":
-        limit = experiment.prune.score_samples or len(samples)
-        growth = _gradient_norms(world, samples, limit)
+        growth = _gradient_norms(world, samples)
     else:
         rng = numpy_rng(experiment.seed, "regrow", round_number)
         growth = [rng.random(units, dtype=np.float32) for units in world.layout.units]
@@ -76,9 +78,7 @@ def regrow_ballot(
     return exchange(mask, np.concatenate(values), np.concatenate(growth), share)
 
 
-def exchange(
-    mask: Mask, values: NDArray[np.float32], growth: NDArray[np.float32], share: float
-) -> Mask:
+def exchange(mask: Mask, values: Floats, growth: Floats, share: float) -> Mask:
     """Return `mask` with, in each layer, ⌊share · survivors⌋ units exchanged.
 
     Parameters
@@ -100,12 +100,67 @@ def exchange(
     return Mask.from_bools(mask.layout, result)
 
 
-def _gradient_norms(world: World, samples: Samples, limit: int) -> list[NDArray[np.float32]]:
+def _gradient_norms(world: World, samples: Samples) -> list[Floats]:
     total = np.zeros(world.structure.parameters.total, np.float32)
-    size = world.experiment.train.batch_size
-    # Clients shuffle nothing: spread the samples evenly instead of taking the first ones.
-    index = np.linspace(0, len(samples) - 1, min(limit, len(samples))).astype(np.int64)
-    seen = samples.subset(torch.from_numpy(index))
-    for grads, count in batch_gradients(world.model, seen, size):
+    seen = _spread(world, samples)
+    for grads, count in batch_gradients(world.model, seen, world.experiment.train.batch_size):
         total += np.float32(count / len(seen)) * grads.numpy()
     return world.structure.unit_values(total)
+
+
+def _spread(world: World, samples: Samples) -> Samples:
+    """Return at most ``prune.score_samples`` samples, spread evenly: clients shuffle nothing."""
+    limit = world.experiment.prune.score_samples or len(samples)
+    index = np.linspace(0, len(samples) - 1, min(limit, len(samples))).astype(np.int64)
+    return samples.subset(torch.from_numpy(index))
+
+
+def squared_gradients(world: World, samples: Samples) -> Floats:
+    """Return each unit's Σ g² over the batches of an epoch at ``world.model``, float32[d].
+
+    At most ``prune.score_samples`` samples are looked at, spread evenly.
+    """
+    total = np.zeros(world.structure.parameters.total, np.float64)
+    for grads, _ in batch_gradients(
+        world.model, _spread(world, samples), world.experiment.train.batch_size
+    ):
+        total += np.square(grads.numpy(), dtype=np.float64)
+    layers, tensors = world.structure.layers, world.structure.parameters
+    return np.concatenate([sum_over_units(layer, tensors, total) for layer in layers])
+
+
+def reconfigure(
+    mask: Mask,
+    magnitudes: Floats,
+    squares: Floats,
+    tie_break: Floats,
+    count: int,
+    share: float,
+    min_units: int,
+) -> Mask:
+    """Return the next mask (Jiang et al., arXiv 1909.12326, section 4, all weights equally slow).
+
+    Parameters
+    ----------
+    magnitudes, squares, tie_break
+        float32[d]: |w|, Σ g² and |w0| of every unit.
+    count
+        Units to keep.
+    share
+        Of these, the part that Σ g² decides about; the others are the largest survivors.
+    min_units
+        Units that every layer keeps.
+    """
+    layout, keep = mask.layout, mask.bools()
+    safe = min(count - math.floor(share * count), int(keep.sum()))
+    stay = top([magnitudes], np.flatnonzero(keep), safe)
+    favour = np.zeros(layout.total, np.bool_)
+    favour[stay] = True
+    everything = np.ones(layout.total, np.bool_)
+    keys = [favour, squares, tie_break]
+    return Mask.from_bools(layout, best_overall(keys, layout, everything, count, min_units))
+
+
+def exchange_share(fraction: float, step: int, steps: int) -> float:
+    """Return `fraction`, decayed along a cosine to 0 at the last of `steps` rounds."""
+    return fraction / 2 * (1 + math.cos(math.pi * min(step / max(steps, 1), 1.0)))

@@ -20,6 +20,7 @@ from mpfl.data.samples import Samples
 from mpfl.mask import Layout, Mask
 from mpfl.models import build_model
 from mpfl.network.flat import FlatModel
+from mpfl.network.footprint import Footprint
 from mpfl.network.layers import Structure
 from mpfl.network.structure import find_structure
 from mpfl.ranking.coverage import Coverage
@@ -95,6 +96,30 @@ class World:
     def _placed(self, samples: Samples) -> Samples:
         device = self.experiment.train.device
         return samples if device == "cpu" else samples.to(device)
+
+    @cached_property
+    def initial(self) -> NDArray[np.float32]:
+        """w0 and b0, float32[P + B], read-only."""
+        model = np.concatenate([self.w0, self.b0])
+        model.setflags(write=False)
+        return model
+
+    @cached_property
+    def parameter_layout(self) -> Layout:
+        """The layout of masks that have one bit for every parameter, tensor after tensor."""
+        tensors = self.structure.parameters
+        sizes = tuple(tensors.place(name)[0] for name in tensors.names)
+        return Layout(tensors.names, tuple(part.stop - part.start for part in sizes))
+
+    @property
+    def travelling_buffers(self) -> int:
+        """How many buffer entries clients and server exchange: all of them, or none."""
+        aggregate = self.experiment.model.batch_norm == "aggregate"
+        return self.structure.buffers.total if aggregate else 0
+
+    def footprint(self, mask: Mask) -> Footprint:
+        """Return what travels under a mask; buffers only where they are averaged."""
+        return Footprint.of(self.structure, mask, self.travelling_buffers > 0)
 
     def start(self, mask: Mask) -> NDArray[np.float32]:
         """Return the model that a mask rewinds to, float32[P + B]: known to all, never sent.

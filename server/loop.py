@@ -3,66 +3,24 @@
 from __future__ import annotations
 
 import time
-from collections import Counter
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable
 from typing import Any
 
 from flwr.serverapp import Grid
 
 from mpfl.config import Experiment
-from mpfl.seeding import numpy_rng
 from mpfl.training.local import Evaluation
-from mpfl.wire.errors import WireError
-from mpfl.wire.frame import Frame, Kind, decode_frame, encode_frame
 from mpfl.world import World
 from server.ledger import DOWNLINK, UPLINK, Ledger
 from server.methods import METHODS
-from server.methods.base import Request, ServerMethod
+from server.methods.base import ServerMethod
+from server.round import Exchange, RunState
 from server.runfolder import Progress, RunFolder
-from server.transport.courier import Courier, Delivery
+from server.sampling import asked_clients
+from server.transport.courier import Courier
 from server.transport.grid import LocalGrid
 
 OnRound = Callable[[dict[str, Any]], None]
-
-_MOST_ERRORS = 3  # told in full in a round's record; all are counted
-
-
-@dataclass
-class RunState:
-    """What a run carries from round to round.
-
-    Attributes
-    ----------
-    round
-        Rounds completed.
-    seconds
-        Wall time spent, over all sessions of a resumed run.
-    last
-        Record of the last round.
-    """
-
-    method: ServerMethod
-    ledger: Ledger
-    round: int = 0
-    seconds: float = 0.0
-    last: dict[str, Any] | None = None
-
-
-def sample_clients(experiment: Experiment, round_number: int) -> list[int]:
-    """Return the sampled partitions of a round, sorted; a function of (seed, round) alone."""
-    count, chosen = experiment.data.clients, experiment.federation.clients_per_round
-    if chosen in (0, count):
-        return list(range(count))
-    rng = numpy_rng(experiment.seed, "sampling", round_number)
-    return sorted(int(i) for i in rng.choice(count, chosen, replace=False))
-
-
-def asked_clients(experiment: Experiment, method: ServerMethod, round_number: int) -> list[int]:
-    """Return the partitions that a method asks in a round, sorted."""
-    if not method.uses_clients:
-        return []
-    return sorted(method.choose(round_number, sample_clients(experiment, round_number)))
 
 
 def run_rounds(
@@ -139,96 +97,9 @@ def _round(world: World, courier: Courier, state: RunState, folder: RunFolder) -
     }
 
 
-class Exchange:
-    """One round's traffic: makes the requests, judges the replies, books both."""
-
-    def __init__(self, state: RunState, phase: str, ballots: RunFolder | None) -> None:
-        self._state, self._phase, self._ballots = state, phase, ballots
-        self._requests: dict[int, tuple[Request, bytes]] = {}
-        self.accepted = 0
-        self.rejected: Counter[str] = Counter()
-        self.errors: list[str] = []
-
-    def requests(self, clients: list[int]) -> Iterator[tuple[int, bytes]]:
-        """Yield client and frame of every request of the round."""
-        for client in clients:
-            request = self._state.method.request(client)
-            blob = encode_frame(request.frame)
-            self._requests[client] = request, blob
-            yield client, blob
-
-    def receive(self, delivery: Delivery) -> None:
-        """Book what came of a request, and let the method accept the reply or reject it."""
-        request, blob = self._requests.pop(delivery.client)
-        self._book(
-            delivery.client,
-            DOWNLINK,
-            request.frame,
-            blob,
-            delivery.request_bytes,
-            request.formula_bytes,
-            request.bound_bytes,
-        )
-        if delivery.reply is None:
-            self._reject(delivery.reason, delivery.error)
-            return
-        frame, formula, bound = None, 0.0, 0.0
-        try:
-            frame = decode_frame(delivery.reply)
-            formula, bound = self._accept(delivery.client, frame)
-            self.accepted += 1
-        except WireError as error:
-            self._reject(f"bad {error.field}", f"client {delivery.client}: {error}")
-        except ValueError as error:
-            self._reject("bad values", f"client {delivery.client}: {error}")
-        self._book(
-            delivery.client, UPLINK, frame, delivery.reply, delivery.reply_bytes, formula, bound
-        )
-
-    def _accept(self, client: int, frame: Frame) -> tuple[float, float]:
-        if frame.round != self._state.round:
-            raise WireError("round", f"expected {self._state.round}, got {frame.round}")
-        if frame.kind is Kind.REFUSAL:
-            self._state.method.forget(client)
-            raise WireError("state", "the client does not hold what the request builds on")
-        receipt = self._state.method.accept(client, frame)
-        if self._ballots and receipt.ballot is not None:
-            self._ballots.write_ballot(self._state.round, client, receipt.ballot.to_bytes())
-        return receipt.formula_bytes, receipt.bound_bytes
-
-    def _reject(self, reason: str, text: str) -> None:
-        self.rejected[reason] += 1
-        if len(self.errors) < _MOST_ERRORS:
-            self.errors.append(text)
-
-    def _book(
-        self,
-        client: int,
-        direction: str,
-        frame: Frame | None,
-        blob: bytes,
-        message_bytes: int,
-        formula: float,
-        bound: float,
-    ) -> None:
-        self._state.ledger.book(
-            round_number=self._state.round,
-            phase=self._phase,
-            client=client,
-            direction=direction,
-            frame=frame,
-            blob=blob,
-            message_bytes=message_bytes,
-            formula_bytes=formula,
-            bound_bytes=bound,
-        )
-
-
 def evaluate_model(world: World, method: ServerMethod) -> Evaluation:
     """Evaluate a method's model, under its mask, on the held-out test set."""
-    model = method.model()
-    count = world.structure.parameters.total
-    world.model.load(model[:count], model[count:])
+    world.model.load_model(method.model())
     local = world.experiment.model.batch_norm == "local"
     return world.masked.evaluate(
         world.test_samples,

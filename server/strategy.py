@@ -14,9 +14,11 @@ from mpfl.config import Experiment, to_toml
 from mpfl.mask import Mask
 from mpfl.world import World, world_from_toml
 from server.ledger import DOWNLINK, UPLINK, Ledger
-from server.loop import Exchange, RunState, asked_clients, evaluate_model
+from server.loop import evaluate_model
 from server.methods import METHODS
 from server.methods.base import Floats, ServerMethod
+from server.round import Exchange, RunState
+from server.sampling import asked_clients
 from server.transport.courier import Courier, Delivery
 from server.transport.flower import read_message, serialize
 
@@ -168,13 +170,5 @@ class MethodStrategy(Strategy):
 
 def model_arrays(world: World, model: Floats) -> ArrayRecord:
     """Return float32[P + B] as a Flower record: one array per parameter and buffer."""
-    parameters, buffers = world.structure.parameters, world.structure.buffers
-    arrays = {}
-    for tensors, part in (
-        (parameters, model[: parameters.total]),
-        (buffers, model[parameters.total :]),
-    ):
-        for name in tensors.names:
-            where, shape = tensors.place(name)
-            arrays[name] = Array(part[where].reshape(shape))
-    return ArrayRecord(arrays)
+    named = world.structure.named(model)
+    return ArrayRecord({name: Array(tensor) for name, tensor in named.items()})

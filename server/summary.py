@@ -18,24 +18,16 @@ from safetensors.numpy import save
 from mpfl.network.cost import macs
 from mpfl.training.local import evaluate
 from mpfl.world import World
-from server.loop import RunState
 from server.methods.base import ServerMethod
+from server.round import RunState
 
 _PACKAGES = ("mpfl", "flwr", "torch", "torchvision", "numpy", "bitarray", "zstandard")
 
 
 def model_bytes(world: World, model: np.ndarray) -> bytes:
     """Return the model as a safetensors file: one tensor per parameter and buffer."""
-    parameters, buffers = world.structure.parameters, world.structure.buffers
-    tensors = {}
-    for names, part in (
-        (parameters, model[: parameters.total]),
-        (buffers, model[parameters.total :]),
-    ):
-        for name in names.names:
-            where, shape = names.place(name)
-            tensors[name] = np.ascontiguousarray(part[where].reshape(shape))
-    return save(tensors)
+    named = world.structure.named(model)
+    return save({name: np.ascontiguousarray(tensor) for name, tensor in named.items()})
 
 
 def summarize(world: World, state: RunState, engine: str, workers: int) -> dict[str, Any]:
@@ -125,8 +117,7 @@ def client_accuracy(world: World, method: ServerMethod, most: int = 100) -> list
 
 def class_accuracy(world: World, model: np.ndarray) -> NDArray[np.float64]:
     """Return the accuracy of float32[P + B] on the test samples of each class (0 for none)."""
-    size = world.structure.parameters.total
-    world.model.load(model[:size], model[size:])
+    world.model.load_model(model)
     targets = world.data.test.targets
     found = np.zeros(world.data.classes)
     for number in range(world.data.classes):

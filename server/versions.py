@@ -10,10 +10,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mpfl.exchange import SNAPSHOT, SUBSET, Footprint, Sync, mask_context
 from mpfl.mask import Layout, Mask
+from mpfl.network.footprint import Footprint
 from mpfl.seeding import numpy_rng
 from mpfl.wire.masks import encode_mask, mask_bound_bits
+from mpfl.wire.sections import SNAPSHOT, SUBSET, Sync, mask_context
 from mpfl.wire.values import decode_values, encode_values, value_codec, values_bound_bytes
 
 Floats = NDArray[np.float32]

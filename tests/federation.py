@@ -50,7 +50,7 @@ class Federation:
                 handle = CLIENT_METHODS[self.world.experiment.method]
                 reply = handle(self.requests[number], self.client(number))
                 self.replies[number] = _carried(reply)
-                self.trained[number] = np.concatenate(self.world.model.snapshot())
+                self.trained[number] = self.world.model.read_model()
             for number in reversed(clients):
                 self.method.accept(number, self.replies[number])
             columns = self.method.finish_round(True)

@@ -16,9 +16,9 @@ from mpfl.config import Experiment
 from mpfl.wire.frame import Frame, decode_frame, encode_frame
 from mpfl.world import World, build_world
 from server.checkpoint import load_checkpoint, save_checkpoint
-from server.loop import asked_clients
 from server.methods import METHODS as SERVER_METHODS
 from server.methods import ServerMethod
+from server.sampling import asked_clients
 
 Order = Callable[[list[int]], Iterable[int]]
 
@@ -72,7 +72,7 @@ class Rounds:
                 self.method.forget(number)
                 continue
             self.replies[number] = self._carried(reply)
-            self.trained[number] = np.concatenate(self.world.model.snapshot())
+            self.trained[number] = self.world.model.read_model()
         arrived = [number for number in order(list(self.replies)) if number not in lost]
         for number in arrived:
             self.method.accept(number, self.replies[number])

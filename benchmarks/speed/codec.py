@@ -16,10 +16,10 @@ from bitarray import bitarray
 from bitarray.util import sc_decode, sc_encode
 
 from benchmarks.results.ballots import judge, read_ballots, recorded_rounds
-from mpfl.exchange import mask_context
 from mpfl.mask import Layout, Mask
 from mpfl.seeding import numpy_rng
 from mpfl.wire import MASK_CODECS, decode_mask, encode_mask, mask_bound_bits
+from mpfl.wire.sections import mask_context
 from mpfl.world import world_from_toml
 
 REPEATS = 3

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from clients.client import Client
 from clients.replica import follow
-from mpfl.exchange import FLOAT32, Codecs
+from mpfl.codecs import FLOAT32, Codecs
 from mpfl.wire.frame import Frame, Kind, Section
 
 
@@ -23,9 +23,7 @@ def train_weights(request: Frame, client: Client, steps: int, codecs: Codecs) ->
     codecs
         How weights are written, the same as on the server.
     """
-    experiment = client.world.experiment
-    with_buffers = experiment.model.batch_norm == "aggregate"
-    replica = follow(client.world, client.state, request, codecs.downlink, with_buffers)
+    replica = follow(client.world, client.state, request, codecs.downlink)
     result = client.train_public(replica, request.round, steps)
     values = client.encode_update(replica, codecs, request.round)
     sections = {Section.VALUES: values, Section.METRICS: client.metrics(result)}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from clients.client import Client
 from clients.methods.fedavg import train_weights
-from mpfl.exchange import INT8
+from mpfl.codecs import INT8
 from mpfl.wire.frame import Frame
 
 

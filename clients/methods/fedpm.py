@@ -6,14 +6,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clients.client import Client
-from clients.faults import vote
-from mpfl.exchange import Sync, share_classes, split_floats, travelling_buffers
 from mpfl.mask import Mask
 from mpfl.training.local import TrainResult, learning_rate
 from mpfl.training.stochastic_mask import frozen_weights, train_scores
 from mpfl.wire.errors import WireError
 from mpfl.wire.frame import Frame, Kind, Section
 from mpfl.wire.masks import encode_mask
+from mpfl.wire.sections import Sync, share_classes, split_floats
 from mpfl.wire.values.levels import decode_levels
 
 Floats = NDArray[np.float32]
@@ -29,18 +28,18 @@ def handle(request: Frame, client: Client) -> Frame:
     known = world.b0
     if sync.values_version:
         payload = request.sections.get(Section.VALUES, b"")
-        known, coded = split_floats(payload, travelling_buffers(world))
+        known, coded = split_floats(payload, world.travelling_buffers)
         levels, top = decode_levels(coded, world.layout.units)
     theta, result = _learn(client, request.round, sync.step, levels / np.float32(top), known)
     drawn = client.rng("uplink", request.round).random(theta.size, dtype=np.float32) < theta
     ballot = Mask.from_bools(world.layout, drawn)
     payload = encode_mask(
-        vote(client, ballot, request.round, allowed=Mask.full(world.layout), share=0.5),
+        client.vote(ballot, request.round, allowed=Mask.full(world.layout), share=0.5),
         classes=share_classes(levels, top),
         codec=experiment.wire.mask_codec,
     )
     sections = {Section.MASK: payload, Section.METRICS: client.metrics(result)}
-    if travelling_buffers(world):
+    if world.travelling_buffers:
         sections[Section.VALUES] = world.model.buffers.numpy().astype("<f4").tobytes()
     return Frame(Kind.UPDATE, request.round, sections)
 

@@ -6,7 +6,6 @@ import numpy as np
 
 from clients.client import Client
 from clients.replica import State, Uninformed
-from mpfl.exchange import Footprint, Sync
 from mpfl.mask import Mask
 from mpfl.ranking.rankings import rank
 from mpfl.ranking.schedule import density_path
@@ -14,6 +13,7 @@ from mpfl.training.local import evaluate, learning_rate
 from mpfl.wire.errors import WireError
 from mpfl.wire.frame import Frame, Kind, Section
 from mpfl.wire.masks import decode_mask, encode_mask
+from mpfl.wire.sections import Sync
 from mpfl.wire.values import decode_values, encode_values
 from mpfl.world import World
 
@@ -23,17 +23,16 @@ def handle(request: Frame, client: Client) -> Frame:
     if request.kind is not Kind.TRAIN_REQUEST:
         raise WireError("kind", f"lotteryfl does not answer {request.kind.name}")
     world, experiment = client.world, client.world.experiment
-    with_buffers = experiment.model.batch_norm == "aggregate"
     sync = Sync.unpack(request.sections.get(Section.CONFIG, b""))
     held = _held(world, client.state, request, sync)
-    start = _received(world, held, request, sync, with_buffers)
+    start = _received(world, held, request, sync)
     ticket = _pruned(client, held, start) if sync.values_version and not client.idle else held
-    footprint = Footprint.of(world.structure, ticket, with_buffers)
+    footprint = world.footprint(ticket)
     if ticket != held:
-        start = np.concatenate([world.w0, world.b0])  # rewind
+        start = world.initial  # rewind
     rate = learning_rate(experiment.train, sync.step, experiment.federation.rounds)
     result = client.train(start, request.round, mask=ticket, lr=rate)
-    trained = np.concatenate(world.model.snapshot())[footprint.keep]
+    trained = world.model.read_model()[footprint.keep]
     sections = {
         Section.VALUES: encode_values(trained, "float32", footprint.segments),
         Section.METRICS: client.metrics(result),
@@ -71,12 +70,10 @@ def _remember(state: State, version: int, held: Mask, ticket: Mask) -> None:
     state["masks"] = np.stack(rows)
 
 
-def _received(
-    world: World, held: Mask, request: Frame, sync: Sync, with_buffers: bool
-) -> np.ndarray:
-    start = np.concatenate([world.w0, world.b0])
+def _received(world: World, held: Mask, request: Frame, sync: Sync) -> np.ndarray:
+    start = world.initial.copy()
     if sync.values_version:
-        footprint = Footprint.of(world.structure, held, with_buffers)
+        footprint = world.footprint(held)
         payload = request.sections.get(Section.VALUES, b"")
         start[footprint.keep] = decode_values(payload, "float32", footprint.segments)
     return start

@@ -6,17 +6,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clients.client import Client
-from clients.faults import vote
 from clients.methods.fedavg import train_weights
 from clients.replica import Replica, follow, follow_mask
 from mpfl.ballot import cast_ballot, random_ballot, training_observer
-from mpfl.exchange import Codecs, Sync, mask_context
+from mpfl.codecs import Codecs
 from mpfl.mask import Mask
 from mpfl.regrow import regrow_ballot, training_rounds
 from mpfl.training.local import TrainResult
 from mpfl.wire.errors import WireError
 from mpfl.wire.frame import Frame, Kind, Section
 from mpfl.wire.masks import encode_mask
+from mpfl.wire.sections import Sync, mask_context
 
 
 def handle(request: Frame, client: Client) -> Frame:
@@ -66,10 +66,8 @@ def _regrow(request: Frame, client: Client, sync: Sync) -> Frame:
 
 
 def _follow(request: Frame, client: Client) -> Replica:
-    experiment = client.world.experiment
-    with_buffers = experiment.model.batch_norm == "aggregate"
-    downlink = Codecs.of(experiment.wire).downlink
-    return follow(client.world, client.state, request, downlink, with_buffers)
+    downlink = Codecs.of(client.world.experiment.wire).downlink
+    return follow(client.world, client.state, request, downlink)
 
 
 def _vote(
@@ -111,7 +109,7 @@ def _reply(
     sections = {Section.METRICS: client.metrics(result)}
     regrow = Sync.unpack(request.sections[Section.CONFIG]).step > 0
     within, classes = mask_context(world.classes, mask, subset=not regrow)
-    ballot = vote(client, ballot, request.round, allowed=within or Mask.full(world.layout))
+    ballot = client.vote(ballot, request.round, allowed=within or Mask.full(world.layout))
     sections[Section.MASK] = encode_mask(
         ballot,
         within=within,

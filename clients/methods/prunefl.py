@@ -6,10 +6,10 @@ import numpy as np
 
 from clients.client import Client
 from clients.methods.fedavg import train_weights
-from mpfl.exchange import FLOAT32, Footprint
+from mpfl.codecs import FLOAT32
 from mpfl.mask import Mask
 from mpfl.ranking.schedule import density_path
-from mpfl.reconfigure import reconfigure, squared_gradients
+from mpfl.regrow import reconfigure, squared_gradients
 from mpfl.selection import units_to_keep
 from mpfl.training.local import TrainResult
 from mpfl.wire.errors import WireError
@@ -42,12 +42,12 @@ SQUARE_LIMIT = 3.99
 def _first_mask(request: Frame, client: Client) -> Frame:
     """Train and prune in turns, ``prune.rounds`` times, on this client's data alone."""
     world, config = client.world, client.world.experiment.prune
-    mask, model = Mask.full(world.layout), np.concatenate([world.w0, world.b0])
+    mask, model = Mask.full(world.layout), world.initial.copy()
     result = TrainResult(0.0, 0)
     path = density_path(config.schedule, config.density, config.rounds)
     for density in path:
         result = client.train(model, request.round, mask=mask, epochs=config.epochs)
-        model = np.concatenate(world.model.snapshot())
+        model = world.model.read_model()
         mask = reconfigure(
             mask,
             np.concatenate(world.structure.unit_values(model[: world.w0.size])),
@@ -58,8 +58,7 @@ def _first_mask(request: Frame, client: Client) -> Frame:
             config.min_units,
         )
         model[: world.w0.size] *= world.structure.parameter_mask(mask)
-    aggregate = world.experiment.model.batch_norm == "aggregate"
-    footprint = Footprint.of(world.structure, mask, aggregate)
+    footprint = world.footprint(mask)
     sections = {
         Section.MASK: encode_mask(
             mask,

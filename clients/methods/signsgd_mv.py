@@ -8,12 +8,12 @@ import numpy as np
 
 from clients.client import Client
 from clients.replica import follow
-from mpfl.exchange import parameter_layout, split_floats, travelling_buffers
 from mpfl.mask import Mask
 from mpfl.training.local import learning_rate
 from mpfl.wire.errors import WireError
 from mpfl.wire.frame import Frame, Kind, Section
 from mpfl.wire.masks import encode_mask
+from mpfl.wire.sections import split_floats
 
 
 def handle(request: Frame, client: Client) -> Frame:
@@ -24,7 +24,7 @@ def handle(request: Frame, client: Client) -> Frame:
     if request.kind is not Kind.TRAIN_REQUEST:
         raise WireError("kind", f"signsgd_mv does not answer {request.kind.name}")
     world, experiment = client.world, client.world.experiment
-    count, buffers = world.structure.parameters.total, travelling_buffers(world)
+    count, buffers = world.structure.parameters.total, world.travelling_buffers
     payload = request.sections.get(Section.VALUES, b"")
     known, votes = split_floats(payload, buffers if payload else 0)
     stripped = replace(request, sections={**request.sections, Section.VALUES: votes})
@@ -36,7 +36,7 @@ def handle(request: Frame, client: Client) -> Frame:
     result = client.train(start, request.round, lr=rate)
     change = world.model.values.numpy() - start[:count]
     coin = client.rng("coin", request.round).random(count) < 0.5
-    signs = Mask.from_bools(parameter_layout(world), np.where(change == 0, coin, change > 0))
+    signs = Mask.from_bools(world.parameter_layout, np.where(change == 0, coin, change > 0))
     sections = {
         Section.MASK: encode_mask(signs, codec=experiment.wire.mask_codec),
         Section.METRICS: client.metrics(result),

@@ -6,7 +6,7 @@ import numpy as np
 
 from clients.client import Client
 from clients.methods.fedavg import train_weights
-from mpfl.exchange import FLOAT32
+from mpfl.codecs import FLOAT32
 from mpfl.scores import SCORES, ScoreInputs
 from mpfl.training.local import TrainResult
 from mpfl.wire.errors import WireError

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from clients.client import Client
 from clients.methods.fedavg import train_weights
-from mpfl.exchange import topk_codecs
+from mpfl.codecs import topk_codecs
 from mpfl.wire.frame import Frame
 
 

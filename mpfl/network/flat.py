@@ -117,6 +117,14 @@ class FlatModel:
             elif vector is not None:
                 np.copyto(into.numpy(), vector)
 
+    def load_model(self, model: NDArray[np.float32]) -> None:
+        """Overwrite parameters and buffers with float32[P + B]."""
+        self.load(model[: self.parameters.total], model[self.parameters.total :])
+
+    def read_model(self) -> NDArray[np.float32]:
+        """Return a copy of parameters and buffers, float32[P + B]."""
+        return np.concatenate([self.values.numpy(), self.buffers.numpy()])
+
     @contextmanager
     def on(self, device: torch.device) -> Iterator[FlatModel]:
         """Yield this model on a device: itself, or a copy there whose numbers come back here.

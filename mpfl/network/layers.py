@@ -150,6 +150,16 @@ class Structure:
         """Return bool[B]: which buffer entries belong to surviving units."""
         return self._expand(mask, self.buffers)
 
+    def named(self, model: NDArray[np.float32]) -> dict[str, NDArray[np.float32]]:
+        """Return every parameter and buffer of a model, float32[P + B], as a view by name."""
+        named, start = {}, 0
+        for tensors in (self.parameters, self.buffers):
+            for name in tensors.names:
+                where, shape = tensors.place(name)
+                named[name] = model[start + where.start : start + where.stop].reshape(shape)
+            start += tensors.total
+        return named
+
     def prunable(self) -> NDArray[np.bool_]:
         """Return bool[P]: which parameters are prunable weights (role ``own``)."""
         out = np.zeros(self.parameters.total, np.bool_)

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from mpfl.average import FixedPointMean
-from mpfl.exchange import Codecs, Footprint, Metrics, Sync, formula_bytes
+from mpfl.codecs import Codecs, formula_bytes
 from mpfl.mask import Mask
 from mpfl.wire.errors import WireError
 from mpfl.wire.frame import Frame, Kind, Section
+from mpfl.wire.sections import Metrics
 from mpfl.wire.values import decode_values, value_codec, values_bound_bytes
 from mpfl.world import World
 from server.methods.base import Floats, Receipt, Request, ServerMethod
@@ -36,9 +38,8 @@ class WeightRounds:
         self._uplink = codecs.uplink
         self._relative = value_codec(self._uplink).relative
         self._samples = sum(len(part) for part in world.parts)
-        self._with_buffers = config.model.batch_norm == "aggregate"
         self.initial = world.start(masks.current)
-        footprint = Footprint.of(world.structure, masks.current, self._with_buffers)
+        footprint = world.footprint(masks.current)
         self.broadcaster = Broadcaster(codecs.downlink, config.seed, self.initial, footprint)
         self.latest = self.broadcaster.public
         self.step = 0
@@ -46,7 +47,7 @@ class WeightRounds:
 
     def refit(self, mask: Mask) -> None:
         """Follow a new mask."""
-        footprint = Footprint.of(self._world.structure, mask, self._with_buffers)
+        footprint = self._world.footprint(mask)
         if self.broadcaster.version == 0:
             self.broadcaster.public = self._world.start(mask)
         self.broadcaster.refit(footprint)
@@ -64,7 +65,7 @@ class WeightRounds:
         """Return a request of this kind that brings `client` to the newest mask and model."""
         sync, mask_payload, mask_bound = self._masks.offer(client)
         sync, values, bound = self.broadcaster.offer(client, sync)
-        sections = {Section.CONFIG: _with_step(sync, self.step).pack()}
+        sections = {Section.CONFIG: replace(sync, step=self.step).pack()}
         if mask_payload:
             sections[Section.MASK] = mask_payload
         if values:
@@ -114,10 +115,7 @@ class WeightRounds:
         return np.where(keep, self.broadcaster.public, self._untravelled()).astype(np.float32)
 
     def _untravelled(self) -> Floats:
-        base = np.zeros_like(self.initial)
-        count = self._world.structure.parameters.total
-        base[count:] = self.initial[count:]
-        return base
+        return np.concatenate([np.zeros_like(self._world.w0), self._world.b0])
 
     def state(self) -> dict[str, Any]:
         """Return everything `restore` needs."""
@@ -129,7 +127,7 @@ class WeightRounds:
 
     def restore(self, state: Mapping[str, Any]) -> None:
         """Take over what `state` returned; the mask log must have been restored before."""
-        footprint = Footprint.of(self._world.structure, self._masks.current, self._with_buffers)
+        footprint = self._world.footprint(self._masks.current)
         self.broadcaster.restore(state["broadcaster"], footprint)
         self.latest = state["latest"]
         self.step = int(state["step"][0])
@@ -203,14 +201,3 @@ def claimed_samples(world: World, client: int, reply: Frame) -> int:
     if claimed != expected:
         raise WireError("metrics", f"client claims {claimed} samples, has {expected}")
     return claimed
-
-
-def _with_step(sync: Sync, step: int) -> Sync:
-    return Sync(
-        sync.flags,
-        sync.mask_base,
-        sync.mask_version,
-        sync.values_base,
-        sync.values_version,
-        step,
-    )

@@ -9,9 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mpfl.average import FixedPointMean
-from mpfl.exchange import split_floats, travelling_buffers
 from mpfl.wire.errors import WireError
 from mpfl.wire.frame import Frame, Kind, Section
+from mpfl.wire.sections import split_floats
 from mpfl.world import World
 from server.methods.averaging import claimed_samples
 
@@ -25,7 +25,7 @@ class BufferRounds:
 
     def __init__(self, world: World) -> None:
         self._world = world
-        self.count = travelling_buffers(world)
+        self.count = world.travelling_buffers
         self._samples = sum(len(part) for part in world.parts)
         self.latest: NDArray[np.float32] = world.b0
         self._mean = FixedPointMean(self.count, self._samples, buffers=self.count)

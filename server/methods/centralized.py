@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import numpy as np
-
 from mpfl.central import pooled_samples
 from mpfl.mask import Mask
 from mpfl.seeding import torch_generator
@@ -23,7 +21,7 @@ class Centralized(ServerMethod):
 
     def __init__(self, world: World) -> None:
         self._world = world
-        self._model = np.concatenate([world.w0, world.b0])
+        self._model = world.initial
         self._round = 0
         self._samples = pooled_samples(world)
 
@@ -46,8 +44,8 @@ class Centralized(ServerMethod):
 
     def finish_round(self, enough: bool) -> dict[str, Any]:
         """Train on the pooled data, starting from the last round's model."""
-        experiment, count = self._world.experiment, self._world.structure.parameters.total
-        self._world.model.load(self._model[:count], self._model[count:])
+        experiment = self._world.experiment
+        self._world.model.load_model(self._model)
         train(
             self._world.model,
             self._samples,
@@ -56,7 +54,7 @@ class Centralized(ServerMethod):
             epochs=experiment.train.epochs,
             generator=torch_generator(experiment.seed, "central", self._round),
         )
-        self._model = np.concatenate(self._world.model.snapshot())
+        self._model = self._world.model.read_model()
         return {}
 
     def model(self) -> Floats:

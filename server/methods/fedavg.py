@@ -7,7 +7,7 @@ has that saving).
 
 from __future__ import annotations
 
-from mpfl.exchange import FLOAT32, Codecs
+from mpfl.codecs import FLOAT32, Codecs
 from mpfl.world import World
 from server.methods.averaging import WeightMethod
 

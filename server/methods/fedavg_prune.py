@@ -13,7 +13,7 @@ from __future__ import annotations
 from typing import Any
 
 from mpfl.ballot import target_density
-from mpfl.exchange import FLOAT32
+from mpfl.codecs import FLOAT32
 from mpfl.ranking.rankings import rank
 from mpfl.world import World
 from server.methods.averaging import WeightMethod

@@ -9,7 +9,7 @@ magnitude, not its norm.
 
 from __future__ import annotations
 
-from mpfl.exchange import INT8
+from mpfl.codecs import INT8
 from mpfl.world import World
 from server.methods.fedavg import FedAvg
 

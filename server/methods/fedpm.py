@@ -19,13 +19,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mpfl.exchange import Sync, share_classes
 from mpfl.mask import Mask
 from mpfl.seeding import numpy_rng
 from mpfl.training.stochastic_mask import frozen_weights
 from mpfl.vote import Tally
 from mpfl.wire.frame import Frame, Kind, Section
 from mpfl.wire.masks import decode_mask, mask_bound_bits
+from mpfl.wire.sections import Sync, share_classes
 from mpfl.wire.values.levels import decode_levels, encode_levels, levels_bound_bytes
 from mpfl.world import World
 from server.methods.base import Floats, Receipt, Request, ServerMethod

@@ -20,11 +20,11 @@ from typing import Any
 import numpy as np
 
 from mpfl.average import OverlapMean
-from mpfl.exchange import Footprint, Sync
 from mpfl.mask import Mask
 from mpfl.wire.errors import WireError
 from mpfl.wire.frame import Frame, Kind, Section
 from mpfl.wire.masks import decode_mask, encode_mask, mask_bound_bits
+from mpfl.wire.sections import Sync
 from mpfl.wire.values import decode_values, encode_values
 from mpfl.world import World
 from server.methods.averaging import claimed_samples
@@ -38,8 +38,7 @@ class LotteryFl(ServerMethod):
 
     def __init__(self, world: World) -> None:
         self._world = world
-        self._with_buffers = world.experiment.model.batch_norm == "aggregate"
-        self._model = np.concatenate([world.w0, world.b0])
+        self._model = world.initial
         self._masks: dict[int, Mask] = {}
         self._versions: dict[int, int] = {}
         self._lost: set[int] = set()
@@ -71,7 +70,7 @@ class LotteryFl(ServerMethod):
             formula += self._world.layout.total / 8
             bound += mask_bound_bits(mask, classes=classes) / 8
         if self._version:
-            footprint = self._footprint(mask)
+            footprint = self._world.footprint(mask)
             values = encode_values(self._model[footprint.keep], "float32", footprint.segments)
             sections[Section.VALUES] = values
             formula, bound = formula + len(values), bound + len(values)
@@ -87,7 +86,7 @@ class LotteryFl(ServerMethod):
             context = {"within": mask, "classes": world.classes}
             mask = decode_mask(reply.sections[Section.MASK], world.layout, **context)
             formula, bound = world.layout.total / 8, mask_bound_bits(mask, **context) / 8
-        footprint = self._footprint(mask)
+        footprint = self._world.footprint(mask)
         payload = reply.sections.get(Section.VALUES, b"")
         full = np.zeros_like(self._model)
         full[footprint.keep] = decode_values(payload, "float32", footprint.segments)
@@ -110,9 +109,6 @@ class LotteryFl(ServerMethod):
 
     def _held(self, client: int) -> Mask:
         return self._masks.get(client) or Mask.full(self._world.layout)
-
-    def _footprint(self, mask: Mask) -> Footprint:
-        return Footprint.of(self._world.structure, mask, self._with_buffers)
 
     def _under(self, mask: Mask) -> Floats:
         keep = self._world.structure.parameter_mask(mask)

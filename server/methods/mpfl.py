@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mpfl.ballot import vote_density
-from mpfl.exchange import Codecs, Metrics, mask_context
+from mpfl.codecs import Codecs
 from mpfl.mask import Mask
 from mpfl.regrow import regrowth
 from mpfl.seeding import numpy_rng
@@ -28,6 +28,7 @@ from mpfl.vote import Tally, VoteContext, decide, needs_ballots, trim, vote_stat
 from mpfl.wire.errors import WireError
 from mpfl.wire.frame import Frame, Kind, Section
 from mpfl.wire.masks import decode_mask, mask_bound_bits
+from mpfl.wire.sections import Metrics, mask_context
 from mpfl.world import World
 from server.methods.averaging import WeightMethod
 from server.methods.base import Receipt, Request

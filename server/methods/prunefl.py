@@ -19,13 +19,14 @@ from typing import Any
 import numpy as np
 
 from mpfl.average import FixedPointMean
-from mpfl.exchange import FLOAT32, Footprint, Sync
+from mpfl.codecs import FLOAT32
 from mpfl.mask import Mask
-from mpfl.reconfigure import exchange_share, reconfigure
+from mpfl.regrow import exchange_share, reconfigure
 from mpfl.seeding import numpy_rng
 from mpfl.wire.errors import WireError
 from mpfl.wire.frame import Frame, Kind, Section
 from mpfl.wire.masks import decode_mask, mask_bound_bits
+from mpfl.wire.sections import Sync
 from mpfl.wire.values import decode_values
 from mpfl.world import World
 from server.methods.averaging import WeightMethod, claimed_samples
@@ -114,8 +115,7 @@ class PruneFl(WeightMethod):
         world = self._world
         payload = reply.sections.get(Section.MASK, b"")
         mask = decode_mask(payload, world.layout, classes=world.classes)
-        aggregate = world.experiment.model.batch_norm == "aggregate"
-        footprint = Footprint.of(world.structure, mask, aggregate)
+        footprint = world.footprint(mask)
         raw = reply.sections.get(Section.VALUES, b"")
         model = np.zeros_like(self._weights.initial)
         model[footprint.keep] = decode_values(raw, "float32", footprint.segments)

@@ -18,13 +18,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mpfl.exchange import Footprint, Sync, parameter_layout
 from mpfl.mask import Mask
+from mpfl.network.footprint import Footprint
 from mpfl.seeding import numpy_rng
 from mpfl.training.local import learning_rate
 from mpfl.vote import Tally
 from mpfl.wire.frame import Frame, Kind, Section
 from mpfl.wire.masks import decode_mask, mask_bound_bits
+from mpfl.wire.sections import Sync
 from mpfl.wire.values import encode_values
 from mpfl.world import World
 from server.methods.base import Floats, Receipt, Request, ServerMethod
@@ -46,10 +47,10 @@ class SignSgd(ServerMethod):
 
     def __init__(self, world: World) -> None:
         self._world = world
-        self._layout = parameter_layout(world)
+        self._layout = world.parameter_layout
         footprint = Footprint.of(world.structure, Mask.full(world.layout), with_buffers=False)
-        initial = np.concatenate([world.w0, world.b0])
-        self._broadcaster = Broadcaster("sign", world.experiment.seed, initial, footprint)
+        seed = world.experiment.seed
+        self._broadcaster = Broadcaster("sign", seed, world.initial, footprint)
         self._buffers = BufferRounds(world)
         self._tally = Tally(self._layout)
         self._round = self._step = 0

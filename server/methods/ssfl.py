@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from mpfl.average import FixedPointMean
-from mpfl.exchange import FLOAT32
+from mpfl.codecs import FLOAT32
 from mpfl.mask import Mask
 from mpfl.selection import best_overall, units_to_keep
 from mpfl.wire.errors import WireError

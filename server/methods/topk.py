@@ -10,7 +10,7 @@ it sent.
 
 from __future__ import annotations
 
-from mpfl.exchange import topk_codecs
+from mpfl.codecs import topk_codecs
 from mpfl.world import World
 from server.methods.fedavg import FedAvg
 

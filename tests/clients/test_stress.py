@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 import torch
 
-from mpfl.exchange import Metrics, mask_context
 from mpfl.faults.stress import stressed_clients
 from mpfl.wire.frame import Section
 from mpfl.wire.masks import decode_mask
+from mpfl.wire.sections import Metrics, mask_context
 from mpfl.world import build_world
 from tests.federation import Federation, tiny
 

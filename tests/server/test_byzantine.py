@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from benchmarks.running.experiment import run
 from benchmarks.studies import byzantine
 from mpfl.config import from_mapping
-from mpfl.faults.replies import ATTACKS, byzantine_clients, forge
+from mpfl.faults.attacks import ATTACKS, byzantine_clients, forge
 from mpfl.mask import Layout, Mask
 from mpfl.nested import with_override
 from tests.federation import tiny

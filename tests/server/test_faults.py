@@ -15,12 +15,7 @@ from benchmarks.cli.main import main
 from benchmarks.running.experiment import resume, run
 from clients.faults import flip
 from mpfl.config import Experiment, to_toml
-from mpfl.faults.replies import (
-    FAULTS,
-    Loss,
-    fault_of,
-    loss_reason,
-)
+from mpfl.faults.replies import FAULTS, Loss, fault_of, loss_reason
 from mpfl.wire.errors import WireError
 from mpfl.wire.frame import Frame, Kind, Section, decode_frame, encode_frame
 from server.ledger import DOWNLINK, UPLINK

@@ -7,7 +7,7 @@ from flwr.app import Array, ArrayRecord, Message, MetricRecord, RecordDict
 from flwr.serverapp.strategy import FedAvg
 
 from mpfl.average import OverlapMean
-from mpfl.exchange import parameter_layout, topk_codecs
+from mpfl.codecs import topk_codecs
 from mpfl.models import build_model
 from mpfl.seeding import torch_generator
 from mpfl.wire.frame import Section
@@ -110,7 +110,7 @@ def test_topk_sends_k_entries_and_feedback_loses_nothing_over_time():
     experiment = tiny(method="topk", comparator__topk_fraction=0.02)
     game = Rounds(experiment)
     codec, size = topk_codecs(experiment).uplink, game.world.w0.size
-    segments = parameter_layout(game.world).units
+    segments = game.world.parameter_layout.units
     sent = np.zeros((4, size))
     wanted = np.zeros((4, size))
     for _ in range(4):

@@ -4,14 +4,14 @@ import numpy as np
 import pytest
 import torch
 
-from mpfl.exchange import parameter_layout, share_classes
 from mpfl.mask import Layout, Mask
 from mpfl.models import build_model
-from mpfl.reconfigure import reconfigure
+from mpfl.regrow import reconfigure
 from mpfl.seeding import torch_generator
 from mpfl.training.stochastic_mask import frozen_weights, logits, train_scores
 from mpfl.wire.frame import Section
 from mpfl.wire.masks import decode_mask
+from mpfl.wire.sections import share_classes
 from mpfl.wire.values.levels import decode_levels
 from server.methods.fedpm import BetaPosterior
 from server.methods.signsgd_mv import majority_signs
@@ -21,7 +21,7 @@ from tests.rounds import Rounds
 
 def test_a_sign_vote_moves_every_weight_by_the_sign_of_the_sum():
     game = Rounds(tiny(method="signsgd_mv", comparator__sign_step=0.01))
-    layout = parameter_layout(game.world)
+    layout = game.world.parameter_layout
     for _ in range(2):
         before = game.method.model().copy()
         game.play()
@@ -38,7 +38,7 @@ def test_a_sign_vote_moves_every_weight_by_the_sign_of_the_sum():
 def test_clients_say_the_sign_of_what_changed():
     game = Rounds(tiny(method="signsgd_mv"))
     game.play()
-    layout = parameter_layout(game.world)
+    layout = game.world.parameter_layout
     for number, reply in game.replies.items():
         change = game.trained[number] - game.world.w0
         signs = decode_mask(reply.sections[Section.MASK], layout).bools()

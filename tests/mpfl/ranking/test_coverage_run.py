@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 import torch
 
-from mpfl.exchange import mask_context
 from mpfl.models import build_model
 from mpfl.network.structure import find_structure
 from mpfl.ranking.coverage import Fan
@@ -15,6 +14,7 @@ from mpfl.scores import SCORES
 from mpfl.seeding import torch_generator
 from mpfl.wire.frame import Section
 from mpfl.wire.masks import decode_mask
+from mpfl.wire.sections import mask_context
 from mpfl.world import build_world
 from tests.federation import Federation, tiny
 

@@ -1,0 +1,56 @@
+"""How a method writes weights, and what its paper would say that costs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from mpfl.config import Experiment, WireConfig
+from mpfl.registry import parse_spec
+
+
+@dataclass(frozen=True)
+class Codecs:
+    """How a method writes weights; both of its halves must name the same.
+
+    Attributes
+    ----------
+    uplink, downlink
+        Value codecs, as in `mpfl.wire.values`.
+    feedback
+        Whether a client adds what a lossy uplink lost to its next update.
+    """
+
+    uplink: str = "float32"
+    downlink: str = "float32"
+    feedback: bool = False
+
+    @classmethod
+    def of(cls, wire: WireConfig) -> Codecs:
+        """Return what the configuration asks for."""
+        return cls(wire.uplink_values, wire.downlink_values, wire.error_feedback)
+
+
+FLOAT32 = Codecs()
+"""32 bits per value, both ways."""
+INT8 = Codecs("int8", "int8")
+"""Eight bits per difference, rounded stochastically, both ways; unbiased, so no feedback."""
+
+
+def topk_codecs(experiment: Experiment) -> Codecs:
+    """Return those of ``topk``: the largest entries up, with feedback; all that changed down."""
+    return Codecs(f"sparse({experiment.comparator.topk_fraction})", "sparse", feedback=True)
+
+
+_BITS = {"float32": 32, "float16": 16, "bfloat16": 16, "int8": 8, "int4": 4, "int3": 3,
+         "ternary": 2, "step": 8, "sign": 1}  # fmt: skip
+
+
+def formula_bytes(codec: str, count: int) -> float:
+    """Return what a paper would say that `count` values cost: nominal bits, nothing coded.
+
+    A sparse value counts with a 32-bit index, but never more than a dense vector.
+    """
+    name, arguments = parse_spec(codec)
+    if name == "sparse":
+        return min(8.0 * float(arguments[0]) if arguments else 4.0, 4.0) * count
+    return _BITS.get(name, 32) / 8 * count

@@ -1,0 +1,51 @@
+"""Which entries of a model travel under a mask, and how they are cut into tensors."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mpfl.mask import Mask
+from mpfl.network.layers import Structure
+
+
+@dataclass(frozen=True)
+class Footprint:
+    """Which entries of parameters and buffers travel, and how they are cut into tensors.
+
+    Attributes
+    ----------
+    keep
+        bool[P + B] over parameters and then buffers.
+    segments
+        Surviving entries per tensor, zero-length ones left out (codecs scale per segment).
+    buffers
+        How many entries of buffers travel, after all others.
+    """
+
+    keep: NDArray[np.bool_]
+    segments: tuple[int, ...]
+    buffers: int = 0
+
+    @classmethod
+    def of(cls, structure: Structure, mask: Mask, with_buffers: bool) -> Footprint:
+        """Return what survives `mask`; buffers travel only if asked."""
+        parameters = structure.parameter_mask(mask)
+        buffers = structure.buffer_mask(mask) & with_buffers
+        counts = [
+            int(part[tensors.place(name)[0]].sum())
+            for part, tensors in (
+                (parameters, structure.parameters),
+                (buffers, structure.buffers),
+            )
+            for name in tensors.names
+        ]
+        segments = tuple(c for c in counts if c)
+        return cls(np.concatenate([parameters, buffers]), segments, int(buffers.sum()))
+
+    @property
+    def count(self) -> int:
+        """Entries that travel."""
+        return sum(self.segments)
