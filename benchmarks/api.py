@@ -31,6 +31,7 @@ from benchmarks.running import comparison as comparing
 from benchmarks.running import experiment as running
 from benchmarks.running.sinks import Feed, check_sink, show_in_sink
 from mpfl.config import Experiment, from_mapping, to_mapping
+from mpfl.errors import InputError
 from mpfl.mask import Mask
 from mpfl.nested import with_override
 from mpfl.registry import unknown_name
@@ -92,7 +93,7 @@ class Run:
 
         Raises
         ------
-        ValueError
+        InputError
             For another table.
         ImportError
             Without pandas; it names the extra to install.
@@ -149,13 +150,13 @@ class Comparison:
 
         Raises
         ------
-        ValueError
+        InputError
             If no run sends anything.
         """
         groups = drawn_groups([run.data for run in self.runs], self.rows, self.baseline)
         figure: Figure | None = draw_accuracy_against_bytes(groups)
         if figure is None:
-            raise ValueError("no run of this comparison sends anything: there are no bytes to plot")
+            raise InputError("no run of this comparison sends anything: there are no bytes to plot")
         return figure
 
     def report(self) -> Path:
@@ -189,7 +190,7 @@ def run(
 
     Raises
     ------
-    ValueError
+    InputError
         One line naming the key, what was got and what is allowed.
 
     Examples
@@ -251,7 +252,7 @@ def compare(
 
     Raises
     ------
-    ValueError
+    InputError
         One line naming the key, what was got and what is allowed.
 
     Examples
@@ -282,7 +283,7 @@ def load(folder: str | Path) -> Run | Comparison:
 
     Raises
     ------
-    ValueError
+    InputError
         One line naming the file that is missing or damaged.
     """
     path = Path(folder)

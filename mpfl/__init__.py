@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from mpfl.config import DataConfig, Experiment, from_mapping, from_toml, to_mapping, to_toml
     from mpfl.data import DATASETS, PARTITIONS, Dataset, Samples
+    from mpfl.errors import InputError
     from mpfl.mask import Layout, Mask
     from mpfl.models import MODELS, Shapes, build_model
     from mpfl.network.layers import Structure
@@ -35,6 +36,7 @@ _HOMES = {
         "to_toml",
     ),
     "mpfl.data": ("DATASETS", "PARTITIONS", "Dataset", "Samples"),
+    "mpfl.errors": ("InputError",),
     "mpfl.mask": ("Layout", "Mask"),
     "mpfl.models": ("MODELS", "Shapes", "build_model"),
     "mpfl.network.layers": ("Structure",),
@@ -61,6 +63,7 @@ __all__ = [
     "DataConfig",
     "Dataset",
     "Experiment",
+    "InputError",
     "Layout",
     "Mask",
     "Order",

@@ -5,6 +5,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from mpfl.wire.errors import WireError
+
 _BUFFER_LIMIT_LOG2 = 16
 
 
@@ -45,14 +47,15 @@ class FixedPointMean:
         self.weight = 0
 
     def check(self, values: NDArray[np.float32], weight: int) -> None:
-        """Raise ValueError for a wrong shape, a non-finite or huge value, or a bad weight."""
+        """Raise WireError for a wrong shape, a non-finite or huge value, or a bad weight."""
         if values.shape != self._sum.shape:
-            raise ValueError(f"expected {self._sum.size} values, got shape {values.shape}")
+            raise WireError("values", f"expected {self._sum.size}, got shape {values.shape}")
         if weight < 1 or self.weight + weight > self._max_weight:
-            raise ValueError(f"weight {weight} does not fit a total of {self._max_weight}")
+            raise WireError("metrics", f"weight {weight} of a total of {self._max_weight}")
         for place, limit, _ in self._parts:
             if not float(np.abs(values[place]).max()) < limit:  # also catches NaN
-                raise ValueError(f"a value is not finite or not below {limit:g} in magnitude")
+                text = f"one is not finite or not below {limit:g} in magnitude"
+                raise WireError("values", text)
 
     def add(self, values: NDArray[np.float32], weight: int) -> None:
         """Add a vector; see `check` for errors. Nothing changes when it raises."""

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 from mpfl.data.samples import Samples
+from mpfl.errors import InputError
 from mpfl.mask import Mask
 from mpfl.seeding import torch_generator
 from mpfl.training.local import Evaluation, learning_rate
@@ -61,11 +62,11 @@ def central_retrain(
 
     Raises
     ------
-    ValueError
+    InputError
         If there is less than one epoch, or the mask has other layers than the network.
     """
     if epochs < 1:
-        raise ValueError(f"epochs: got {epochs}, expected at least 1")
+        raise InputError(f"epochs: got {epochs}, expected at least 1")
     experiment, samples = world.experiment, pooled_samples(world)
     world.model.load_model(world.start(mask))
     losses = []

@@ -9,6 +9,7 @@ import torch
 
 from mpfl.config import Experiment, WireConfig
 from mpfl.data import Dataset
+from mpfl.errors import InputError
 from mpfl.faults.attacks import check_attack
 from mpfl.faults.stress import spoil, stressed_clients
 from mpfl.mask import Layout, Mask
@@ -28,7 +29,7 @@ def check_pruning(experiment: Experiment) -> None:
 
     Raises
     ------
-    ValueError
+    InputError
         Naming the key, what was got and what is allowed.
     """
     config = experiment.prune
@@ -36,18 +37,18 @@ def check_pruning(experiment: Experiment) -> None:
     name, arguments = parse_spec(config.ranking)
     _named("prune.ranking", lambda: RANKINGS[name])
     if arguments:
-        raise ValueError(f"prune.ranking: {name!r} takes no argument, got {config.ranking!r}")
+        raise InputError(f"prune.ranking: {name!r} takes no argument, got {config.ranking!r}")
     _named("prune.schedule", lambda: density_path(config.schedule, config.density, config.rounds))
     _named("prune.vote", lambda: _trial_vote(config.vote, ballots))
     if config.regrow and config.granularity == "filter":
-        raise ValueError(
+        raise InputError(
             "prune.regrow: a removed filter has neither inputs nor outputs, so nothing would ever "
             "train it; use prune.granularity 'weight' or 'kernel'"
         )
 
 
 def check_codecs(wire: WireConfig) -> None:
-    """Check the names and arguments of all codecs; ValueError naming the key."""
+    """Check the names and arguments of all codecs; InputError naming the key."""
     if wire.mask_codec != "auto":
         _named("wire.mask_codec", lambda: MASK_CODECS[wire.mask_codec])
     _named("wire.uplink_values", lambda: value_codec(wire.uplink_values))
@@ -55,7 +56,7 @@ def check_codecs(wire: WireConfig) -> None:
 
 
 def check_stress(experiment: Experiment, data: Dataset) -> None:
-    """Check that the data can be spoiled in the way asked for; ValueError if not."""
+    """Check that the data can be spoiled in the way asked for; InputError if not."""
     faults = experiment.faults
     if stressed_clients(experiment.seed, experiment.data.clients, faults.stress):
         sample = data.train.subset(torch.zeros(1, dtype=torch.int64))
@@ -67,14 +68,14 @@ def check_faults(experiment: Experiment, layout: Layout) -> None:
 
     Raises
     ------
-    ValueError
+    InputError
         Naming the key, what was got and what is allowed.
     """
     check_attack(experiment.faults.attack, layout)
     asked = experiment.federation.clients_per_round or experiment.data.clients
     least = experiment.federation.min_replies
     if least > asked:
-        raise ValueError(
+        raise InputError(
             f"federation.min_replies: got {least}, expected at most {asked}, "
             "the clients asked in a round"
         )
@@ -92,5 +93,5 @@ def _trial_vote(rule: str, ballots: int) -> None:
 def _named(key: str, check: Callable[[], object]) -> None:
     try:
         check()
-    except ValueError as error:
-        raise ValueError(f"{key}: {error}") from None
+    except InputError as error:
+        raise InputError(f"{key}: {error}") from None

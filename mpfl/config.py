@@ -9,6 +9,7 @@ from typing import Any
 
 import tomli_w
 
+from mpfl.errors import InputError
 from mpfl.nested import build, fail, read_toml
 from mpfl.registry import parse_spec, unknown_name
 
@@ -22,7 +23,7 @@ def _check(condition: bool, key: str, got: object, expected: str) -> None:
 
 def _choice(key: str, got: str, allowed: tuple[str, ...]) -> None:
     if got not in allowed:
-        raise ValueError(f"{key}: {unknown_name('value', got, allowed)}")
+        raise InputError(f"{key}: {unknown_name('value', got, allowed)}")
 
 
 @dataclass(frozen=True)
@@ -395,8 +396,8 @@ class Experiment:
 def _spec(key: str, text: str) -> tuple[str, tuple[str, ...]]:
     try:
         return parse_spec(text)
-    except ValueError as error:
-        raise ValueError(f"{key}: {error}") from None
+    except InputError as error:
+        raise InputError(f"{key}: {error}") from None
 
 
 def from_mapping(table: Mapping[str, Any]) -> Experiment:
@@ -404,7 +405,7 @@ def from_mapping(table: Mapping[str, Any]) -> Experiment:
 
     Raises
     ------
-    ValueError
+    InputError
         For an unknown key (naming the nearest known one), a wrong type or a value out of range.
     """
     experiment: Experiment = build(Experiment, table)

@@ -8,15 +8,16 @@ import tomllib
 from collections.abc import Mapping
 from typing import Any, NoReturn
 
+from mpfl.errors import InputError
 from mpfl.registry import unknown_name
 
 
 def read_toml(text: str) -> dict[str, Any]:
-    """Parse TOML; ValueError with line and column where it is malformed."""
+    """Parse TOML; InputError with line and column where it is malformed."""
     try:
         return tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
-        raise ValueError(f"not valid TOML: {error}") from None
+        raise InputError(f"not valid TOML: {error}") from None
 
 
 def with_override(table: Mapping[str, Any], key: str, value: Any) -> dict[str, Any]:
@@ -34,13 +35,13 @@ def with_override(table: Mapping[str, Any], key: str, value: Any) -> dict[str, A
         return copy
     inner = copy.get(head, {})
     if not isinstance(inner, Mapping):
-        raise ValueError(f"{key}: {head!r} is not a table")
+        raise InputError(f"{key}: {head!r} is not a table")
     copy[head] = with_override(inner, rest, value)
     return copy
 
 
 def value_at(table: Mapping[str, Any], key: str) -> Any:
-    """Return what nested tables hold at the dotted `key`; ValueError where they hold nothing.
+    """Return what nested tables hold at the dotted `key`; InputError where they hold nothing.
 
     Examples
     --------
@@ -50,7 +51,7 @@ def value_at(table: Mapping[str, Any], key: str) -> Any:
     value: Any = table
     for part in key.split("."):
         if not isinstance(value, Mapping) or part not in value:
-            raise ValueError(f"unknown key {key!r}")
+            raise InputError(f"unknown key {key!r}")
         value = value[part]
     return value
 
@@ -60,7 +61,7 @@ def build(cls: type[Any], table: Mapping[str, Any], prefix: str = "") -> Any:
 
     Raises
     ------
-    ValueError
+    InputError
         For an unknown key (naming the nearest known one), a wrong type or a number that is not
         finite; `prefix` begins the key's name in the message.
     """
@@ -89,5 +90,5 @@ def _convert(item: dataclasses.Field[Any], value: Any, key: str) -> Any:
 
 
 def fail(key: str, got: object, expected: str) -> NoReturn:
-    """Raise the ValueError that says which key is wrong, what it got and what it takes."""
-    raise ValueError(f"{key}: got {got!r}, expected {expected}")
+    """Raise the InputError that says which key is wrong, what it got and what it takes."""
+    raise InputError(f"{key}: got {got!r}, expected {expected}")

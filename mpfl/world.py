@@ -17,6 +17,7 @@ from mpfl.config import DataConfig, Experiment, from_toml
 from mpfl.data import Dataset, load_data
 from mpfl.data.partition import partition
 from mpfl.data.samples import Samples
+from mpfl.errors import InputError
 from mpfl.mask import Layout, Mask
 from mpfl.models import build_model
 from mpfl.network.flat import FlatModel
@@ -165,7 +166,7 @@ def build_world(experiment: Experiment) -> World:
 
     Raises
     ------
-    ValueError
+    InputError
         For unknown names, missing data, more clients than samples, unsupported combinations.
     """
     prune = experiment.prune
@@ -209,20 +210,20 @@ def load_weights(module: nn.Module, path: Path) -> None:
 
     Raises
     ------
-    ValueError
+    InputError
         If the file cannot be read, names unknown tensors, or matches nothing.
     """
     try:
         tensors = load_file(path)
     except (OSError, SafetensorError) as error:
-        raise ValueError(f"model.weights: cannot read {path}: {error}") from None
+        raise InputError(f"model.weights: cannot read {path}: {error}") from None
     own = module.state_dict()
     unknown = sorted(tensors.keys() - own.keys())
     if unknown:
-        raise ValueError(f"model.weights: {path}: the model has no tensor {unknown[0]!r}")
+        raise InputError(f"model.weights: {path}: the model has no tensor {unknown[0]!r}")
     fitting = {name: t for name, t in tensors.items() if t.shape == own[name].shape}
     if not fitting:
-        raise ValueError(f"model.weights: {path}: no tensor has the shape the model expects")
+        raise InputError(f"model.weights: {path}: no tensor has the shape the model expects")
     module.load_state_dict(fitting, strict=False)
 
 

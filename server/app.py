@@ -11,6 +11,7 @@ from flwr.app import Context
 from flwr.serverapp import Grid, ServerApp
 
 from mpfl.config import Experiment, from_toml, to_toml
+from mpfl.errors import InputError
 from mpfl.world import World, world_from_toml
 from server.loop import OnRound, run_rounds
 from server.runfolder import Progress, RunFolder
@@ -58,7 +59,7 @@ def output_folder(run_config: Mapping[str, Any], run_id: int) -> Path:
 
     Raises
     ------
-    ValueError
+    InputError
         If ``out`` is relative: the ServerApp runs in the folder of whoever started the
         SuperLink, which is hardly the one that was meant.
     """
@@ -67,7 +68,7 @@ def output_folder(run_config: Mapping[str, Any], run_id: int) -> Path:
         return Path.home() / "mpfl-runs" / str(run_id)
     out = Path(text)
     if not out.is_absolute():
-        raise ValueError(f"run-config out: got {text!r}, expected an absolute path")
+        raise InputError(f"run-config out: got {text!r}, expected an absolute path")
     return out
 
 

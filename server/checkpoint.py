@@ -14,6 +14,8 @@ import numpy as np
 from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
+from mpfl.errors import InputError
+
 _MAGIC = b"MPFLCKPT"
 _HEADER = struct.Struct("<8sBIQ")  # magic, version, CRC-32 of the body, length of the JSON
 
@@ -42,25 +44,25 @@ def load_checkpoint(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
 
     Raises
     ------
-    ValueError
+    InputError
         If the file is missing, truncated, damaged or of another version.
     """
     try:
         blob = path.read_bytes()
     except OSError as error:
-        raise ValueError(f"{path}: cannot read the checkpoint: {error.strerror}") from None
+        raise InputError(f"{path}: cannot read the checkpoint: {error.strerror}") from None
     if len(blob) < _HEADER.size or blob[:8] != _MAGIC:
-        raise ValueError(f"{path}: not a checkpoint, or truncated")
+        raise InputError(f"{path}: not a checkpoint, or truncated")
     _, version, checksum, length = _HEADER.unpack_from(blob)
     body = blob[_HEADER.size :]
     if version != 1:
-        raise ValueError(f"{path}: checkpoint version {version}, expected 1")
+        raise InputError(f"{path}: checkpoint version {version}, expected 1")
     if zlib.crc32(body) != checksum:
-        raise ValueError(f"{path}: the checkpoint is damaged (checksum mismatch)")
+        raise InputError(f"{path}: the checkpoint is damaged (checksum mismatch)")
     try:
         return json.loads(body[:length]), _nest(load(body[length:]))
     except (json.JSONDecodeError, UnicodeDecodeError, SafetensorError) as error:
-        raise ValueError(f"{path}: the checkpoint is damaged: {error}") from None
+        raise InputError(f"{path}: the checkpoint is damaged: {error}") from None
 
 
 def _flatten(tree: Mapping[str, Any], prefix: str = "") -> list[tuple[str, np.ndarray]]:

@@ -78,8 +78,6 @@ class Exchange:
             self.accepted += 1
         except WireError as error:
             self._reject(f"bad {error.field}", f"client {delivery.client}: {error}")
-        except ValueError as error:
-            self._reject("bad values", f"client {delivery.client}: {error}")
         self._book(
             delivery.client, UPLINK, frame, delivery.reply, delivery.reply_bytes, formula, bound
         )

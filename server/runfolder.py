@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from mpfl.config import Experiment, from_toml, to_toml
+from mpfl.errors import InputError
 from server.checkpoint import load_checkpoint, save_checkpoint, write_atomically
 from server.ledger import HEADER, Row
 
@@ -45,7 +46,7 @@ class RunFolder:
 
         Raises
         ------
-        ValueError
+        InputError
             If the folder is not empty or cannot be written.
         """
         check_empty(path)
@@ -56,7 +57,7 @@ class RunFolder:
             (path / LEDGER).write_text(HEADER + "\n")
             write_atomically(path / CONFIG, to_toml(experiment).encode())
         except OSError as error:
-            raise ValueError(f"--out: cannot write {path}: {error.strerror}") from None
+            raise InputError(f"--out: cannot write {path}: {error.strerror}") from None
         return cls(path)
 
     @classmethod
@@ -65,12 +66,12 @@ class RunFolder:
 
         Raises
         ------
-        ValueError
+        InputError
             If the folder is no run folder, or its configuration or checkpoint is damaged.
         """
         config = path / CONFIG
         if not config.is_file():
-            raise ValueError(f"{path} is not a run folder: it has no {CONFIG}")
+            raise InputError(f"{path} is not a run folder: it has no {CONFIG}")
         experiment = from_toml(config.read_text())
         folder = cls(path)
         if folder.finished:
@@ -86,7 +87,7 @@ class RunFolder:
         for name, length in lengths.items():
             target = self.path / name
             if not target.is_file() or target.stat().st_size < length:
-                raise ValueError(f"{target} is shorter than its checkpoint says")
+                raise InputError(f"{target} is shorter than its checkpoint says")
             with target.open("r+b") as file:
                 file.truncate(length)
 
@@ -127,13 +128,13 @@ def check_empty(path: Path) -> None:
 
     Raises
     ------
-    ValueError
+    InputError
         If there is something already, or it is no folder.
     """
     try:
         if path.exists() and {entry.name for entry in path.iterdir()} - _BEFORE_CONFIG:
-            raise ValueError(
+            raise InputError(
                 f"--out: {path} is not empty; choose another folder or use mpfl resume"
             )
     except OSError as error:
-        raise ValueError(f"--out: cannot write {path}: {error.strerror}") from None
+        raise InputError(f"--out: cannot write {path}: {error.strerror}") from None

@@ -11,6 +11,7 @@ from flwr.serverapp import Grid
 from flwr.serverapp.strategy import Strategy
 
 from mpfl.config import Experiment, to_toml
+from mpfl.errors import InputError
 from mpfl.mask import Mask
 from mpfl.world import World, world_from_toml
 from server.ledger import DOWNLINK, UPLINK, Ledger
@@ -38,7 +39,7 @@ class MethodStrategy(Strategy):
 
     Raises
     ------
-    ValueError
+    InputError
         If the experiment is not possible, or its method has no clients.
 
     Examples
@@ -59,7 +60,7 @@ class MethodStrategy(Strategy):
         self._world = world_from_toml(to_toml(experiment))
         method = METHODS[experiment.method](self._world)
         if not method.uses_clients:
-            raise ValueError(f"method: {experiment.method} has no clients, so no strategy")
+            raise InputError(f"method: {experiment.method} has no clients, so no strategy")
         self._state = RunState(method, Ledger())
         self._courier: Courier | None = None
         self._exchange = Exchange(self._state, method.phase, None)
@@ -100,12 +101,12 @@ class MethodStrategy(Strategy):
 
         Raises
         ------
-        ValueError
+        InputError
             If this is not the round after the last one.
         """
         experiment, state = self._world.experiment, self._state
         if server_round != state.round + 1:
-            raise ValueError(f"round {server_round} cannot follow round {state.round}")
+            raise InputError(f"round {server_round} cannot follow round {state.round}")
         if self._courier is None:
             self._courier = Courier(grid, experiment.data.clients, experiment.engine.timeout)
         state.round = server_round
@@ -123,7 +124,7 @@ class MethodStrategy(Strategy):
     ) -> tuple[ArrayRecord | None, MetricRecord | None]:
         """Let the method accept the replies; returns its model, and density and bytes so far."""
         if self._courier is None:
-            raise ValueError(f"round {server_round} was never configured")
+            raise InputError(f"round {server_round} was never configured")
         waiting = {m.metadata.message_id: (client, m) for client, m in self._sent}
         for reply in replies:
             client, request = waiting.pop(reply.metadata.reply_to_message_id)

@@ -20,6 +20,7 @@ from benchmarks.speed.compact import compact_table
 from benchmarks.speed.engine import engine_table
 from benchmarks.speed.votes import votes_table
 from benchmarks.units import bytes_text
+from mpfl.errors import InputError
 
 app = typer.Typer(help="Measure speed on this machine.", no_args_is_help=True)
 
@@ -64,7 +65,7 @@ def codec(
     try:
         shares = [float(text) for text in fractions.split(",")]
     except ValueError:
-        raise ValueError(f"--fractions: got {fractions!r}, expected 0.02,0.1") from None
+        raise InputError(f"--fractions: got {fractions!r}, expected 0.02,0.1") from None
     _show(f"random masks of {bits:,} units", codec_table(bits, shares), as_json)
 
 
@@ -93,7 +94,7 @@ def engine(
 ) -> None:
     """Run clients: the local grid against a bare PyTorch loop and Flower's Ray engine."""
     if data_dir is not None and not (data_dir / "MNIST").is_dir():
-        raise ValueError(f"--data-dir: {data_dir} has no folder MNIST")
+        raise InputError(f"--data-dir: {data_dir} has no folder MNIST")
     images = "MNIST" if data_dir else "random images in MNIST's shape (no --data-dir)"
     counts, sizes = _integers("--workers", workers), _integers("--empty", empty)
     rows = engine_table(data_dir, clients, rounds, counts, sizes, ray, vectorised, passes, _note)
@@ -109,7 +110,7 @@ def _integers(option: str, text: str) -> list[int]:
     try:
         return [int(part) for part in text.split(",") if part]
     except ValueError:
-        raise ValueError(f"{option}: got {text!r}, expected numbers such as 1,2") from None
+        raise InputError(f"{option}: got {text!r}, expected numbers such as 1,2") from None
 
 
 def _show(title: str, rows: list[dict[str, Any]], as_json: bool) -> None:

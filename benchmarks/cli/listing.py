@@ -25,7 +25,7 @@ def list_parts(kind: str) -> dict[str, dict[str, str]]:
 
     Raises
     ------
-    ValueError
+    InputError
         For an unknown kind.
     """
     registries: Mapping[str, Registry[Any]] = {

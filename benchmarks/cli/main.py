@@ -18,6 +18,7 @@ from benchmarks.cli import bench, masks, runs
 from benchmarks.cli import retrain as retraining
 from benchmarks.cli import votes as voting
 from benchmarks.cli.console import BAD_INPUT, FAILED, INTERRUPTED, Reporter
+from mpfl.errors import InputError
 
 app = typer.Typer(
     help="Federated pruning, with the bytes really transmitted.",
@@ -151,7 +152,7 @@ def invoke(arguments: list[str] | None = None) -> int:
         return _interrupted()
     except KeyboardInterrupt:
         return _interrupted()
-    except ValueError as error:
+    except InputError as error:
         if os.environ.get("MPFL_TRACEBACK"):
             traceback.print_exc()
         _complain(str(error))

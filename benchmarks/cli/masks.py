@@ -15,6 +15,7 @@ from benchmarks.cli.console import Reporter
 from benchmarks.figures.one_run import mask_blocks, weight_shape
 from benchmarks.figures.style import Picture, new_figure, picture, styled
 from benchmarks.results.mask_export import FORMATS, export_mask, read_mask, run_of, weight_shapes
+from mpfl.errors import InputError
 from mpfl.mask import Mask
 from mpfl.registry import unknown_name
 from server.checkpoint import write_atomically
@@ -115,11 +116,11 @@ def diff_rows(first: Mask, second: Mask) -> list[dict[str, Any]]:
 
     Raises
     ------
-    ValueError
+    InputError
         If the masks are not over the same layers.
     """
     if first.layout != second.layout:
-        raise ValueError(
+        raise InputError(
             f"the masks have different layers: {_layers(first)} in A, {_layers(second)} in B"
         )
     names = first.layout.names
@@ -218,4 +219,4 @@ def _write(path: Path, content: bytes, option: str) -> None:
     try:
         write_atomically(path, content)
     except OSError as error:
-        raise ValueError(f"{option}: cannot write {path}: {error.strerror}") from None
+        raise InputError(f"{option}: cannot write {path}: {error.strerror}") from None

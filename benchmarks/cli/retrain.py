@@ -15,6 +15,7 @@ from benchmarks.results.loading import read_summary
 from benchmarks.results.mask_export import read_mask
 from mpfl.central import CentralRetrain, central_retrain
 from mpfl.config import Experiment, from_toml, to_toml
+from mpfl.errors import InputError
 from mpfl.mask import Mask
 from mpfl.world import World, world_from_toml
 from server.checkpoint import write_atomically
@@ -37,23 +38,23 @@ def retrain_command(
 
     Raises
     ------
-    ValueError
+    InputError
         If the folder holds no finished run, what it holds does not fit together, its data is
         not there, or the file exists already or cannot be written.
     """
     target = run / RESULT if out is None else out
     experiment, mask, summary = _finished_run(run)
     if target.exists():
-        raise ValueError(f"{target} is there already; choose another file with --out")
+        raise InputError(f"{target} is there already; choose another file with --out")
     if not target.parent.is_dir():
-        raise ValueError(f"--out: there is no folder {target.parent}")
+        raise InputError(f"--out: there is no folder {target.parent}")
     if data_dir is not None:
         folder = str(data_dir.resolve())
         experiment = replace(experiment, data=replace(experiment.data, folder=folder))
     torch.set_num_threads(1)  # as in every run: results must not depend on threads
     world = world_from_toml(to_toml(experiment))
     if mask.layout != world.layout:
-        raise ValueError(f"{run / MASK}: its layers are not those of the model in {CONFIG}")
+        raise InputError(f"{run / MASK}: its layers are not those of the model in {CONFIG}")
     epochs = epochs or experiment.federation.rounds * experiment.train.epochs
 
     def on_epoch(number: int, loss: float) -> None:
@@ -79,18 +80,18 @@ def retrain_line(record: Mapping[str, Any]) -> str:
 
 def _finished_run(run: Path) -> tuple[Experiment, Mask, Mapping[str, Any]]:
     if not (run / CONFIG).is_file():
-        raise ValueError(f"{run} is not a run folder: it has no {CONFIG}")
+        raise InputError(f"{run} is not a run folder: it has no {CONFIG}")
     if not (run / SUMMARY).is_file():
-        raise ValueError(f"{run} is not finished: it has no {SUMMARY}; use mpfl resume")
+        raise InputError(f"{run} is not finished: it has no {SUMMARY}; use mpfl resume")
     try:
         experiment = from_toml((run / CONFIG).read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise ValueError(f"{run / CONFIG}: {error}") from None
+        raise InputError(f"{run / CONFIG}: {error}") from None
     mask, summary = read_mask(run / MASK), read_summary(run / SUMMARY)
     if summary.get("mask_digest") != mask.digest():
-        raise ValueError(f"{run / MASK} is not the mask that {SUMMARY} names")
+        raise InputError(f"{run / MASK} is not the mask that {SUMMARY} names")
     if not isinstance(summary.get("test_accuracy"), int | float):
-        raise ValueError(f"{run / SUMMARY}: damaged (no test_accuracy)")
+        raise InputError(f"{run / SUMMARY}: damaged (no test_accuracy)")
     return experiment, mask, summary
 
 
@@ -122,4 +123,4 @@ def _write(target: Path, record: Mapping[str, Any]) -> None:
     try:
         write_atomically(target, content)
     except OSError as error:
-        raise ValueError(f"--out: cannot write {target}: {error.strerror}") from None
+        raise InputError(f"--out: cannot write {target}: {error.strerror}") from None

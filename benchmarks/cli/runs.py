@@ -21,6 +21,7 @@ from benchmarks.running.sinks import Feed, check_sink, show_in_sink
 from benchmarks.units import bytes_text
 from mpfl.config import from_mapping
 from mpfl.data.summary import summary as partition_summary
+from mpfl.errors import InputError
 from mpfl.nested import read_toml
 from mpfl.registry import Registry
 from mpfl.world import World
@@ -115,7 +116,7 @@ def compare_command(
     for text in sweep:
         key, equals, values = text.partition("=")
         if not equals:
-            raise ValueError(f"--sweep: got {text!r}, expected key=value,value")
+            raise InputError(f"--sweep: got {text!r}, expected key=value,value")
         compare = dict(table.get("compare", {}))
         compare["sweep"] = {
             **compare.get("sweep", {}),
@@ -145,7 +146,7 @@ def report_command(folders: Sequence[Path], out: Path | None) -> None:
     """Rebuild a report."""
     for folder in folders:
         if not folder.is_dir():
-            raise ValueError(f"no such folder: {folder}")
+            raise InputError(f"no such folder: {folder}")
     result = write_report(folders[0] if len(folders) == 1 else folders, out)
     print(f"report: {result.path}")
 

@@ -16,6 +16,7 @@ from benchmarks.figures.votes import vote_histogram
 from benchmarks.results.ballots import Judged, judge
 from benchmarks.results.rundata import KINDS, Ledger, Round, RunData, Vote
 from benchmarks.units import percent_text
+from mpfl.errors import InputError
 from server.checkpoint import write_atomically
 
 FOLDER = "votes"
@@ -127,5 +128,5 @@ def _write(folder: Path, judged: Judged, rows: list[dict[str, Any]]) -> list[Pat
         for ending, content in contents.items():
             write_atomically(Path(f"{stem}{ending}"), content)
     except OSError as error:
-        raise ValueError(f"--out: cannot write {folder}: {error.strerror}") from None
+        raise InputError(f"--out: cannot write {folder}: {error.strerror}") from None
     return [Path(f"{stem}{ending}") for ending in contents]

@@ -25,6 +25,7 @@ from benchmarks.presets import resolve
 from benchmarks.running.comparison import split_table
 from benchmarks.running.experiment import run, validate
 from mpfl.config import Experiment, from_mapping, to_toml
+from mpfl.errors import InputError
 from server.runfolder import LEDGER, SUMMARY, check_empty
 
 SOCKETS = "sockets.json"
@@ -93,7 +94,7 @@ def deploy(experiment: Experiment, out: Path, say: Say = print) -> dict[str, Any
 
     Raises
     ------
-    ValueError
+    InputError
         If the input is wrong.
     RuntimeError
         If the unknown node is let in, or the run fails.
@@ -235,7 +236,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         table, _ = split_table(resolve(options.config, [*DEMO, *options.set]))
         experiment = from_mapping(table)
         deployed = deploy(experiment, out)
-    except ValueError as error:
+    except InputError as error:
         print(f"deployment: {error}", file=sys.stderr)
         return 2
     print(f"run folder: {out}")

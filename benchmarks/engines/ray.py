@@ -13,6 +13,7 @@ from typing import Any
 from benchmarks.engines import programs as flower
 from benchmarks.running.experiment import validate
 from mpfl.config import Experiment, to_toml
+from mpfl.errors import InputError
 from server.loop import OnRound
 from server.runfolder import SUMMARY, check_empty
 from server.transport.grid import worker_count
@@ -30,13 +31,13 @@ def run_on_ray(
 
     Raises
     ------
-    ValueError
+    InputError
         If the input is wrong or the extra ``ray`` is not installed.
     RuntimeError
         If the run failed; the text has the end of its log.
     """
     if importlib.util.find_spec("ray") is None:
-        raise ValueError("--engine ray: Ray is missing; install it with pip install 'mpfl[ray]'")
+        raise InputError("--engine ray: Ray is missing; install it with pip install 'mpfl[ray]'")
     check_empty(out)
     validate(experiment)
     out = out.resolve()

@@ -8,6 +8,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
+from mpfl.errors import InputError
 from mpfl.nested import read_toml, with_override
 from mpfl.registry import unknown_name
 
@@ -29,7 +30,7 @@ def load_table(config: str) -> dict[str, Any]:
 
     Raises
     ------
-    ValueError
+    InputError
         If there is no such preset or file, or it is not valid TOML.
     """
     if config.endswith(".toml") or "/" in config:
@@ -37,9 +38,9 @@ def load_table(config: str) -> dict[str, Any]:
         try:
             return read_toml(path.read_text())
         except (OSError, UnicodeDecodeError) as error:
-            raise ValueError(f"cannot read {path}: {error}") from None
-        except ValueError as error:
-            raise ValueError(f"{path}: {error}") from None
+            raise InputError(f"cannot read {path}: {error}") from None
+        except InputError as error:
+            raise InputError(f"{path}: {error}") from None
     if config not in preset_names():
         raise unknown_name("preset", config, preset_names())
     return read_toml((resources.files(__name__) / f"{config}.toml").read_text())
@@ -57,7 +58,7 @@ def parse_assignment(text: str) -> tuple[str, Any]:
     """
     key, equals, value = text.partition("=")
     if not equals or not key.strip():
-        raise ValueError(f"--set: got {text!r}, expected key=value")
+        raise InputError(f"--set: got {text!r}, expected key=value")
     return key.strip(), parse_value(value.strip())
 
 

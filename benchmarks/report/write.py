@@ -18,6 +18,7 @@ from benchmarks.report.headline import comparison_headline, run_headline
 from benchmarks.report.table import table_csv, table_tex, table_text
 from benchmarks.results.loading import comparison_settings
 from benchmarks.results.rows import Row, RunData, comparison_table, load_folders
+from mpfl.errors import InputError
 
 __all__ = ["Report", "comparison_table", "table_text", "write_report"]
 
@@ -64,13 +65,13 @@ def write_report(
 
     Raises
     ------
-    ValueError
+    InputError
         One line naming what is missing or damaged.
     """
     chosen = [folders] if isinstance(folders, Path) else list(folders)
     if out is None:
         if len(chosen) != 1:
-            raise ValueError("a report on several folders needs a folder to write to")
+            raise InputError("a report on several folders needs a folder to write to")
         out = chosen[0]
     runs, unfinished = load_folders(chosen)
     asked = comparison_settings(chosen)

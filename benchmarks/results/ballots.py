@@ -13,6 +13,7 @@ from benchmarks.results.loading import read_rounds
 from benchmarks.results.mask_export import read_mask
 from benchmarks.results.rundata import Round
 from mpfl.ballot import vote_density
+from mpfl.errors import InputError
 from mpfl.mask import Mask
 from mpfl.vote import Tally, VoteContext, decide
 from mpfl.vote.laboratory import (
@@ -73,29 +74,29 @@ def judge(folder: Path, round_number: int = 0) -> Judged:
 
     Raises
     ------
-    ValueError
+    InputError
         If the folder holds no run, no ballots of that round or of one before it, damaged
         ballots, or ballots that do not lead to the densities the run has recorded.
     """
     if not (folder / CONFIG).is_file():
-        raise ValueError(f"{folder} is not a run folder: it has no {CONFIG}")
+        raise InputError(f"{folder} is not a run folder: it has no {CONFIG}")
     recorded = recorded_rounds(folder)
     if not recorded:
-        raise ValueError(
+        raise InputError(
             f"{folder} holds no ballots; record them with --set engine.record_ballots=true"
         )
     number = round_number or max(recorded)
     if number not in recorded:
         known = ", ".join(map(str, sorted(recorded)))
-        raise ValueError(f"--round: no ballots of round {number} (recorded: {known})")
+        raise InputError(f"--round: no ballots of round {number} (recorded: {known})")
     world = world_from_toml((folder / CONFIG).read_text())
     lines = {line.round: line for line in read_rounds(folder / ROUNDS)}
     if number not in lines:
-        raise ValueError(f"--round: round {number} is not finished")
+        raise InputError(f"--round: round {number} is not finished")
     previous = Mask.full(world.layout)
     for earlier in (lines[n] for n in sorted(lines) if n < number and lines[n].vote):
         if earlier.round not in recorded:
-            raise ValueError(f"{folder} holds no ballots of round {earlier.round}")
+            raise InputError(f"{folder} holds no ballots of round {earlier.round}")
         clients, ballots = read_ballots(recorded[earlier.round], world)
         previous = _decided(world, earlier, previous, clients, ballots)
     return _judge(world, lines[number], previous, *read_ballots(recorded[number], world))
@@ -119,9 +120,9 @@ def read_ballots(folder: Path, world: World) -> tuple[list[int], list[Mask]]:
     ballots = [read_mask(files[client]) for client in sorted(files)]
     for client, ballot in zip(sorted(files), ballots, strict=True):
         if ballot.layout != world.layout:
-            raise ValueError(f"{files[client]}: a ballot over other layers than the run's")
+            raise InputError(f"{files[client]}: a ballot over other layers than the run's")
         if client >= len(world.parts):
-            raise ValueError(f"{files[client]}: the run has {len(world.parts)} clients")
+            raise InputError(f"{files[client]}: the run has {len(world.parts)} clients")
     return sorted(files), ballots
 
 
@@ -156,7 +157,7 @@ def _judge(
 def _decided(
     world: World, line: Round, previous: Mask, clients: Sequence[int], ballots: Sequence[Mask]
 ) -> Mask:
-    """Repeat a round's vote; ValueError if the run has recorded another result."""
+    """Repeat a round's vote; InputError if the run has recorded another result."""
     rule = world.experiment.prune.vote
     weights, context = _context(world, line, previous, clients, ballots)
     tally = tally_for(rule, ballots, weights, context)
@@ -164,7 +165,7 @@ def _decided(
     for name, kept, units in zip(mask.layout.names, mask.counts(), mask.layout.units, strict=True):
         recorded = line.layer_density.get(name)
         if recorded is not None and abs(recorded - kept / units) > _CLOSE:
-            raise ValueError(
+            raise InputError(
                 f"round {line.round}: the recorded ballots give {name} a density of "
                 f"{kept / units:.6f}, but the run had {recorded:.6f}"
             )

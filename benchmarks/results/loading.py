@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.results.rundata import KINDS, Ledger, Round, RunData, Vote, finite
+from mpfl.errors import InputError
 from mpfl.mask import Mask
 
 _COLUMNS = (
@@ -31,7 +32,7 @@ def load_run(folder: Path) -> RunData:
 
     Raises
     ------
-    ValueError
+    InputError
         One line naming the file, for one that is missing, damaged or inconsistent.
     """
     summary = read_summary(folder / "summary.json")
@@ -79,14 +80,14 @@ def load_folders(folders: Iterable[Path]) -> tuple[list[RunData], list[str]]:
 
     Raises
     ------
-    ValueError
+    InputError
         Where a file is damaged or nothing is finished.
     """
     runs: list[RunData] = []
     unfinished: list[str] = []
     for folder in folders:
         if not folder.is_dir():
-            raise ValueError(f"{folder}: no such folder")
+            raise InputError(f"{folder}: no such folder")
         if not is_comparison(folder):
             runs.append(load_run(folder))
             continue
@@ -96,7 +97,7 @@ def load_folders(folders: Iterable[Path]) -> tuple[list[RunData], list[str]]:
             else:
                 unfinished.append(cell.name)
     if not runs:
-        raise ValueError(f"no finished run in {', '.join(str(f) for f in folders) or 'nothing'}")
+        raise InputError(f"no finished run in {', '.join(str(f) for f in folders) or 'nothing'}")
     return _told_apart(runs), unfinished
 
 
@@ -123,45 +124,45 @@ def _read_text(path: Path) -> str:
     try:
         return path.read_text(encoding="utf-8")
     except FileNotFoundError:
-        raise ValueError(f"{path}: missing; is this the folder of a finished run?") from None
+        raise InputError(f"{path}: missing; is this the folder of a finished run?") from None
     except (OSError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path}: cannot be read ({error})") from None
+        raise InputError(f"{path}: cannot be read ({error})") from None
 
 
 def _read_toml(path: Path) -> Mapping[str, Any]:
     try:
         return tomllib.loads(_read_text(path))
     except tomllib.TOMLDecodeError as error:
-        raise ValueError(f"{path}: damaged ({error})") from None
+        raise InputError(f"{path}: damaged ({error})") from None
 
 
 def read_summary(path: Path) -> Mapping[str, Any]:
-    """Read a ``summary.json``. ValueError naming what is damaged."""
+    """Read a ``summary.json``. InputError naming what is damaged."""
     try:
         summary = json.loads(_read_text(path))
     except json.JSONDecodeError as error:
-        raise ValueError(f"{path}: damaged ({error})") from None
+        raise InputError(f"{path}: damaged ({error})") from None
     if not isinstance(summary, dict):
-        raise ValueError(f"{path}: damaged (expected an object, got {type(summary).__name__})")
+        raise InputError(f"{path}: damaged (expected an object, got {type(summary).__name__})")
     for key, kind in (("method", str), ("seed", int), ("label", str), ("sweep", dict)):
         if not isinstance(summary.get(key, kind()), kind):
-            raise ValueError(f"{path}: damaged ({key} is {summary[key]!r})")
+            raise InputError(f"{path}: damaged ({key} is {summary[key]!r})")
     return summary
 
 
 def read_rounds(path: Path) -> tuple[Round, ...]:
-    """Read a ``rounds.jsonl``. ValueError naming the line that is damaged."""
+    """Read a ``rounds.jsonl``. InputError naming the line that is damaged."""
     rounds: list[Round] = []
     for number, line in enumerate(_read_text(path).splitlines(), start=1):
         try:
             rounds.append(_round(json.loads(line)))
         except _MALFORMED as error:
             reason = f"no {error}" if isinstance(error, KeyError) else error
-            raise ValueError(f"{path}: line {number} is damaged ({reason})") from None
+            raise InputError(f"{path}: line {number} is damaged ({reason})") from None
         if len(rounds) > 1 and rounds[-1].total_bytes < rounds[-2].total_bytes:
-            raise ValueError(f"{path}: line {number} is damaged (cumulative bytes decrease)")
+            raise InputError(f"{path}: line {number} is damaged (cumulative bytes decrease)")
     if not rounds:
-        raise ValueError(f"{path}: holds no round")
+        raise InputError(f"{path}: holds no round")
     return tuple(rounds)
 
 
@@ -207,7 +208,7 @@ def _read_ledger(path: Path) -> Ledger:
         reader = csv.DictReader(text.splitlines(), strict=True)
         absent = [name for name in _COLUMNS if name not in (reader.fieldnames or ())]
         if absent:
-            raise ValueError(f"no column {absent[0]}")
+            raise InputError(f"no column {absent[0]}")
         rows = list(reader)
         kinds = {kind: _integers(rows, f"{kind}_bytes") for kind in KINDS}
         ledger = Ledger(
@@ -221,11 +222,11 @@ def _read_ledger(path: Path) -> Ledger:
             bound_bytes=_floats(rows, "bound_bytes"),
         )
     except (csv.Error, *_MALFORMED) as error:
-        raise ValueError(f"{path}: damaged ({error})") from None
+        raise InputError(f"{path}: damaged ({error})") from None
     wrong = np.flatnonzero(sum(kinds.values()) != ledger.message_bytes)
     if wrong.size:
         line = int(wrong[0]) + 2
-        raise ValueError(f"{path}: line {line} is damaged (the kinds do not add up to the message)")
+        raise InputError(f"{path}: line {line} is damaged (the kinds do not add up to the message)")
     return ledger
 
 
@@ -241,7 +242,7 @@ def _read_mask(path: Path) -> Mask:
     try:
         return Mask.from_bytes(path.read_bytes())
     except ValueError as error:
-        raise ValueError(f"{path}: {error}") from None
+        raise InputError(f"{path}: {error}") from None
 
 
 def _read_shapes(path: Path) -> dict[str, tuple[int, ...]]:
@@ -252,4 +253,4 @@ def _read_shapes(path: Path) -> dict[str, tuple[int, ...]]:
             header = json.loads(file.read(min(length, 100_000_000)))
         return {k: tuple(v["shape"]) for k, v in header.items() if k != "__metadata__"}
     except (struct.error, *_MALFORMED) as error:
-        raise ValueError(f"{path}: damaged ({error})") from None
+        raise InputError(f"{path}: damaged ({error})") from None

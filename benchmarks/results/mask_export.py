@@ -15,6 +15,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 from torch import Tensor
 
+from mpfl.errors import InputError
 from mpfl.mask import Mask
 from mpfl.network.layers import Tensors
 from mpfl.registry import Registry
@@ -43,15 +44,15 @@ def read_mask(path: Path) -> Mask:
 
     Raises
     ------
-    ValueError
+    InputError
         One line naming the file, if it is missing or damaged.
     """
     try:
         return Mask.from_bytes(path.read_bytes())
     except OSError as error:
-        raise ValueError(f"{path}: cannot be read ({error.strerror})") from None
+        raise InputError(f"{path}: cannot be read ({error.strerror})") from None
     except ValueError as error:
-        raise ValueError(f"{path}: {error}") from None
+        raise InputError(f"{path}: {error}") from None
 
 
 def run_of(path: Path, run: Path | None) -> Path | None:
@@ -71,7 +72,7 @@ def weight_shapes(run: Path | None) -> dict[str, tuple[int, ...]]:
             names = list(tensors.keys())
             return {name: tuple(tensors.get_slice(name).get_shape()) for name in names}
     except (OSError, SafetensorError) as error:
-        raise ValueError(f"{file}: damaged ({error})") from None
+        raise InputError(f"{file}: damaged ({error})") from None
 
 
 def parameter_masks(mask: Mask, world: World) -> dict[str, NDArray[np.bool_]]:
@@ -94,14 +95,14 @@ def export_mask(mask: Mask, form: str, out: Path, run: Path | None) -> None:
 
     Raises
     ------
-    ValueError
+    InputError
         For an unknown format, a missing or unfitting run, or a file that cannot be written.
     """
     content = FORMATS[form].write(mask, run)
     try:
         write_atomically(out, content)
     except OSError as error:
-        raise ValueError(f"--out: cannot write {out}: {error.strerror}") from None
+        raise InputError(f"--out: cannot write {out}: {error.strerror}") from None
 
 
 def _npz(mask: Mask, run: Path | None) -> bytes:
@@ -146,10 +147,10 @@ FORMATS: Registry[Export] = Registry(
 
 def _world(run: Path | None, form: str) -> World:
     if run is None:
-        raise ValueError(f"--run: the format {form} needs the run folder the mask comes from")
+        raise InputError(f"--run: the format {form} needs the run folder the mask comes from")
     config = run / CONFIG
     if not config.is_file():
-        raise ValueError(f"{run} is not a run folder: it has no {CONFIG}")
+        raise InputError(f"{run} is not a run folder: it has no {CONFIG}")
     return world_from_toml(config.read_text())
 
 
@@ -157,16 +158,16 @@ def _model(run: Path | None, world: World) -> Mapping[str, Tensor]:
     """Return the run's final model, with the counters that a run folder does not keep."""
     file = Path() if run is None else run / MODEL
     if not file.is_file():
-        raise ValueError(f"{file}: missing; is the run finished?")
+        raise InputError(f"{file}: missing; is the run finished?")
     try:
         saved = load_file(file)
     except (OSError, SafetensorError) as error:
-        raise ValueError(f"{file}: damaged ({error})") from None
+        raise InputError(f"{file}: damaged ({error})") from None
     state: dict[str, Tensor] = {}
     for name, like in world.model.module.state_dict().items():
         values = saved.get(name, like)
         if values.shape != like.shape:
-            raise ValueError(
+            raise InputError(
                 f"{file}: {name} has shape {tuple(values.shape)}, expected {tuple(like.shape)}"
             )
         state[name] = values.clone()

@@ -11,6 +11,7 @@ import numpy as np
 from scipy.special import stdtrit
 
 from benchmarks.results.rundata import KINDS, Round, RunData
+from mpfl.errors import InputError
 
 
 @dataclass(frozen=True)
@@ -74,11 +75,11 @@ def mean_interval(values: Sequence[float], level: float = 0.95) -> Estimate:
 
     Raises
     ------
-    ValueError
+    InputError
         For no values.
     """
     if not values:
-        raise ValueError("a mean needs at least one value")
+        raise InputError("a mean needs at least one value")
     mean = math.fsum(values) / len(values)
     if len(values) < 2:
         return Estimate(mean, None, None, 1)
@@ -91,7 +92,7 @@ def mean_interval(values: Sequence[float], level: float = 0.95) -> Estimate:
 def geometric_interval(ratios: Sequence[float], level: float = 0.95) -> Estimate:
     """Return the geometric mean of positive ratios and the t interval of their logarithms."""
     if any(ratio <= 0 for ratio in ratios):
-        raise ValueError("a geometric mean needs positive ratios")
+        raise InputError("a geometric mean needs positive ratios")
     logs = mean_interval([math.log(ratio) for ratio in ratios], level)
     ends = [None if end is None else math.exp(end) for end in (logs.low, logs.high)]
     return Estimate(math.exp(logs.mean), ends[0], ends[1], logs.count)
@@ -102,11 +103,11 @@ def final_accuracy(run: RunData) -> float:
 
     Raises
     ------
-    ValueError
+    InputError
         If no round was evaluated.
     """
     if not run.evaluated:
-        raise ValueError(f"{run.folder}: rounds.jsonl holds no test accuracy")
+        raise InputError(f"{run.folder}: rounds.jsonl holds no test accuracy")
     return _accuracy(run.evaluated[-1])
 
 
@@ -117,7 +118,7 @@ def held_accuracy(run: RunData, window: int = 3) -> float:
     """
     last = [_accuracy(line) for line in run.evaluated[-window:]]
     if not last:
-        raise ValueError(f"{run.folder}: rounds.jsonl holds no test accuracy")
+        raise InputError(f"{run.folder}: rounds.jsonl holds no test accuracy")
     return float(np.median(last))
 
 
@@ -147,11 +148,11 @@ def area_under_curve(run: RunData, low_bytes: float, high_bytes: float) -> float
 
     Raises
     ------
-    ValueError
+    InputError
         Unless 0 < low < high.
     """
     if not 0 < low_bytes < high_bytes:
-        raise ValueError(f"expected 0 < low < high bytes, got {low_bytes} and {high_bytes}")
+        raise InputError(f"expected 0 < low < high bytes, got {low_bytes} and {high_bytes}")
     inside = [n.total_bytes for n in run.evaluated if low_bytes < n.total_bytes < high_bytes]
     edges = [low_bytes, *inside, high_bytes]
     steps = [
@@ -264,5 +265,5 @@ def common_rounds(group: Sequence[RunData]) -> list[tuple[float, Estimate, int]]
 
 def _accuracy(line: Round) -> float:
     if line.test_accuracy is None:
-        raise ValueError(f"round {line.round} was not evaluated")
+        raise InputError(f"round {line.round} was not evaluated")
     return line.test_accuracy

@@ -20,6 +20,7 @@ import tomli_w
 from benchmarks.running.experiment import resume, run, validate
 from benchmarks.running.folder_lock import held
 from mpfl.config import Experiment, from_mapping, from_toml, to_mapping
+from mpfl.errors import InputError
 from mpfl.nested import read_toml, value_at, with_override
 from mpfl.registry import unknown_name
 from server.checkpoint import write_atomically
@@ -75,7 +76,7 @@ class Cell:
 
 
 def split_table(table: Mapping[str, Any]) -> tuple[dict[str, Any], CompareConfig]:
-    """Separate ``[compare]`` from the experiment's tables; ValueError on unknown keys."""
+    """Separate ``[compare]`` from the experiment's tables; InputError on unknown keys."""
     rest = {key: value for key, value in table.items() if key != "compare"}
     wanted = table.get("compare", {})
     known = {item.name: item for item in dataclasses.fields(CompareConfig)}
@@ -86,11 +87,11 @@ def split_table(table: Mapping[str, Any]) -> tuple[dict[str, Any], CompareConfig
     for key, kind in (("methods", str), ("seeds", int)):
         values = getattr(config, key)
         if not isinstance(values, list) or not values or {type(v) for v in values} != {kind}:
-            raise ValueError(f"compare.{key}: got {values!r}, expected a list of {kind.__name__}")
+            raise InputError(f"compare.{key}: got {values!r}, expected a list of {kind.__name__}")
     for rule in config.adjust:
         tables = isinstance(rule, Mapping) and all(isinstance(t, Mapping) for t in rule.values())
         if not tables or set(rule) != {"when", "set"}:
-            raise ValueError(f"compare.adjust: got {rule!r}, expected the tables when and set")
+            raise InputError(f"compare.adjust: got {rule!r}, expected the tables when and set")
     return rest, config
 
 
@@ -99,7 +100,7 @@ def plan_cells(table: Mapping[str, Any], config: CompareConfig) -> list[Cell]:
 
     Raises
     ------
-    ValueError
+    InputError
         If any cell's configuration is wrong.
     """
     cells = []
@@ -123,7 +124,7 @@ def plan_cells(table: Mapping[str, Any], config: CompareConfig) -> list[Cell]:
 
 
 def _applies(when: Mapping[str, Any], label: str, experiment: Experiment) -> bool:
-    """Return whether a cell has all the values that a rule asks for; ValueError on unknown keys."""
+    """Return whether a cell has all the values that a rule asks for; InputError on unknown keys."""
     table = {**to_mapping(experiment), "label": label}
     return {key: value_at(table, key) for key in when} == when
 
@@ -142,7 +143,7 @@ def compare(
 
     Raises
     ------
-    ValueError
+    InputError
         If the configuration is wrong, `out` holds another comparison, or one that still runs.
     """
     rest, config = split_table(table)
@@ -167,19 +168,19 @@ def _claim(
     try:
         if file.is_file():
             if read_toml(file.read_text()) != read_toml(text):
-                raise ValueError(f"--out: {out} holds another comparison; choose another folder")
+                raise InputError(f"--out: {out} holds another comparison; choose another folder")
         else:
             out.mkdir(parents=True, exist_ok=True)
             if {entry.name for entry in out.iterdir()} - {f"{COMPARISON}.tmp"}:
-                raise ValueError(f"--out: {out} is not empty and holds no comparison")
+                raise InputError(f"--out: {out} is not empty and holds no comparison")
             write_atomically(file, text.encode())
         (out / CELLS).mkdir(exist_ok=True)
     except OSError as error:
-        raise ValueError(f"--out: cannot write {out}: {error.strerror}") from None
+        raise InputError(f"--out: cannot write {out}: {error.strerror}") from None
     for cell in cells:
         stored = out / CELLS / cell.name / CONFIG
         if stored.is_file() and from_toml(stored.read_text()) != cell.experiment:
-            raise ValueError(f"{stored} is of another configuration; choose another --out")
+            raise InputError(f"{stored} is of another configuration; choose another --out")
 
 
 def _run_cell(cell: Cell, out: Path, on_cell: OnCell | None, workers: int | None = None) -> None:
@@ -215,7 +216,7 @@ def _run_cells(cells: Iterable[Cell], out: Path, on_cell: OnCell | None, process
                     del running[ready]
                     _check_finished(cell, out, process.exitcode)
                     record = None
-                if isinstance(record, ValueError):
+                if isinstance(record, InputError):
                     raise record
                 if on_cell:
                     on_cell(cell, record)
@@ -241,7 +242,7 @@ def _cell_process(cell: Cell, out: Path, connection: Connection, parent: int) ->
 
     try:
         _run_cell(cell, out, send, workers=0)
-    except ValueError as error:
+    except InputError as error:
         connection.send(error)
     except (BrokenPipeError, ConnectionResetError):
         os._exit(1)  # whoever compared is gone; the cell can be resumed

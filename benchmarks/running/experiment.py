@@ -12,6 +12,7 @@ import torch
 from clients.app import app as client_app
 from clients.methods import METHODS as CLIENT_METHODS
 from mpfl.config import Experiment, to_toml
+from mpfl.errors import InputError
 from mpfl.world import World, world_from_toml
 from server.app import run_session
 from server.loop import OnRound
@@ -28,7 +29,7 @@ def validate(experiment: Experiment) -> World:
 
     Raises
     ------
-    ValueError
+    InputError
         One line naming the key, what was got and what is allowed.
     """
     SERVER_METHODS[experiment.method]
@@ -37,7 +38,7 @@ def validate(experiment: Experiment) -> World:
     world = world_from_toml(to_toml(experiment))
     method = SERVER_METHODS[experiment.method](world)  # some refuse what they cannot do
     if experiment.faults.byzantine and not method.has_ballots:
-        raise ValueError(f"faults.byzantine: {experiment.method!r} has no ballots to forge")
+        raise InputError(f"faults.byzantine: {experiment.method!r} has no ballots to forge")
     return world
 
 
@@ -77,7 +78,7 @@ def resume(
 
     Raises
     ------
-    ValueError
+    InputError
         If `out` is no run folder or its checkpoint is damaged.
     """
     folder, experiment, progress = RunFolder.open(out)
@@ -99,8 +100,5 @@ def _session(
     run_config = {"experiment": to_toml(experiment)}
     nodes = experiment.data.clients
     workers = experiment.engine.workers if workers is None else workers
-    try:
-        with LocalGrid(client_app, nodes, run_config, workers, experiment.together) as grid:
-            return run_session(world, grid, folder, progress, on_round, tags=tags)
-    except ValueError as error:  # the input was checked before: this is our own fault
-        raise RuntimeError(f"the run failed: {error}") from error
+    with LocalGrid(client_app, nodes, run_config, workers, experiment.together) as grid:
+        return run_session(world, grid, folder, progress, on_round, tags=tags)

@@ -10,6 +10,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from mpfl.errors import InputError
+
 PATIENCE_SECONDS = 15.0
 """How long to wait for what a killed comparison has left running; it ends within a second."""
 
@@ -24,7 +26,7 @@ def held(folder: Path, patience: float = PATIENCE_SECONDS) -> Iterator[None]:
 
     Raises
     ------
-    ValueError
+    InputError
         If another process still holds the folder after `patience` seconds.
     """
     handle = os.open(folder, os.O_RDONLY)
@@ -32,7 +34,7 @@ def held(folder: Path, patience: float = PATIENCE_SECONDS) -> Iterator[None]:
         deadline = time.monotonic() + patience
         while not _taken(handle):
             if time.monotonic() > deadline:
-                raise ValueError(f"--out: another comparison is running in {folder}")
+                raise InputError(f"--out: another comparison is running in {folder}")
             time.sleep(0.05)
         yield
     finally:

@@ -13,6 +13,7 @@ from typing import Any, Protocol
 
 from benchmarks.running.comparison import CELLS, Cell, OnCell
 from mpfl.config import Experiment, to_mapping, to_toml
+from mpfl.errors import InputError
 from mpfl.registry import Registry
 from server.runfolder import ROUNDS
 
@@ -84,14 +85,14 @@ def check_sink(name: str) -> None:
 
     Raises
     ------
-    ValueError
+    InputError
         For an unknown name, or if its package is not installed.
     """
     if not name:
         return
     package = SINKS[name].package
     if importlib.util.find_spec(package) is None:
-        raise ValueError(
+        raise InputError(
             f"sink {name!r} needs the package {package}, which is not installed: "
             "pip install 'mpfl[sinks]'"
         )
@@ -112,7 +113,7 @@ class Feed:
 
     Raises
     ------
-    ValueError
+    InputError
         As `check_sink`.
     """
 

@@ -16,6 +16,7 @@ from bitarray import bitarray
 from bitarray.util import sc_decode, sc_encode
 
 from benchmarks.results.ballots import judge, read_ballots, recorded_rounds
+from mpfl.errors import InputError
 from mpfl.mask import Layout, Mask
 from mpfl.seeding import numpy_rng
 from mpfl.wire import MASK_CODECS, decode_mask, encode_mask, mask_bound_bits
@@ -64,17 +65,17 @@ def codec_table(bits: int, fractions: Sequence[float]) -> list[dict[str, Any]]:
 
     Raises
     ------
-    ValueError
+    InputError
         If `bits` or a fraction is out of range.
     RuntimeError
         If a codec does not give back what it was given.
     """
     if bits < 8:
-        raise ValueError(f"bits: got {bits}, expected at least 8")
+        raise InputError(f"bits: got {bits}, expected at least 8")
     rows = []
     for fraction in fractions:
         if not 0 < fraction < 1:
-            raise ValueError(f"fraction: got {fraction}, expected above 0 and below 1")
+            raise InputError(f"fraction: got {fraction}, expected above 0 and below 1")
         layout = Layout(("layer",), (bits,))
         draw = numpy_rng(0, "codec benchmark", round(fraction * 10**6)).random(bits, np.float32)
         mask = Mask.from_bools(layout, draw < fraction)
@@ -105,7 +106,7 @@ def ballot_table(folder: Path) -> list[dict[str, Any]]:
 
     Raises
     ------
-    ValueError
+    InputError
         If the folder holds no run or no ballots, or these do not lead to the run's masks.
     RuntimeError
         If a codec does not give back what it was given.

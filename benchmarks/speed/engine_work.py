@@ -22,6 +22,7 @@ from torch.nn import functional
 
 from clients.app import app as training_app
 from mpfl.config import Experiment, from_mapping, to_toml
+from mpfl.errors import InputError
 from mpfl.models import build_model
 from mpfl.seeding import torch_generator
 from mpfl.wire.frame import decode_frame, encode_frame
@@ -133,7 +134,7 @@ Rounds = Callable[[Callable[[int], None]], None]
 
 def _bare(job: Job, world: World | None, rounds: Rounds) -> None:
     if world is None:
-        raise ValueError("a bare loop has no messages to time")
+        raise InputError("a bare loop has no messages to time")
     bare = BareLoop(world)
     rounds(lambda number: [bare.client(i, number) for i in range(job.clients)] and None)
 

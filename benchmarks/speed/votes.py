@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from mpfl.errors import InputError
 from mpfl.mask import Layout, Mask
 from mpfl.seeding import numpy_rng
 from mpfl.vote import Tally, tally
@@ -36,7 +37,7 @@ def votes_table(
 
     Raises
     ------
-    ValueError
+    InputError
         If the ways do not agree on the counts.
     """
     rng = numpy_rng(seed, "bench votes")
@@ -58,7 +59,7 @@ def votes_table(
             best[name].take(way)
     agreed = {times.counts for times in best.values() if times.counts is not None}
     if len(agreed) != 1:
-        raise ValueError("the ways to count disagree")
+        raise InputError("the ways to count disagree")
     size = sum(buffer.nbytes for buffer in buffers)
     speed = {name: size / times.accept / 1e9 for name, times in best.items()}
     return [

@@ -12,6 +12,7 @@ from typing import Any
 from benchmarks.cli.console import BAD_INPUT
 from benchmarks.results.measures import mean_interval
 from benchmarks.running.comparison import CELLS, Cell, compare
+from mpfl.errors import InputError
 from mpfl.nested import with_override
 from server.runfolder import SUMMARY
 
@@ -94,7 +95,7 @@ def print_study(
     options = arguments(description)
     try:
         results = run_study(settings(table, options), variants, options)
-    except ValueError as error:
+    except InputError as error:
         print(" ".join(str(error).split()), file=sys.stderr)
         sys.exit(BAD_INPUT)
     print(*(part(results) for part in parts), sep="\n\n")

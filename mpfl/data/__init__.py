@@ -16,6 +16,7 @@ from mpfl.data.samples import DataMissing, Dataset, Samples, stratified
 from mpfl.data.summary import PartitionSummary, summary
 from mpfl.data.text import pydoc
 from mpfl.data.vision import cifar10, cifar100, digits, fashion_mnist, mnist
+from mpfl.errors import InputError
 from mpfl.faults.stress import spoil, stressed_clients
 from mpfl.registry import Registry
 from mpfl.seeding import numpy_rng
@@ -68,8 +69,8 @@ def load_data(config: DataConfig, seed: int) -> Dataset:
     """
     try:
         load = DATASETS[config.name]
-    except ValueError as error:
-        raise ValueError(f"data.name: {error}") from None
+    except InputError as error:
+        raise InputError(f"data.name: {error}") from None
     dataset = load(config)
     if config.train_samples:
         dataset = _fewer_train(dataset, config.train_samples, seed)
@@ -89,7 +90,7 @@ def _draw(
     samples: Samples, groups: NDArray[np.int64] | None, count: int, seed: int, key: str
 ) -> NDArray[np.int64]:
     if count > len(samples):
-        raise ValueError(f"data.{key}: got {count}, expected at most {len(samples)}")
+        raise InputError(f"data.{key}: got {count}, expected at most {len(samples)}")
     labels = groups
     if labels is None and samples.targets.dim() == 1:
         labels = samples.targets.numpy()

@@ -19,6 +19,7 @@ from PIL import Image, UnidentifiedImageError
 
 from mpfl.config import DataConfig
 from mpfl.data.samples import Dataset, Samples, data_folder, missing, normalisation
+from mpfl.errors import InputError
 
 _SUFFIXES = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp"})
 _PARTS = ("train", "test")
@@ -67,7 +68,7 @@ def entries_in_tar(path: Path) -> Iterator[Entry]:
 
     Raises
     ------
-    ValueError
+    InputError
         If the file is damaged.
     """
     try:
@@ -80,7 +81,7 @@ def entries_in_tar(path: Path) -> Iterator[Entry]:
                 if content is not None and Path(place[2]).suffix.lower() in _SUFFIXES:
                     yield place[0], place[1], place[2], content.read()
     except (tarfile.TarError, lzma.LZMAError, zlib.error, EOFError, OSError) as error:
-        raise ValueError(f"{path}: cannot be read as a tar file: {error}") from error
+        raise InputError(f"{path}: cannot be read as a tar file: {error}") from error
 
 
 def stack(
@@ -96,7 +97,7 @@ def stack(
 
     Raises
     ------
-    ValueError
+    InputError
         As for `imagefolder`; `source` is named.
     """
     decoded: dict[str, list[tuple[str, str, NDArray[np.uint8]]]] = {part: [] for part in _PARTS}
@@ -108,12 +109,12 @@ def stack(
         decoded[part].append((name, file, _pixels(picture, form)))
     for part in _PARTS:
         if not decoded[part]:
-            raise ValueError(f"{source}: no images in {part}/<class>/")
+            raise InputError(f"{source}: no images in {part}/<class>/")
         decoded[part].sort(key=lambda item: item[:2])
     classes = sorted({name for name, _, _ in decoded["train"]})
     strange = sorted({name for name, _, _ in decoded["test"]} - set(classes))
     if strange:
-        raise ValueError(f"{source}: class {strange[0]!r} has test but no training images")
+        raise InputError(f"{source}: class {strange[0]!r} has test but no training images")
     arrays: dict[str, NDArray[np.generic]] = {}
     for part, items in decoded.items():
         arrays[f"{part}_images"] = np.stack([pixels for _, _, pixels in items])
@@ -127,7 +128,7 @@ def _open(content: bytes, where: str) -> Image.Image:
         picture = Image.open(io.BytesIO(content))
         picture.load()
     except (UnidentifiedImageError, OSError, SyntaxError) as error:
-        raise ValueError(f"{where}: not a readable image") from error
+        raise InputError(f"{where}: not a readable image") from error
     return picture
 
 

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mpfl.config import DataConfig
+from mpfl.errors import InputError
 from mpfl.registry import Registry, number_argument, parse_spec
 from mpfl.seeding import numpy_rng
 
@@ -70,12 +71,12 @@ def partition(
 
     Raises
     ------
-    ValueError
+    InputError
         For more clients than samples, an unknown partition or unfit arguments.
     """
     samples = len(targets)
     if config.clients > samples:
-        raise ValueError(
+        raise InputError(
             f"data.clients: got {config.clients}, expected at most the {samples} training samples"
         )
     name, arguments = parse_spec(config.partition)
@@ -88,8 +89,8 @@ def partition(
         rng = numpy_rng(seed, "partition")
         task = Division(dense, config.clients, config.partition, arguments, rng, groups)
         owner = divide(task)
-    except ValueError as error:
-        raise ValueError(f"data.partition: {error}") from None
+    except InputError as error:
+        raise InputError(f"data.partition: {error}") from None
     return _gather(owner, config.clients)
 
 
@@ -129,10 +130,10 @@ def shards(task: Division) -> NDArray[np.int64]:
     value = number_argument(task.spec, task.arguments, 2.0)
     per_client = int(value)
     if per_client != value or per_client < 1:
-        raise ValueError(f"{task.spec!r}: the shards of a client must be a whole number from 1")
+        raise InputError(f"{task.spec!r}: the shards of a client must be a whole number from 1")
     total = per_client * task.clients
     if total > len(task.labels):
-        raise ValueError(
+        raise InputError(
             f"{task.spec!r}: {task.clients} clients need {total} shards, "
             f"but there are {len(task.labels)} samples"
         )
@@ -170,10 +171,10 @@ def natural(task: Division) -> NDArray[np.int64]:
     """
     _no_arguments(task)
     if task.groups is None:
-        raise ValueError("'natural' needs data with groups of its own, such as pydoc")
+        raise InputError("'natural' needs data with groups of its own, such as pydoc")
     _, group, sizes = np.unique(task.groups, return_inverse=True, return_counts=True)
     if task.clients > len(sizes):
-        raise ValueError(
+        raise InputError(
             f"'natural': data.clients is {task.clients}, expected at most {len(sizes)}, "
             "the number of groups"
         )
@@ -205,13 +206,13 @@ PARTITIONS: Registry[Partitioner] = Registry(
 
 def _no_arguments(task: Division) -> None:
     if task.arguments:
-        raise ValueError(f"{task.spec!r}: {parse_spec(task.spec)[0]} takes no argument")
+        raise InputError(f"{task.spec!r}: {parse_spec(task.spec)[0]} takes no argument")
 
 
 def _positive(task: Division) -> float:
     alpha = number_argument(task.spec, task.arguments)
     if not 1e-3 <= alpha <= 1e6:
-        raise ValueError(f"{task.spec!r}: expected 0.001 <= alpha <= 1000000")
+        raise InputError(f"{task.spec!r}: expected 0.001 <= alpha <= 1000000")
     return alpha
 
 

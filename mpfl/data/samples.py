@@ -13,9 +13,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from mpfl.config import DataConfig
+from mpfl.errors import InputError
 
 
-class DataMissing(ValueError):  # noqa: N818  (reads as what it says)
+class DataMissing(InputError):  # noqa: N818  (reads as what it says)
     """The files of a data set are not where they were looked for."""
 
 
@@ -41,11 +42,11 @@ class Samples:
 
     def __post_init__(self) -> None:
         if len(self.inputs) != len(self.targets):
-            raise ValueError(f"{len(self.inputs)} inputs but {len(self.targets)} targets")
+            raise InputError(f"{len(self.inputs)} inputs but {len(self.targets)} targets")
         if self.targets.dtype != torch.int64:
-            raise ValueError(f"targets must be int64, got {self.targets.dtype}")
+            raise InputError(f"targets must be int64, got {self.targets.dtype}")
         if len(self.scale) != len(self.shift):
-            raise ValueError("scale and shift need one number per channel each")
+            raise InputError("scale and shift need one number per channel each")
 
     def __len__(self) -> int:
         return len(self.targets)
@@ -61,12 +62,12 @@ class Samples:
 
         Raises
         ------
-        ValueError
+        InputError
             If they are normalised differently.
         """
         first = parts[0]
         if any((p.scale, p.shift) != (first.scale, first.shift) for p in parts):
-            raise ValueError("samples to be joined must be normalised alike")
+            raise InputError("samples to be joined must be normalised alike")
         inputs, targets = [p.inputs for p in parts], [p.targets for p in parts]
         return replace(first, inputs=torch.cat(inputs), targets=torch.cat(targets))
 

@@ -23,6 +23,7 @@ from mpfl.data.samples import (
     normalisation,
     stratified,
 )
+from mpfl.errors import InputError
 from mpfl.seeding import numpy_rng
 
 _IDX_TYPES = {1: "labels", 3: "images"}
@@ -91,7 +92,7 @@ def _idx_dataset(config: DataConfig, title: str, mean: float, std: float) -> Dat
         images = _read_idx(raw / f"{part}-images-idx3-ubyte", 3, title)
         labels = _read_idx(raw / f"{part}-labels-idx1-ubyte", 1, title)
         if len(images) != len(labels):
-            raise ValueError(f"{raw}: {len(images)} {part} images but {len(labels)} labels")
+            raise InputError(f"{raw}: {len(images)} {part} images but {len(labels)} labels")
         parts.append(Samples(images.unsqueeze(1), labels.long(), **normalisation((mean,), (std,))))
     train, test = parts
     return Dataset(config.name, train, test, 10, tuple(train.inputs.shape[1:]))
@@ -117,11 +118,11 @@ def _read_idx(path: Path, dimensions: int, title: str) -> Tensor:
         flat = np.memmap(found, np.uint8, mode="c") if found.stat().st_size else np.empty(0, "u1")
     header = 4 + 4 * dimensions
     if len(flat) < header or bytes(flat[:4]) != bytes([0, 0, 8, dimensions]):
-        raise ValueError(f"{found}: not an idx file of {_IDX_TYPES[dimensions]}")
+        raise InputError(f"{found}: not an idx file of {_IDX_TYPES[dimensions]}")
     shape = [int(size) for size in np.frombuffer(bytes(flat[4:header]), ">u4")]
     expected = header + int(np.prod(shape))
     if len(flat) != expected:
-        raise ValueError(f"{found}: {len(flat)} bytes, expected {expected}")
+        raise InputError(f"{found}: {len(flat)} bytes, expected {expected}")
     return torch.from_numpy(np.asarray(flat[header:]).reshape(shape))
 
 
@@ -144,7 +145,7 @@ def cifar10(config: DataConfig) -> Dataset:
     else:
         raise missing("CIFAR10", folder)
     if tuple(classes) != CIFAR10_CLASSES or arrays["train_images"].shape[1:] != (3, 32, 32):
-        raise ValueError(f"{folder}: these images are not those of CIFAR-10")
+        raise InputError(f"{folder}: these images are not those of CIFAR-10")
     train, test = as_samples(arrays, scale)
     return Dataset(config.name, train, test, 10, (3, 32, 32))
 
@@ -177,6 +178,6 @@ def _torchvision(title: str, folder: Path, download: bool) -> list[Any]:
     try:
         return [maker(folder, train=train, download=download) for train in (True, False)]
     except OSError as error:  # no network, or no place to write to
-        raise ValueError(f"data.download: cannot fetch {title} into {folder}: {error}") from error
+        raise InputError(f"data.download: cannot fetch {title} into {folder}: {error}") from error
     except RuntimeError as error:
         raise DataMissing(f"data.folder: {title} in {folder}: {error}") from error

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mpfl.config import Experiment
+from mpfl.errors import InputError
 from mpfl.mask import Layout, Mask
 from mpfl.registry import Registry, parse_spec, unknown_name
 from mpfl.seeding import numpy_rng
@@ -120,7 +121,7 @@ def check_attack(attack: str, layout: Layout) -> None:
 
     Raises
     ------
-    ValueError
+    InputError
         Naming the key, what was got and what is allowed.
     """
     try:
@@ -128,13 +129,13 @@ def check_attack(attack: str, layout: Layout) -> None:
         ATTACKS[name]
         if name != "layer":
             if arguments:
-                raise ValueError(f"{attack!r}: {name} takes no argument")
+                raise InputError(f"{attack!r}: {name} takes no argument")
         elif len(arguments) != 1:
-            raise ValueError(f"{attack!r} takes the name of one layer, as in layer(fc1)")
+            raise InputError(f"{attack!r} takes the name of one layer, as in layer(fc1)")
         elif arguments[0] not in layout.names:
             raise unknown_name("layer", arguments[0], layout.names)
-    except ValueError as error:
-        raise ValueError(f"faults.attack: {error}") from None
+    except InputError as error:
+        raise InputError(f"faults.attack: {error}") from None
 
 
 def _draw(allowed: Mask, counts: list[int], rng: np.random.Generator) -> Mask:

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from mpfl.data.samples import Samples
+from mpfl.errors import InputError
 from mpfl.registry import Registry, number_argument, parse_spec
 from mpfl.seeding import numpy_rng
 
@@ -23,7 +24,7 @@ def stressed_clients(seed: int, clients: int, share: float) -> frozenset[int]:
     With the same seed, a smaller share gives a subset of those of a larger one.
     """
     if not 0 <= share <= 1:
-        raise ValueError(f"faults.stress: got {share!r}, expected 0 to 1")
+        raise InputError(f"faults.stress: got {share!r}, expected 0 to 1")
     if share == 0:
         return frozenset()
     order = numpy_rng(seed, "stressed clients").permutation(clients)
@@ -52,7 +53,7 @@ def spoil(
 
     Raises
     ------
-    ValueError
+    InputError
         For an unknown kind, an unfit strength, pixels where there are no images, or fewer than
         two classes.
     """
@@ -63,16 +64,16 @@ def spoil(
         if name == "noise":
             strength = number_argument(kind, arguments)
         elif arguments:
-            raise ValueError(f"{kind!r}: {name} takes no argument")
+            raise InputError(f"{kind!r}: {name} takes no argument")
         known = int(samples.targets.max()) + 1 if classes is None else classes
         return change(samples, rng, known, strength)
-    except ValueError as error:
-        raise ValueError(f"faults.stress_kind: {error}") from None
+    except InputError as error:
+        raise InputError(f"faults.stress_kind: {error}") from None
 
 
 def _pixels(samples: Samples, rng: np.random.Generator, _: int, __: float) -> Samples:
     if samples.inputs.dim() != 4:
-        raise ValueError("'pixels' needs images [n, channels, height, width]")
+        raise InputError("'pixels' needs images [n, channels, height, width]")
     mixed = samples.inputs.flatten(2).clone()
     for channel in range(mixed.shape[1]):
         order = torch.from_numpy(rng.permutation(mixed.shape[2]))
@@ -91,7 +92,7 @@ def _labels(samples: Samples, rng: np.random.Generator, classes: int, _: float) 
 def _noise(samples: Samples, rng: np.random.Generator, classes: int, share: float) -> Samples:
     _two(classes)
     if not 0 <= share <= 1:
-        raise ValueError(f"'noise' takes a probability, got {share}")
+        raise InputError(f"'noise' takes a probability, got {share}")
     shape = tuple(samples.targets.shape)
     wrong: Tensor = torch.from_numpy(rng.random(shape) < share)
     shift = torch.from_numpy(rng.integers(1, classes, shape))
@@ -105,7 +106,7 @@ def _free_rider(samples: Samples, _: np.random.Generator, __: int, ___: float) -
 
 def _two(classes: int) -> None:
     if classes < 2:
-        raise ValueError("wrong labels need at least two classes")
+        raise InputError("wrong labels need at least two classes")
 
 
 SPOILERS: Registry[Spoiler] = Registry(

@@ -9,6 +9,7 @@ from functools import partial
 import torch
 from torch import nn
 
+from mpfl.errors import InputError
 from mpfl.models import images, residual, text
 from mpfl.models.initialise import initialise
 from mpfl.models.shapes import Builder, Shapes
@@ -63,7 +64,7 @@ def build_model(
 
     Raises
     ------
-    ValueError
+    InputError
         If the name is unknown, or the network cannot take inputs of this shape.
     """
     build = _builder(name)
@@ -82,8 +83,8 @@ def _builder(spec: str) -> Builder:
     name, arguments = parse_spec(spec)
     build: Callable[..., nn.Module] = MODELS[name]
     if "hidden" not in inspect.signature(build).parameters:
-        raise ValueError(f"model {spec!r}: {name} takes no arguments")
+        raise InputError(f"model {spec!r}: {name} takes no arguments")
     hidden = number_argument(spec, arguments)
     if hidden < 1 or hidden != int(hidden):
-        raise ValueError(f"model {spec!r}: got {hidden:g} hidden units, expected 1, 2, ...")
+        raise InputError(f"model {spec!r}: got {hidden:g} hidden units, expected 1, 2, ...")
     return partial(build, hidden=int(hidden))

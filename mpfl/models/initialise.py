@@ -7,6 +7,8 @@ import math
 import torch
 from torch import Tensor, nn
 
+from mpfl.errors import InputError
+
 
 def initialise(model: nn.Module, generator: torch.Generator) -> None:
     """Overwrite every parameter and buffer in place, in module order.
@@ -17,7 +19,7 @@ def initialise(model: nn.Module, generator: torch.Generator) -> None:
 
     Raises
     ------
-    ValueError
+    InputError
         If a module with parameters or buffers of its own is none of these.
     """
     for name, module in model.named_modules():
@@ -43,4 +45,4 @@ def _initialise_module(
     elif isinstance(module, nn.BatchNorm2d | nn.BatchNorm1d):
         module.reset_parameters()
     else:
-        raise ValueError(f"no initial values known for {type(module).__name__} {name!r}")
+        raise InputError(f"no initial values known for {type(module).__name__} {name!r}")

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 
 from torch import nn
 
+from mpfl.errors import InputError
+
 
 @dataclass(frozen=True)
 class Shapes:
@@ -39,17 +41,17 @@ def image_shape(model: str, shapes: Shapes, smallest: int) -> tuple[int, int, in
 
     Raises
     ------
-    ValueError
+    InputError
         If the input is not an image, or a side is shorter than `smallest` pixels.
     """
     if len(shapes.input_shape) != 3:
-        raise ValueError(
+        raise InputError(
             f"model {model!r} reads images (channels, height, width), "
             f"got input shape {shapes.input_shape}"
         )
     channels, height, width = shapes.input_shape
     if min(height, width) < smallest:
-        raise ValueError(
+        raise InputError(
             f"model {model!r} needs images of at least {smallest}x{smallest} pixels, "
             f"got {height}x{width}"
         )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
+from mpfl.errors import InputError
 from mpfl.models.shapes import Shapes
 
 EMBEDDING, HIDDEN = 128, 256
@@ -43,7 +44,7 @@ class RecurrentNetwork(nn.Module):
 
 def _check(model: str, shapes: Shapes) -> None:
     if len(shapes.input_shape) != 1:
-        raise ValueError(
+        raise InputError(
             f"model {model!r} reads token sequences of shape (time,), "
             f"got input shape {shapes.input_shape}"
         )

@@ -16,6 +16,7 @@ import torch
 from torch import fx, nn
 from torch.nn import functional as F
 
+from mpfl.errors import InputError
 from mpfl.network.layers import FOLLOW, INPUT, OWN, Layer, Slot
 from mpfl.network.tracing import shape_at, traced
 
@@ -88,7 +89,7 @@ def couple(model: nn.Module, input_shape: tuple[int, ...]) -> tuple[Layer, ...]:
 
     Raises
     ------
-    ValueError
+    InputError
         If the network cannot be traced, or does something whose effect on units is not known.
     """
     graph = traced(model, input_shape)
@@ -253,8 +254,8 @@ def _position(groups: list[_Group], group: _Group) -> int:
     return next(i for i, other in enumerate(groups) if other is group)
 
 
-def _unknown(node: fx.Node, what: str) -> ValueError:
-    return ValueError(f"cannot prune filters: {node.target!s} ({node.name}) {what}")
+def _unknown(node: fx.Node, what: str) -> InputError:
+    return InputError(f"cannot prune filters: {node.target!s} ({node.name}) {what}")
 
 
 def _argument(node: fx.Node) -> fx.Node:

@@ -6,6 +6,7 @@ import math
 
 from torch import nn
 
+from mpfl.errors import InputError
 from mpfl.network.coupling import couple
 from mpfl.network.flat import tensors_of
 from mpfl.network.layers import Layer, Slot, Structure
@@ -38,19 +39,19 @@ def find_structure(
 
     Raises
     ------
-    ValueError
+    InputError
         If the granularity is unknown, nothing is prunable, the input shape is missing, or the
         network does something whose effect on units is not known.
     """
     GRANULARITIES[granularity]
     if granularity == "filter":
         if input_shape is None:
-            raise ValueError("granularity 'filter' needs the shape of one input")
+            raise InputError("granularity 'filter' needs the shape of one input")
         layers = couple(model, tuple(input_shape))
     else:
         layers = _separate(model, by_kernel=granularity == "kernel")
     if not layers:
-        raise ValueError(
+        raise InputError(
             f"{type(model).__name__} has nothing prunable at granularity {granularity!r}"
         )
     return Structure(layers, *tensors_of(model))

@@ -8,6 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor, fx, nn
 
+from mpfl.errors import InputError
+
 
 def shadow(model: nn.Module) -> nn.Module:
     """Return a copy of the network, in evaluation mode, whose tensors have shapes but no values."""
@@ -26,18 +28,18 @@ def traced(model: nn.Module, input_shape: tuple[int, ...]) -> fx.GraphModule:
 
     Raises
     ------
-    ValueError
+    InputError
         If ``torch.fx`` cannot trace the network, or it does not accept such inputs.
     """
     valueless = shadow(model)
     try:
         graph = fx.symbolic_trace(valueless)
     except (AttributeError, RuntimeError, TypeError, ValueError) as error:
-        raise ValueError(f"cannot trace {type(model).__name__}: {_first_line(error)}") from error
+        raise InputError(f"cannot trace {type(model).__name__}: {_first_line(error)}") from error
     try:
         _ShapeRecorder(graph).run(example(valueless, input_shape))
     except (IndexError, RuntimeError, TypeError, ValueError) as error:
-        raise ValueError(
+        raise InputError(
             f"{type(model).__name__} does not accept inputs of shape {input_shape}: "
             f"{_first_line(error)}"
         ) from error

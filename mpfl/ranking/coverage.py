@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from mpfl.errors import InputError
 from mpfl.mask import Layout
 
 
@@ -41,9 +42,9 @@ class Fan:
 
     def __post_init__(self) -> None:
         if not 0 < self.alpha <= 1:
-            raise ValueError(f"alpha of {self.layer!r}: got {self.alpha}, expected 0 < a <= 1")
+            raise InputError(f"alpha of {self.layer!r}: got {self.alpha}, expected 0 < a <= 1")
         if self.source and self.inputs % self.repeat:
-            raise ValueError(
+            raise InputError(
                 f"layer {self.layer!r}: {self.inputs} inputs are not {self.repeat} per source unit"
             )
 
@@ -81,18 +82,18 @@ def covered(
 
     Raises
     ------
-    ValueError
+    InputError
         If the fans are not the layers of the layout, or shares of a neuron sum to more than 1.
     """
     if tuple(fan.layer for fan in coverage.fans) != layout.names:
-        raise ValueError(
+        raise InputError(
             f"coverage of layers {[fan.layer for fan in coverage.fans]} "
             f"does not fit {list(layout.names)}"
         )
     keep: dict[str, NDArray[np.bool_]] = {}
     for fan, values, part in zip(coverage.fans, scores, layout.slices(), strict=True):
         if fan.outputs * fan.inputs != values.size:
-            raise ValueError(
+            raise InputError(
                 f"layer {fan.layer!r}: {fan.outputs} x {fan.inputs} connections "
                 f"are not its {values.size} units"
             )
@@ -109,7 +110,7 @@ def covering_prefix(shares: NDArray[np.float64], fan: Fan) -> NDArray[np.bool_]:
     """
     sums = shares.sum(axis=1, keepdims=True)
     if (sums > 1 + 1e-3).any():
-        raise ValueError(
+        raise InputError(
             f"layer {fan.layer!r}: shares of a neuron sum to {sums.max():.3g}, expected at most 1 "
             "(coverage needs a score that is a share, such as 'activity')"
         )
@@ -135,7 +136,7 @@ def _sweep_backward(keep: dict[str, NDArray[np.bool_]], coverage: Coverage) -> N
         read = np.zeros(fan.outputs, np.bool_)
         for reader in readers:
             if reader.inputs != sizes[fan.layer] * reader.repeat:
-                raise ValueError(
+                raise InputError(
                     f"layer {reader.layer!r} reads {reader.inputs} inputs, but {fan.layer!r} "
                     f"has {fan.outputs} outputs of {reader.repeat}"
                 )

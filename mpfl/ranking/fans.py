@@ -5,6 +5,7 @@ from __future__ import annotations
 from torch import nn
 
 from mpfl.config import PruneConfig
+from mpfl.errors import InputError
 from mpfl.network.coupling import couple
 from mpfl.network.layers import INPUT, Structure
 from mpfl.ranking.coverage import Coverage, Fan
@@ -25,18 +26,18 @@ def find_coverage(
 
     Raises
     ------
-    ValueError
+    InputError
         If the score gives no shares, or a unit is no single connection.
     """
     if config.ranking != "coverage":
         return None
     if not score.shares:
-        raise ValueError(
+        raise InputError(
             f"prune.ranking: 'coverage' needs a score that is a share of a neuron's input, "
             f"such as 'activity'; got {config.score!r}"
         )
     if config.granularity == "filter":
-        raise ValueError("prune.ranking: 'coverage' ranks connections; use weight or kernel")
+        raise InputError("prune.ranking: 'coverage' ranks connections; use weight or kernel")
     sources = _sources(module, input_shape)
     fans = []
     for layer in structure.layers:

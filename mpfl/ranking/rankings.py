@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from mpfl.errors import InputError
 from mpfl.mask import Layout, Mask
 from mpfl.ranking.coverage import Coverage, covered
 from mpfl.registry import Registry, parse_spec
@@ -68,7 +69,7 @@ def erk(order: Order) -> NDArray[np.bool_]:
     it. Layers whose units are whole rows count with their units.
     """
     if len(order.widths) != len(order.layout.units):
-        raise ValueError("ranking 'erk' needs the row widths of all layers")
+        raise InputError("ranking 'erk' needs the row widths of all layers")
     parts = order.layout.slices()
     left = [int(order.eligible[part].sum()) for part in parts]
     demand = [
@@ -120,7 +121,7 @@ def fill_in_proportion(demand: Sequence[int], room: Sequence[int], total: int) -
 def coverage(order: Order) -> NDArray[np.bool_]:
     """Per neuron or filter, the fewest incoming connections that carry the share alpha."""
     if order.coverage is None:
-        raise ValueError("ranking 'coverage' needs to know which units read which (Coverage)")
+        raise InputError("ranking 'coverage' needs to know which units read which (Coverage)")
     keep = covered(order.scores, order.layout, order.eligible, order.coverage)
     keys = [np.concatenate(order.scores)]
     return at_least(keep, keys, order.layout, order.eligible, order.min_units)
@@ -176,20 +177,20 @@ def rank(
 
     Raises
     ------
-    ValueError
+    InputError
         For NaN scores (naming the layer), vectors that do not fit the layout, an unknown
         ranking, or a value out of range.
     """
     name, arguments = parse_spec(ranking)
     choose = RANKINGS[name]
     if arguments:
-        raise ValueError(f"ranking {ranking!r}: {name} takes no argument")
+        raise InputError(f"ranking {ranking!r}: {name} takes no argument")
     if not 0 < density <= 1:
-        raise ValueError(f"density: got {density}, expected 0 < density <= 1")
+        raise InputError(f"density: got {density}, expected 0 < density <= 1")
     if min_units < 0:
-        raise ValueError(f"min_units: got {min_units}, expected at least 0")
+        raise InputError(f"min_units: got {min_units}, expected at least 0")
     if previous.layout != layout:
-        raise ValueError("the previous mask has other layers than the scores")
+        raise InputError("the previous mask has other layers than the scores")
     checked = _checked(scores, layout)
     units = units_to_keep(density, layout.total)
     order = Order(checked, layout, units, previous.bools(), min_units, coverage, widths)
@@ -198,12 +199,12 @@ def rank(
 
 def _checked(scores: Sequence[NDArray[np.float32]], layout: Layout) -> Scores:
     if len(scores) != len(layout.names):
-        raise ValueError(f"got scores of {len(scores)} layers, expected {len(layout.names)}")
+        raise InputError(f"got scores of {len(scores)} layers, expected {len(layout.names)}")
     for name, units, values in zip(layout.names, layout.units, scores, strict=True):
         if values.shape != (units,):
-            raise ValueError(
+            raise InputError(
                 f"scores of layer {name!r}: got shape {values.shape}, expected ({units},)"
             )
         if np.isnan(values).any():
-            raise ValueError(f"scores of layer {name!r} contain NaN")
+            raise InputError(f"scores of layer {name!r} contain NaN")
     return [np.asarray(values, np.float32) for values in scores]

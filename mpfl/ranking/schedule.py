@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from mpfl.errors import InputError
 from mpfl.registry import Registry, parse_spec
 
 Schedule = Callable[[float, float], float]
@@ -50,7 +51,7 @@ def density_path(schedule: str, target: float, rounds: int) -> list[float]:
 
     Raises
     ------
-    ValueError
+    InputError
         For an unknown schedule, a schedule with an argument, or a value out of range.
 
     Examples
@@ -61,9 +62,9 @@ def density_path(schedule: str, target: float, rounds: int) -> list[float]:
     name, arguments = parse_spec(schedule)
     density = SCHEDULES[name]
     if arguments:
-        raise ValueError(f"schedule {schedule!r}: {name} takes no argument")
+        raise InputError(f"schedule {schedule!r}: {name} takes no argument")
     if not 0 < target <= 1:
-        raise ValueError(f"target density: got {target}, expected 0 < density <= 1")
+        raise InputError(f"target density: got {target}, expected 0 < density <= 1")
     if rounds < 1:
-        raise ValueError(f"rounds: got {rounds}, expected at least 1")
+        raise InputError(f"rounds: got {rounds}, expected at least 1")
     return [density(target, t / rounds) for t in range(1, rounds)] + [target]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from torch import nn
 
+from mpfl.errors import InputError
 from mpfl.network.layers import Structure
 from mpfl.registry import Registry, parse_spec, unknown_name
 from mpfl.scores.activation import apoz, without_relu
@@ -36,7 +37,7 @@ def check_score(spec: str, granularity: str, structure: Structure, module: nn.Mo
 
     Raises
     ------
-    ValueError
+    InputError
         For an unknown score or argument, or a layer for which the score means nothing at this
         granularity; it names score, granularity and layer.
     """
@@ -46,7 +47,7 @@ def check_score(spec: str, granularity: str, structure: Structure, module: nn.Mo
         if argument not in score.arguments:
             raise unknown_name(f"argument of score {name!r}", argument, score.arguments)
     if len(arguments) > 1:
-        raise ValueError(f"score {spec!r}: takes at most one argument")
+        raise InputError(f"score {spec!r}: takes at most one argument")
     kinds = score.defined.get(granularity, ())
     lacking = {la.name: f"a {la.kind} layer" for la in structure.layers if la.kind not in kinds}
     if not lacking:
@@ -54,7 +55,7 @@ def check_score(spec: str, granularity: str, structure: Structure, module: nn.Mo
     for layer in structure.layers:
         if layer.name in lacking:
             defined = "; ".join(f"{key} of {', '.join(of)}" for key, of in score.defined.items())
-            raise ValueError(
+            raise InputError(
                 f"score {name!r} is not defined at granularity {granularity!r} for layer "
                 f"{layer.name!r}: {lacking[layer.name]} (defined at: {defined})"
             )

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, fx, nn
 from torch.nn import functional
 
+from mpfl.errors import InputError
 from mpfl.network.layers import Layer, Structure
 from mpfl.scores.base import ScoreInputs, UnitScores, in_order
 
@@ -63,7 +64,7 @@ def _trace(module: nn.Module) -> fx.GraphModule:
     try:
         return fx.symbolic_trace(module)
     except Exception as error:  # whatever the network's own code raises on a proxy
-        raise ValueError(f"score 'apoz' cannot trace {type(module).__name__}: {error}") from error
+        raise InputError(f"score 'apoz' cannot trace {type(module).__name__}: {error}") from error
 
 
 class _ZeroCounter(fx.Interpreter):  # type: ignore[misc, unused-ignore]

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from mpfl.errors import InputError
 from mpfl.network.layers import Structure
 from mpfl.scores.base import ScoreInputs, UnitScores, in_order
 
@@ -78,7 +79,7 @@ def _kernel_norms(part: nn.Conv2d, x: Tensor) -> tuple[Tensor, int]:
     """
     stride, padding = _pair(part.stride), part.padding
     if isinstance(padding, str):
-        raise ValueError(f"score 'activity' needs a numeric padding, got {padding!r}")
+        raise InputError(f"score 'activity' needs a numeric padding, got {padding!r}")
     patches = functional.unfold(
         x, _pair(part.kernel_size), _pair(part.dilation), _pair(padding), stride
     )

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from mpfl.data.samples import Samples
+from mpfl.errors import InputError
 from mpfl.network.flat import FlatModel
 from mpfl.network.layers import Structure, sum_over_units
 from mpfl.scores.base import ScoreInputs, UnitScores, in_order
@@ -80,7 +81,7 @@ def movement(inputs: ScoreInputs) -> UnitScores:
     away from zero. A norm would forget the sign, so that a unit's score is the sum.
     """
     if not isinstance(inputs.observed, MovementObserver):
-        raise ValueError("score 'movement' has to watch local training; it was given no observer")
+        raise InputError("score 'movement' has to watch local training; it was given no observer")
     layers, tensors = inputs.structure.layers, inputs.structure.parameters
     return [sum_over_units(layer, tensors, inputs.observed.total.numpy()) for layer in layers]
 

@@ -15,6 +15,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from mpfl.config import TrainConfig
 from mpfl.data.samples import Samples
+from mpfl.errors import InputError
 from mpfl.network.flat import FlatModel, Working
 from mpfl.registry import number_argument, parse_spec
 from mpfl.training.perceptron import Perceptron
@@ -65,13 +66,13 @@ def precision_context(precision: str, device: str = "cpu") -> AbstractContextMan
 
     Raises
     ------
-    ValueError
+    InputError
         For ``bf16`` on a processor without AVX512-BF16 or AMX: it would be slower, silently.
     """
     if precision == "float32":
         return nullcontext()
     if device == "cpu" and not cpu_has_bf16():
-        raise ValueError(
+        raise InputError(
             "train.precision: bf16 needs a processor with AVX512-BF16 or AMX; "
             "this one has neither, use float32"
         )
@@ -95,7 +96,7 @@ def prepare_module(module: nn.Module, config: TrainConfig) -> None:
     """Refuse what the machine cannot do before any work starts; see `precision_context`."""
     precision_context(config.precision, config.device)
     if config.device == "cuda" and not torch.cuda.is_available():
-        raise ValueError("train.device: no CUDA device here, use cpu")
+        raise InputError("train.device: no CUDA device here, use cpu")
 
 
 def batches(count: int, size: int, generator: torch.Generator, least: int = 1) -> Iterator[Tensor]:

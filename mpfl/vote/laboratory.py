@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from mpfl.errors import InputError
 from mpfl.mask import Mask
 from mpfl.vote.rules import RULES, VoteContext, check_counts, decide, needs_ballots, trim
 from mpfl.vote.tally import Tally
@@ -74,12 +75,12 @@ def compare_rules(
 
     Raises
     ------
-    ValueError
+    InputError
         For no ballots, weights of another number, or an unknown rule.
     """
     weights = [1] * len(ballots) if weights is None else weights
     if len(weights) != len(ballots):
-        raise ValueError(f"got {len(weights)} weights for {len(ballots)} ballots")
+        raise InputError(f"got {len(weights)} weights for {len(ballots)} ballots")
     reference = _result("budget", ballots, weights, context)[0]
     results = []
     for spec in default_rules() if rules is None else rules:
@@ -162,7 +163,7 @@ def tally_for(
 ) -> Tally:
     """Count recorded ballots the way a rule wants them: all, or those that `trim` leaves."""
     if not ballots:
-        raise ValueError("a vote needs at least one ballot")
+        raise InputError("a vote needs at least one ballot")
     kept = trim(ballots, spec) if needs_ballots(spec) else range(len(ballots))
     tally = Tally(context.layout)
     for i in kept:

@@ -11,6 +11,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
+from mpfl.errors import InputError
 from mpfl.mask import Layout, Mask
 from mpfl.registry import Registry, number_argument, parse_spec
 from mpfl.selection import at_least, best_overall, best_per_layer, units_to_keep
@@ -48,19 +49,19 @@ class VoteContext:
 
     def __post_init__(self) -> None:
         if self.previous.layout != self.layout:
-            raise ValueError("the previous mask has other layers than the vote")
+            raise InputError("the previous mask has other layers than the vote")
         if self.tie_break.shape != (self.layout.total,):
-            raise ValueError(
+            raise InputError(
                 f"tie_break: got shape {self.tie_break.shape}, expected ({self.layout.total},)"
             )
         if np.isnan(self.tie_break).any():
-            raise ValueError("tie_break contains NaN")
+            raise InputError("tie_break contains NaN")
         if self.tie not in ("prune", "keep"):
-            raise ValueError(f"tie: got {self.tie!r}, expected 'prune' or 'keep'")
+            raise InputError(f"tie: got {self.tie!r}, expected 'prune' or 'keep'")
         if not 0 < self.density <= 1:
-            raise ValueError(f"density: got {self.density}, expected 0 < density <= 1")
+            raise InputError(f"density: got {self.density}, expected 0 < density <= 1")
         if self.min_units < 0:
-            raise ValueError(f"min_units: got {self.min_units}, expected at least 0")
+            raise InputError(f"min_units: got {self.min_units}, expected at least 0")
 
     @cached_property
     def eligible(self) -> NDArray[np.bool_]:
@@ -142,7 +143,7 @@ def _quorum(vote: Vote, spec: str) -> NDArray[np.bool_]:
     """Keep a unit that at least the share q of the votes keeps."""
     share = _number(spec)
     if not 0 < share <= 1:
-        raise ValueError(f"{spec!r}: the quorum must be above 0 and at most 1")
+        raise InputError(f"{spec!r}: the quorum must be above 0 and at most 1")
     return np.asarray(vote.counts >= math.ceil(share * vote.total))
 
 
@@ -187,7 +188,7 @@ def _histogram(vote: Vote, spec: str) -> NDArray[np.bool_]:
     """
     percent = float(_number(spec))
     if not 0 <= percent <= 100:
-        raise ValueError(f"{spec!r}: the percentile must be between 0 and 100")
+        raise InputError(f"{spec!r}: the percentile must be between 0 and 100")
     context = vote.context
     keep = np.zeros(context.layout.total, np.bool_)
     for part in context.layout.slices():
@@ -243,7 +244,7 @@ def decide(spec: str, counts: NDArray[np.uint32], total: int, context: VoteConte
 
     Raises
     ------
-    ValueError
+    InputError
         For an unknown rule, a bad argument, no ballots, or counts that do not fit.
     """
     rule = RULES[parse_spec(spec)[0]]
@@ -268,15 +269,15 @@ def trim(ballots: Sequence[Mask], spec: str) -> list[int]:
 
     Raises
     ------
-    ValueError
+    InputError
         If f is negative, or no ballot would be left.
     """
     f = _number(spec)
     dropped = math.floor(f * len(ballots)) if f < 1 else math.floor(f)
     if f < 0 or (f >= 1 and f != dropped):
-        raise ValueError(f"{spec!r}: f must be a whole number of ballots or a share below 1")
+        raise InputError(f"{spec!r}: f must be a whole number of ballots or a share below 1")
     if dropped >= len(ballots):
-        raise ValueError(f"{spec!r} leaves none of {len(ballots)} ballots")
+        raise InputError(f"{spec!r} leaves none of {len(ballots)} ballots")
     if dropped == 0:
         return list(range(len(ballots)))
     agreement = ballot_agreement(ballots)
@@ -297,15 +298,15 @@ def ballot_agreement(ballots: Sequence[Mask]) -> list[float]:
 
 
 def check_counts(counts: NDArray[np.uint32], total: int, layout: Layout) -> None:
-    """Raise ValueError unless `counts` can be the tally of `total` votes over `layout`."""
+    """Raise InputError unless `counts` can be the tally of `total` votes over `layout`."""
     if total < 1:
-        raise ValueError("a vote needs at least one ballot")
+        raise InputError("a vote needs at least one ballot")
     if counts.shape != (layout.total,) or counts.dtype != np.uint32:
-        raise ValueError(
+        raise InputError(
             f"counts: got {counts.dtype}{list(counts.shape)}, expected uint32[{layout.total}]"
         )
     if int(counts.max()) > total:
-        raise ValueError(f"counts: a unit has {int(counts.max())} of {total} votes")
+        raise InputError(f"counts: a unit has {int(counts.max())} of {total} votes")
 
 
 def _most_voted(vote: Vote) -> NDArray[np.bool_]:
@@ -323,4 +324,4 @@ def _number(spec: str) -> Fraction:
 def _no_argument(spec: str) -> None:
     name, arguments = parse_spec(spec)
     if arguments:
-        raise ValueError(f"vote rule {spec!r}: {name} takes no argument")
+        raise InputError(f"vote rule {spec!r}: {name} takes no argument")

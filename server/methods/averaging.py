@@ -98,7 +98,7 @@ class WeightRounds:
         return {}
 
     def average(self) -> Floats:
-        """Return the mean of this round's models, float32[P + B]. ValueError without replies."""
+        """Return the mean of this round's models, float32[P + B]. InputError without replies."""
         keep = self.broadcaster.footprint.keep
         mean = self._mean.mean()
         model = np.zeros_like(self.initial)

@@ -87,7 +87,7 @@ class ServerMethod(ABC):
 
         Raises
         ------
-        ValueError
+        InputError
             (WireError included) if the reply is unusable; then nothing has changed.
         """
 

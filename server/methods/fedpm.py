@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from mpfl.errors import InputError
 from mpfl.mask import Mask
 from mpfl.seeding import numpy_rng
 from mpfl.training.stochastic_mask import frozen_weights
@@ -70,7 +71,7 @@ class FedPm(ServerMethod):
 
     Raises
     ------
-    ValueError
+    InputError
         At other granularities than single weights.
     """
 
@@ -79,7 +80,7 @@ class FedPm(ServerMethod):
     def __init__(self, world: World) -> None:
         granularity = world.experiment.prune.granularity
         if granularity != "weight":
-            raise ValueError(f"prune.granularity: got {granularity!r}, fedpm masks single weights")
+            raise InputError(f"prune.granularity: got {granularity!r}, fedpm masks single weights")
         self._world = world
         self._units = world.layout.units
         self._frozen = frozen_weights(world.structure, world.w0)

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from mpfl.ballot import vote_density
 from mpfl.codecs import Codecs
+from mpfl.errors import InputError
 from mpfl.mask import Mask
 from mpfl.regrow import regrowth
 from mpfl.seeding import numpy_rng
@@ -99,7 +100,7 @@ class Consensus:
         """End the vote; returns whether there is any ballot that the rule counts."""
         try:
             self._tally_kept()
-        except ValueError:  # the rule leaves out more ballots than came
+        except InputError:  # the rule leaves out more ballots than came
             return False
         return self._tally.ballots > 0
 

@@ -20,6 +20,7 @@ import numpy as np
 
 from mpfl.average import FixedPointMean
 from mpfl.codecs import FLOAT32
+from mpfl.errors import InputError
 from mpfl.mask import Mask
 from mpfl.regrow import exchange_share, reconfigure
 from mpfl.seeding import numpy_rng
@@ -40,13 +41,13 @@ class PruneFl(WeightMethod):
 
     Raises
     ------
-    ValueError
+    InputError
         At granularity ``filter``: a removed filter gets no gradient, so it could never return.
     """
 
     def __init__(self, world: World) -> None:
         if world.experiment.prune.granularity == "filter":
-            raise ValueError(
+            raise InputError(
                 "prune.granularity: got 'filter', but prunefl regrows by gradient and a removed "
                 "filter has none; use 'weight' or 'kernel'"
             )

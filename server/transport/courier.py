@@ -10,6 +10,7 @@ from itertools import islice
 from flwr.app import Message, RecordDict
 from flwr.serverapp import Grid
 
+from mpfl.errors import InputError
 from mpfl.faults.replies import loss_reason
 from mpfl.wire.frame import RECORD
 from server.transport.flower import (
@@ -139,7 +140,7 @@ class Courier:
             self.discovery_bytes += sum(len(serialize(message)) for message in asked)
             time.sleep(_POLL_SECONDS)
         if len(nodes) < clients:
-            raise ValueError(
+            raise InputError(
                 f"data.clients: got {clients}, but only {len(nodes)} nodes answered "
                 f"within {self._timeout:g} s"
             )
@@ -148,10 +149,10 @@ class Courier:
     @staticmethod
     def _partition(reply: Message, clients: int) -> int:
         if reply.has_error():
-            raise ValueError(f"a node cannot tell its partition: {reply.error.reason}")
+            raise InputError(f"a node cannot tell its partition: {reply.error.reason}")
         facts = reply.content[RECORD]
         if int(facts["num-partitions"]) < clients:
-            raise ValueError(
+            raise InputError(
                 f"data.clients: got {clients}, but the federation has {facts['num-partitions']} "
                 f"nodes; flwr run takes --federation-config 'num-supernodes={clients}'"
             )

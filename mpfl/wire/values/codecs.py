@@ -9,6 +9,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from mpfl.errors import InputError
 from mpfl.registry import Registry, number_argument, parse_spec
 from mpfl.wire.errors import WireError
 from mpfl.wire.values.quantised import (
@@ -137,7 +138,7 @@ def _check_classes(classes: Classes, segments: Sequence[int]) -> None:
 
 
 def value_codec(spec: str) -> ValueCodec:
-    """Return the codec a spec such as ``"int4(nearest)"`` asks for; ValueError if there is none."""
+    """Return the codec a spec such as ``"int4(nearest)"`` asks for; InputError if there is none."""
     name, arguments = parse_spec(spec)
     return VALUE_CODECS[name].build(spec, arguments)
 
@@ -215,7 +216,7 @@ class ValueEntry:
     Attributes
     ----------
     build
-        From a spec and its arguments to the codec; ValueError if they do not fit.
+        From a spec and its arguments to the codec; InputError if they do not fit.
     relative
         True: it loses much, and is meant for differences against what the receiver holds.
     """
@@ -227,7 +228,7 @@ class ValueEntry:
 def _float_entry(name: str) -> ValueEntry:
     def build(spec: str, arguments: tuple[str, ...]) -> ValueCodec:
         if arguments:
-            raise ValueError(f"{spec!r}: {name} takes no arguments")
+            raise InputError(f"{spec!r}: {name} takes no arguments")
         return FloatCodec(name)
 
     return ValueEntry(build, relative=False)
@@ -240,7 +241,7 @@ def _integer_entry(name: str, largest: int) -> ValueEntry:
             return QuantisedCodec(name, full_range(largest), stochastic, largest)
         if rounding == "nearest":
             return QuantisedCodec(name, least_error(largest), nearest, largest)
-        raise ValueError(f"{spec!r}: expected {name}, {name}(stochastic) or {name}(nearest)")
+        raise InputError(f"{spec!r}: expected {name}, {name}(stochastic) or {name}(nearest)")
 
     return ValueEntry(build, relative=True)
 
@@ -249,20 +250,20 @@ def _build_step(spec: str, arguments: tuple[str, ...]) -> ValueCodec:
     factor = number_argument(spec, arguments[:1], 1.0)
     threshold = number_argument(spec, arguments[1:], 0.5)
     if not 0.02 <= factor <= 100.0 or not 0.5 <= threshold <= 1.0:
-        raise ValueError(f"{spec!r}: expected step(0.02 to 100, 0.5 to 1)")
+        raise InputError(f"{spec!r}: expected step(0.02 to 100, 0.5 to 1)")
     return QuantisedCodec("step", of_root_mean_square(factor), dead_zone(threshold), 127)
 
 
 def _build_sparse(spec: str, arguments: tuple[str, ...]) -> ValueCodec:
     share = number_argument(spec, arguments, 1.0)
     if not 0 < share <= 1:
-        raise ValueError(f"{spec!r}: expected a share above 0 and at most 1")
+        raise InputError(f"{spec!r}: expected a share above 0 and at most 1")
     return SparseCodec(share)
 
 
 def _build_sign(spec: str, arguments: tuple[str, ...]) -> ValueCodec:
     if arguments:
-        raise ValueError(f"{spec!r}: sign takes no arguments")
+        raise InputError(f"{spec!r}: sign takes no arguments")
     return SignCodec()
 
 

@@ -1,0 +1,12 @@
+"""Whose fault an error is."""
+
+from __future__ import annotations
+
+
+class InputError(ValueError):
+    """The user's mistake, in one line: which key or file, what was got, what is allowed.
+
+    The command line turns it into exit status 2. What a peer sends is refused with
+    `mpfl.wire.WireError`; whatever else is raised is a fault of the program and keeps its
+    traceback.
+    """
