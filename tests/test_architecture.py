@@ -1,4 +1,4 @@
-"""The arrows between the packages, and what the algorithm's floor may touch."""
+"""The arrows between packages, rooms and modules, and what the algorithm's floor may touch."""
 
 from __future__ import annotations
 
@@ -18,6 +18,9 @@ MAY_IMPORT = {
     "server": {"mpfl", "server"},
     "benchmarks": set(PACKAGES),
 }
+MOST_MODULES = {"mpfl": 17, "benchmarks": 4, "clients/methods": 16, "server/methods": 18}
+USUAL_MOST = 13
+"""Modules in one folder; methods are as many as there are methods."""
 READS_HANDED_PATHS = {
     "mpfl/data/folder.py",
     "mpfl/data/vision.py",
@@ -130,3 +133,80 @@ def test_every_method_has_a_half_on_each_side() -> None:
 
     assert CLIENT.names() == SERVER.names()
     assert halves["clients"] - shared <= halves["server"]
+
+
+def modules() -> dict[str, Path]:
+    """Return the file of every module of the four packages, by dotted name."""
+    found = {}
+    for file in (file for package in PACKAGES for file in sources(package)):
+        name = ".".join(file.relative_to(ROOT).with_suffix("").parts)
+        found[name.removesuffix(".__init__")] = file
+    return found
+
+
+def needs(file: Path, known: dict[str, Path]) -> set[str]:
+    """Return the modules of the four packages that a file needs in order to be imported."""
+    found = set()
+    for node in ast.parse(file.read_text()).body:
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            for alias in node.names:
+                module = f"{node.module}.{alias.name}"
+                found.add(module if module in known else str(node.module))
+    return found & known.keys()
+
+
+def circle(arrows: dict[str, set[str]]) -> list[str]:
+    """Return what is left when everything that leads to no circle has been taken away."""
+    left = {name: set(targets) for name, targets in arrows.items()}
+    while free := [name for name, targets in left.items() if not targets & left.keys()]:
+        for name in free:
+            del left[name]
+    return sorted(left)
+
+
+def test_the_search_for_circles_finds_one() -> None:
+    assert circle({"a": {"b"}, "b": {"c"}, "c": {"b"}, "d": set()}) == ["a", "b", "c"]
+
+
+def test_no_module_needs_itself() -> None:
+    known = modules()
+    assert circle({name: needs(file, known) for name, file in known.items()}) == []
+
+
+def test_no_room_needs_itself() -> None:
+    """A room is a folder, or a module that stands in none; façades are doors, not rooms."""
+    known = modules()
+
+    def room(name: str) -> str:
+        folder = known[name].parent.relative_to(ROOT)
+        return name if len(folder.parts) == 1 else ".".join(folder.parts)
+
+    arrows: dict[str, set[str]] = {}
+    for name, file in known.items():
+        if file.name != "__init__.py":
+            arrows.setdefault(room(name), set()).update(map(room, needs(file, known)))
+    for name, targets in arrows.items():
+        targets.discard(name)
+    assert circle(arrows) == []
+
+
+def test_no_folder_is_crowded() -> None:
+    crowded = {}
+    for folder in {file.parent for file in modules().values()}:
+        count, name = len(list(folder.glob("*.py"))), str(folder.relative_to(ROOT))
+        if count > MOST_MODULES.get(name, USUAL_MOST):
+            crowded[name] = count
+    assert crowded == {}
+
+
+def test_the_design_names_every_room() -> None:
+    text = (ROOT / "docs" / "design.md").read_text()
+    rows = {line.split("|")[1].strip(" `"): line for line in text.splitlines() if "|" in line}
+    missing = []
+    for file in modules().values():
+        folder = str(file.parent.relative_to(ROOT))
+        if file.stem != "__init__" and f"`{file.stem}`" not in rows.get(folder, ""):
+            missing.append(str(file.relative_to(ROOT)))
+    assert missing == []

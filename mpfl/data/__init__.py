@@ -1,4 +1,4 @@
-"""Data sets by name, their division among clients, and clients with spoiled data."""
+"""Data sets by name, and their division among clients."""
 
 from __future__ import annotations
 
@@ -17,7 +17,6 @@ from mpfl.data.summary import PartitionSummary, summary
 from mpfl.data.text import pydoc
 from mpfl.data.vision import cifar10, cifar100, digits, fashion_mnist, mnist
 from mpfl.errors import InputError
-from mpfl.faults.stress import spoil, stressed_clients
 from mpfl.registry import Registry
 from mpfl.seeding import numpy_rng
 
@@ -30,8 +29,6 @@ __all__ = [
     "Samples",
     "load_data",
     "partition",
-    "spoil",
-    "stressed_clients",
     "summary",
 ]
 

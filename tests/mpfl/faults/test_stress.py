@@ -8,7 +8,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mpfl.data import Samples, spoil, stressed_clients
+from mpfl.data import Samples
+from mpfl.faults.stress import spoil, stressed_clients
 from mpfl.seeding import numpy_rng
 
 
