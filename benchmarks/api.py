@@ -24,8 +24,8 @@ from benchmarks.presets import load_table
 from benchmarks.report.table import table_text
 from benchmarks.report.write import write_report
 from benchmarks.results.frames import comparison_frame, ledger_frame, rounds_frame
-from benchmarks.results.loading import comparison_settings, is_comparison
-from benchmarks.results.rows import Row, comparison_table, load_folders, load_run
+from benchmarks.results.loading import comparison_settings, is_comparison, load_folders, load_run
+from benchmarks.results.rows import Row, comparison_table
 from benchmarks.results.rundata import Ledger, Round, RunData
 from benchmarks.running import comparison as comparing
 from benchmarks.running import experiment as running

@@ -14,7 +14,9 @@ from benchmarks.figures.curves import (
 )
 from benchmarks.figures.groups import drawn_groups
 from benchmarks.figures.style import Picture
-from benchmarks.results.rows import Row, RunData, byte_composition
+from benchmarks.results.measures import byte_composition
+from benchmarks.results.rows import Row
+from benchmarks.results.rundata import RunData
 
 
 def comparison_pictures(

@@ -30,11 +30,8 @@ from benchmarks.figures.style import (
     row_names,
     styled,
 )
-from benchmarks.results.rows import (
-    RunData,
-    client_spread,
-)
-from benchmarks.results.rundata import KINDS
+from benchmarks.results.measures import client_spread
+from benchmarks.results.rundata import KINDS, RunData
 from benchmarks.units import bytes_text, percent_text
 
 KIND_COLORS = dict(zip(KINDS, (VERMILION, BLUE, PURPLE, GREEN, ORANGE, MUTED), strict=True))

@@ -21,11 +21,8 @@ from benchmarks.figures.style import (
     styled,
     whole_rounds,
 )
-from benchmarks.results.rows import (
-    Row,
-    common_rounds,
-    pareto_front,
-)
+from benchmarks.results.measures import common_rounds, pareto_front
+from benchmarks.results.rows import Row
 from benchmarks.units import bytes_text, percent_text
 
 

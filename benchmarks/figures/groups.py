@@ -6,7 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from benchmarks.figures.style import Style, method_styles, variant
-from benchmarks.results.rows import Row, RunData, group_runs
+from benchmarks.results.measures import group_runs
+from benchmarks.results.rows import Row
+from benchmarks.results.rundata import RunData
 
 
 @dataclass(frozen=True)

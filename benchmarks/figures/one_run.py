@@ -28,8 +28,7 @@ from benchmarks.figures.style import (
     whole_rounds,
 )
 from benchmarks.figures.votes import rule_density, vote_agreement, vote_histogram
-from benchmarks.results.rows import RunData
-from benchmarks.results.rundata import KINDS
+from benchmarks.results.rundata import KINDS, RunData
 from benchmarks.units import bytes_text
 
 _MOST_LAYERS = 12

@@ -23,7 +23,8 @@ from benchmarks.figures.style import (
     styled,
     variant,
 )
-from benchmarks.results.rows import Estimate, RunData, final_accuracy, group_runs, mean_interval
+from benchmarks.results.measures import Estimate, final_accuracy, group_runs, mean_interval
+from benchmarks.results.rundata import RunData
 from benchmarks.units import bytes_text, percent_text
 
 _CLOSE = 0.09

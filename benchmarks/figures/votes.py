@@ -25,7 +25,7 @@ from benchmarks.figures.style import (
     styled,
     whole_rounds,
 )
-from benchmarks.results.rows import RunData
+from benchmarks.results.rundata import RunData
 from benchmarks.units import percent_text
 
 

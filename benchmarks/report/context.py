@@ -10,7 +10,7 @@ from typing import Any
 import tomli_w
 
 from benchmarks.report import page
-from benchmarks.results.rows import RunData
+from benchmarks.results.rundata import RunData
 
 
 def setting(runs: Sequence[RunData]) -> str:

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from benchmarks.report.table import accuracy_text
-from benchmarks.results.rows import Row, RunData, final_accuracy
+from benchmarks.results.measures import final_accuracy
+from benchmarks.results.rows import Row
+from benchmarks.results.rundata import RunData
 from benchmarks.units import bytes_text, percent_text, ratio_text
 
 

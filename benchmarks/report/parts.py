@@ -6,11 +6,9 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from benchmarks.report import page
 from benchmarks.report.table import columns
-from benchmarks.results.rows import (
+from benchmarks.results.measures import (
     LINKS,
     Estimate,
-    Row,
-    RunData,
     accuracy_within,
     area_under_curve,
     client_spread,
@@ -18,6 +16,8 @@ from benchmarks.results.rows import (
     group_runs,
     transfer_seconds,
 )
+from benchmarks.results.rows import Row
+from benchmarks.results.rundata import RunData
 from benchmarks.units import (
     bytes_text,
     count_text,

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 
 from rich.table import Table
 
-from benchmarks.results.rows import Estimate, Row
+from benchmarks.results.measures import Estimate
+from benchmarks.results.rows import Row
 from benchmarks.units import bytes_text, percent_text, ratio_text
 
 

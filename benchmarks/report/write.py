@@ -16,8 +16,9 @@ from benchmarks.figures.sweeps import sweep_pictures
 from benchmarks.report import context, page, parts
 from benchmarks.report.headline import comparison_headline, run_headline
 from benchmarks.report.table import table_csv, table_tex, table_text
-from benchmarks.results.loading import comparison_settings
-from benchmarks.results.rows import Row, RunData, comparison_table, load_folders
+from benchmarks.results.loading import comparison_settings, load_folders
+from benchmarks.results.rows import Row, comparison_table
+from benchmarks.results.rundata import RunData
 from mpfl.errors import InputError
 
 __all__ = ["Report", "comparison_table", "table_text", "write_report"]

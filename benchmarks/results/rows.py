@@ -6,56 +6,18 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from benchmarks.results.loading import load_folders, load_run
 from benchmarks.results.measures import (
-    LINKS,
     Estimate,
-    Link,
-    Spread,
-    accuracy_within,
-    area_under_curve,
     baseline_of,
-    byte_composition,
     bytes_to_accuracy,
-    client_spread,
-    common_rounds,
     final_accuracy,
-    geometric_interval,
     group_runs,
     held_accuracy,
     mean_interval,
     paired_ratios,
     pareto_front,
-    transfer_seconds,
 )
 from benchmarks.results.rundata import RunData
-
-__all__ = [
-    "LINKS",
-    "Estimate",
-    "Link",
-    "Row",
-    "RunData",
-    "Spread",
-    "accuracy_within",
-    "area_under_curve",
-    "baseline_of",
-    "byte_composition",
-    "bytes_to_accuracy",
-    "client_spread",
-    "common_rounds",
-    "comparison_table",
-    "final_accuracy",
-    "geometric_interval",
-    "group_runs",
-    "held_accuracy",
-    "load_folders",
-    "load_run",
-    "mean_interval",
-    "paired_ratios",
-    "pareto_front",
-    "transfer_seconds",
-]
 
 
 @dataclass(frozen=True)

@@ -29,7 +29,8 @@ from benchmarks.figures.one_run import (
 )
 from benchmarks.figures.style import Picture, method_styles, variant
 from benchmarks.figures.votes import rule_density, vote_agreement, vote_shares
-from benchmarks.results.rows import comparison_table, load_folders, load_run
+from benchmarks.results.loading import load_folders, load_run
+from benchmarks.results.rows import comparison_table
 
 Make = Callable[..., Path]
 

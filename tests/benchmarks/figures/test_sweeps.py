@@ -13,7 +13,8 @@ from benchmarks.figures.groups import drawn_groups, without_idle_keys
 from benchmarks.figures.style import Picture
 from benchmarks.figures.sweeps import sweep_pictures
 from benchmarks.report.write import write_report
-from benchmarks.results.rows import comparison_table, load_folders
+from benchmarks.results.loading import load_folders
+from benchmarks.results.rows import comparison_table
 from benchmarks.results.rundata import RunData
 
 Make = Callable[..., Path]

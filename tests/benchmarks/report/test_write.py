@@ -19,7 +19,8 @@ from benchmarks.report import write as report
 from benchmarks.report.headline import comparison_headline
 from benchmarks.report.table import table_csv, table_tex, table_text
 from benchmarks.report.write import write_report
-from benchmarks.results.rows import comparison_table, load_folders
+from benchmarks.results.loading import load_folders
+from benchmarks.results.rows import comparison_table
 from mpfl.config import from_mapping, from_toml, to_toml
 from mpfl.nested import read_toml, with_override
 

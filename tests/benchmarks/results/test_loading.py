@@ -10,8 +10,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from benchmarks.results.loading import comparison_settings
-from benchmarks.results.rows import load_folders, load_run
+from benchmarks.results.loading import comparison_settings, load_folders, load_run
 
 FILES = ("config.toml", "rounds.jsonl", "ledger.csv", "summary.json")
 

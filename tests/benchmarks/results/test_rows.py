@@ -14,9 +14,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from benchmarks.results.rows import (
+from benchmarks.results.loading import load_folders, load_run
+from benchmarks.results.measures import (
     Link,
-    RunData,
     accuracy_within,
     area_under_curve,
     baseline_of,
@@ -24,19 +24,17 @@ from benchmarks.results.rows import (
     bytes_to_accuracy,
     client_spread,
     common_rounds,
-    comparison_table,
     final_accuracy,
     geometric_interval,
     group_runs,
     held_accuracy,
-    load_folders,
-    load_run,
     mean_interval,
     paired_ratios,
     pareto_front,
     transfer_seconds,
 )
-from benchmarks.results.rundata import KINDS, Ledger, Round
+from benchmarks.results.rows import comparison_table
+from benchmarks.results.rundata import KINDS, Ledger, Round, RunData
 
 EMPTY = np.zeros(0, np.int64)
 
