@@ -1,9 +1,11 @@
-"""The sentence at the top of a report: what the figures say, winners and losers alike."""
+"""The top of a report: what the figures say, on what work, and what speaks against them."""
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 
+from benchmarks.report.sections import differing_values
 from benchmarks.report.table import accuracy_text
 from benchmarks.results.measures import final_accuracy
 from benchmarks.results.rows import Row
@@ -108,3 +110,65 @@ def run_headline(run: RunData) -> str:
 
 def _plural(count: int, word: str) -> str:
     return f"{count} {word}" if count == 1 else f"{count} {word}s"
+
+
+def setting(runs: Sequence[RunData]) -> str:
+    """Say in one line on what work the methods are compared."""
+    seeds = sorted({run.seed for run in runs})
+    sampled = runs[0].config.get("federation", {}).get("clients_per_round")
+    each = _values(runs, "federation", "clients_per_round") if sampled else "all"
+    return (
+        f"{_values(runs, 'data', 'name')}, {_values(runs, 'model', 'name')}, "
+        f"{_values(runs, 'data', 'clients')} clients ({_values(runs, 'data', 'partition')}), "
+        f"{each} of them in each of "
+        f"{_values(runs, 'federation', 'rounds')} rounds; seed{'s' * (len(seeds) > 1)} "
+        f"{', '.join(map(str, seeds))}."
+    )
+
+
+def _values(runs: Sequence[RunData], table: str, key: str) -> str:
+    """Return a key's values in these runs' configurations; that of most of them unless swept."""
+    values = Counter(str(run.config.get(table, {}).get(key, "?")) for run in runs)
+    if any(f"{table}.{key}" in run.sweep for run in runs):
+        return " or ".join(values)
+    return values.most_common(1)[0][0]
+
+
+def doubts(runs: Sequence[RunData], unfinished: Sequence[str] = ()) -> list[str]:
+    """Say what speaks against the figures: other work, lost replies, wrong sums, missing runs."""
+    found = [*_other_work(runs), *_rejections(runs), *_wrong_sums(runs)]
+    if unfinished:
+        found.append(f"Not finished, and not in any figure: {', '.join(unfinished)}.")
+    return found
+
+
+def _other_work(runs: Sequence[RunData]) -> list[str]:
+    told = {key for run in runs for key in run.sweep} | {"data.folder", "data.download"}
+    keys = [key for key in differing_values(runs) if key.startswith(("data.", "model."))]
+    unknown = [key for key in keys if key not in told]
+    return [f"Not the same work for all: {', '.join(unknown)} differs."] if unknown else []
+
+
+def _rejections(runs: Sequence[RunData]) -> list[str]:
+    """Say which replies did not count, and why, per method."""
+    reasons: dict[str, Counter[str]] = {}
+    for run in runs:
+        for line in run.rounds:
+            reasons.setdefault(run.name, Counter()).update(line.rejected)
+    return [
+        f"Replies of {name} that did not count: "
+        + ", ".join(f"{count} ({reason})" for reason, count in sorted(found.items()))
+        + "."
+        for name, found in reasons.items()
+        if found.total()
+    ]
+
+
+def _wrong_sums(runs: Sequence[RunData]) -> list[str]:
+    sums = [(run, int(run.ledger.message_bytes.sum())) for run in runs]
+    return [
+        f"The ledger of {run.name}, seed {run.seed}, adds up to {total} bytes, its rounds to "
+        f"{run.total_bytes}."
+        for run, total in sums
+        if total != run.total_bytes
+    ]

@@ -1,4 +1,4 @@
-"""The comparison table as CSV, LaTeX and terminal text."""
+"""The comparison table: its columns, and all of it as CSV, LaTeX and terminal text."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ import csv
 import io
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from operator import attrgetter
+from typing import Any
 
 from rich.table import Table
 
@@ -16,12 +18,58 @@ from benchmarks.units import bytes_text, percent_text, ratio_text
 
 @dataclass(frozen=True)
 class Column:
-    """One column: its heading with unit, its text, and its exact value."""
+    """One column.
 
-    key: str
-    heading: str
-    text: Callable[[Row], str]
-    value: Callable[[Row], float | int | str | None]
+    Attributes
+    ----------
+    csv
+        Its heading in the CSV file.
+    value
+        What a row holds there, exactly.
+    heading, short
+        Its headings in the page and LaTeX, and in the terminal; it is left out where it has none.
+    text
+        (value, row) -> what people read.
+    ends
+        Whether the value is an `Estimate`, whose interval has columns of its own in the CSV file.
+    small
+        (value) -> what the page adds in small print.
+    """
+
+    csv: str
+    value: Callable[[Row], Any]
+    heading: str = ""
+    short: str = ""
+    text: Callable[[Any, Row], str] = lambda value, row: str(value)
+    ends: bool = False
+    small: Callable[[Any], str] = lambda value: ""
+
+
+def columns(baseline: str) -> tuple[Column, ...]:
+    """Return the table's columns; some headings name the baseline."""
+    own, ratio = attrgetter, (_ratio, True, _interval)
+    return (
+        Column("method", own("method"), "method", "method"),
+        Column("seeds", own("seeds"), "seeds", "", lambda seeds, row: str(len(seeds))),
+        Column("test_accuracy", own("accuracy"), "test accuracy", "test\nacc. %", _accuracy, True),
+        Column("density", own("density"), "density", "density", _share),
+        Column("density_all_parameters", own("density_all_parameters")),
+        Column("uplink_bytes", own("uplink_bytes"), "uplink", "up", _sent),
+        Column("downlink_bytes", own("downlink_bytes"), "downlink", "down", _sent),
+        Column("total_bytes", own("total_bytes"), "total bytes", "total", _sent),
+        Column("total_ratio", own("ratio"), f"total / {baseline}", f"total\n/{baseline}", *ratio),
+        Column("target_accuracy", own("target")),
+        Column("seeds_reaching_target", _seeds_reaching),
+        Column("bytes_to_target", own("bytes_to_target"), "bytes to target", "to\ntarget", _spent),
+        Column(
+            "target_ratio",
+            own("ratio_at_target"),
+            f"to target / {baseline}",
+            f"target\n/{baseline}",
+            *ratio,
+        ),
+        Column("pareto", lambda row: None if row.ceiling else int(row.on_front)),
+    )
 
 
 def accuracy_text(estimate: Estimate) -> str:
@@ -32,180 +80,116 @@ def accuracy_text(estimate: Estimate) -> str:
     return f"{100 * estimate.mean:.2f} ± {100 * half:.2f} %"
 
 
-def to_target_text(row: Row) -> str:
-    """Return the bytes to the target, or in how many seeds it was reached."""
+def _accuracy(estimate: Estimate, row: Row) -> str:
+    return accuracy_text(estimate)
+
+
+def _share(share: float | None, row: Row) -> str:
+    return ratio_text(share)
+
+
+def _ratio(ratio: Estimate | None, row: Row) -> str:
+    return ratio_text(ratio.mean if ratio else None)
+
+
+def _interval(ratio: Estimate | None) -> str:
+    """Return the ends of a ratio's interval, unless it is too narrow to be seen."""
+    if ratio is None or ratio.low is None or ratio.high is None:
+        return ""
+    if ratio.high - ratio.low < 5e-4 * ratio.mean:
+        return ""
+    return f"[{ratio_text(ratio.low)}, {ratio_text(ratio.high)}]"
+
+
+def _sent(count: float, row: Row) -> str:
+    return "–" if row.ceiling else bytes_text(count)
+
+
+def _spent(count: float | None, row: Row) -> str:
+    """Return the bytes to the target, or with how many seeds it was reached."""
     if row.ceiling or row.target is None:
         return "–"
-    if row.bytes_to_target is None:
+    if count is None:
         return "not reached" if not row.reached else f"{row.reached} of {len(row.seeds)} seeds"
-    return bytes_text(row.bytes_to_target)
+    return bytes_text(count)
 
 
-def columns(baseline: str) -> tuple[Column, ...]:
-    """Return the table's columns; the headings name the baseline."""
-
-    def own(value: Callable[[Row], float]) -> Callable[[Row], str]:
-        return lambda row: "–" if row.ceiling else bytes_text(value(row))
-
-    return (
-        Column("method", "method", lambda r: r.method, lambda r: r.method),
-        Column("seeds", "seeds", lambda r: str(len(r.seeds)), lambda r: len(r.seeds)),
-        Column(
-            "test_accuracy",
-            "test accuracy",
-            lambda r: accuracy_text(r.accuracy),
-            lambda r: r.accuracy.mean,
-        ),
-        Column("density", "density", lambda r: ratio_text(r.density), lambda r: r.density),
-        Column("uplink_bytes", "uplink", own(lambda r: r.uplink_bytes), lambda r: r.uplink_bytes),
-        Column(
-            "downlink_bytes",
-            "downlink",
-            own(lambda r: r.downlink_bytes),
-            lambda r: r.downlink_bytes,
-        ),
-        Column("total_bytes", "total bytes", own(lambda r: r.total_bytes), lambda r: r.total_bytes),
-        Column(
-            "total_ratio",
-            f"total / {baseline}",
-            lambda r: ratio_text(r.ratio and r.ratio.mean),
-            lambda r: r.ratio and r.ratio.mean,
-        ),
-        Column("bytes_to_target", "bytes to target", to_target_text, lambda r: r.bytes_to_target),
-        Column(
-            "target_ratio",
-            f"to target / {baseline}",
-            lambda r: ratio_text(r.ratio_at_target and r.ratio_at_target.mean),
-            lambda r: r.ratio_at_target and r.ratio_at_target.mean,
-        ),
-    )
+def _seeds_reaching(row: Row) -> int | None:
+    return None if row.ceiling or row.target is None else row.reached
 
 
 def table_csv(rows: Sequence[Row]) -> str:
     """Return the rows as CSV: shares and exact byte counts, intervals in columns of their own."""
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
-    writer.writerow(_CSV_HEADINGS)
-    writer.writerows([_csv_value(value) for value in _csv_row(row)] for row in rows)
+    shown = columns("")
+    writer.writerow(heading for column in shown for heading in _csv_headings(column))
+    for row in rows:
+        writer.writerow(_csv_text(value) for column in shown for value in _csv_values(column, row))
     return out.getvalue()
 
 
-_CSV_HEADINGS = (
-    "method",
-    "seeds",
-    "test_accuracy",
-    "test_accuracy_low",
-    "test_accuracy_high",
-    "density",
-    "density_all_parameters",
-    "uplink_bytes",
-    "downlink_bytes",
-    "total_bytes",
-    "total_ratio",
-    "total_ratio_low",
-    "total_ratio_high",
-    "target_accuracy",
-    "seeds_reaching_target",
-    "bytes_to_target",
-    "target_ratio",
-    "target_ratio_low",
-    "target_ratio_high",
-    "pareto",
-)
+def _csv_headings(column: Column) -> list[str]:
+    return [column.csv + end for end in ("", "_low", "_high")] if column.ends else [column.csv]
 
 
-def _csv_row(row: Row) -> tuple[object, ...]:
-    return (
-        row.method,
-        " ".join(map(str, row.seeds)),
-        *_ends(row.accuracy),
-        row.density,
-        row.density_all_parameters,
-        row.uplink_bytes,
-        row.downlink_bytes,
-        row.total_bytes,
-        *_ends(row.ratio),
-        row.target,
-        "" if row.ceiling or row.target is None else row.reached,
-        row.bytes_to_target,
-        *_ends(row.ratio_at_target),
-        "" if row.ceiling else int(row.on_front),
-    )
+def _csv_values(column: Column, row: Row) -> list[Any]:
+    value = column.value(row)
+    if not column.ends:
+        return [value]
+    return [value.mean, value.low, value.high] if value else [None] * 3
 
 
-def _ends(estimate: Estimate | None) -> tuple[float | None, float | None, float | None]:
-    return (estimate.mean, estimate.low, estimate.high) if estimate else (None, None, None)
-
-
-def _csv_value(value: object) -> object:
+def _csv_text(value: Any) -> str:
     if value is None:
         return ""
+    if isinstance(value, tuple):
+        return " ".join(map(str, value))
     if isinstance(value, float):
-        return int(value) if value.is_integer() and abs(value) >= 1000 else f"{value:.9g}"
-    return value
+        return f"{value:.0f}" if value.is_integer() and abs(value) >= 1000 else f"{value:.9g}"
+    return str(value)
 
 
-_TEX = {
-    "\\": r"\textbackslash{}",
-    "_": r"\_",
-    "%": r"\%",
-    "&": r"\&",
-    "#": r"\#",
-    "$": r"\$",
-    "{": r"\{",
-    "}": r"\}",
-    "~": r"\textasciitilde{}",
-    "^": r"\textasciicircum{}",
-    "±": r"$\pm$",
-    "–": "--",
-}
+_TEX = str.maketrans(
+    {letter: f"\\{letter}" for letter in "_%&#${}"}
+    | {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}
+    | {"±": r"$\pm$", "–": "--"}
+)
 
 
 def table_tex(rows: Sequence[Row], baseline: str = "fedavg") -> str:
     """Return the rows as a LaTeX ``tabular`` (needs the package booktabs)."""
-    shown = columns(baseline)
+    shown = [column for column in columns(baseline) if column.heading]
     lines = [
         r"\begin{tabular}{l" + "r" * (len(shown) - 1) + "}",
         r"\toprule",
-        " & ".join(_tex(column.heading) for column in shown) + r" \\",
+        _tex_line([column.heading for column in shown]),
         r"\midrule",
-        *(" & ".join(_tex(column.text(row)) for column in shown) + r" \\" for row in rows),
+        *(_tex_line([column.text(column.value(row), row) for column in shown]) for row in rows),
         r"\bottomrule",
         r"\end{tabular}",
     ]
     return "\n".join(lines) + "\n"
 
 
-def _tex(text: str) -> str:
-    return "".join(_TEX.get(letter, letter) for letter in text)
+def _tex_line(texts: Sequence[str]) -> str:
+    return " & ".join(text.translate(_TEX) for text in texts) + r" \\"
 
 
 def table_text(rows: Sequence[Row], baseline: str = "fedavg") -> Table:
     """Return the rows as a rich table for the terminal, narrow enough for 80 columns."""
     table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0), header_style="bold")
-    shown = [column for column in columns(baseline) if column.key != "seeds"]
-    for column in shown:
-        first = column.key == "method"
-        heading = _SHORT.get(column.key, column.heading).replace("BASELINE", baseline)
-        table.add_column(heading, justify="left" if first else "right", no_wrap=not first)
+    shown = [column for column in columns(baseline) if column.short]
+    table.add_column(shown[0].short, justify="left", no_wrap=False)
+    for column in shown[1:]:
+        table.add_column(column.short, justify="right", no_wrap=True)
     for row in rows:
-        table.add_row(*(_short(column.text(row)) for column in shown))
+        table.add_row(*(_short(column.text(column.value(row), row)) for column in shown))
     most = max(len(row.seeds) for row in rows)
     if most > 1:
         table.caption = f"Mean over {most} seeds, ± 95 % interval."
         table.caption_justify = "left"
     return table
-
-
-_SHORT = {
-    "test_accuracy": "test\nacc. %",
-    "uplink_bytes": "up",
-    "downlink_bytes": "down",
-    "total_bytes": "total",
-    "total_ratio": "total\n/BASELINE",
-    "bytes_to_target": "to\ntarget",
-    "target_ratio": "target\n/BASELINE",
-}
 
 
 def _short(text: str) -> str:

@@ -3,28 +3,40 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from html import escape
 from pathlib import Path
+from typing import Any
 
+import tomli_w
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from benchmarks import units
 from benchmarks.figures.comparison import comparison_pictures
 from benchmarks.figures.costs import spread_over_clients
 from benchmarks.figures.groups import drawn_groups
 from benchmarks.figures.one_run import byte_pictures, partition_map, pruning_pictures
-from benchmarks.figures.style import Picture
+from benchmarks.figures.style import GRID, INK, MUTED, PAPER, Picture
 from benchmarks.figures.sweeps import sweep_pictures
-from benchmarks.report import context, page, parts
-from benchmarks.report.headline import comparison_headline, run_headline
-from benchmarks.report.table import table_csv, table_tex, table_text
+from benchmarks.report import sections
+from benchmarks.report.headline import comparison_headline, doubts, run_headline, setting
+from benchmarks.report.table import table_csv, table_tex
 from benchmarks.results.loading import comparison_settings, load_folders
+from benchmarks.results.measures import LINKS, group_runs
 from benchmarks.results.rows import Row, comparison_table
 from benchmarks.results.rundata import RunData
 from mpfl.errors import InputError
 
-__all__ = ["Report", "comparison_table", "table_text", "write_report"]
-
 _MOST_MASKS = 6
 _CURVES = ("accuracy_bytes", "accuracy_bytes_zoom", "accuracy_rounds", "density_rounds")
+
+_TONES = {INK: "var(--ink)", MUTED: "var(--muted)", GRID: "var(--line)", PAPER: "var(--card)"}
+_TONE = re.compile("|".join(map(re.escape, _TONES)))
+_IDS = re.compile(r'(\bid="|href="#|url\(#)')
+_HEAD = re.compile(r'<svg [^>]*?viewBox="([^"]+)"[^>]*>', re.DOTALL)
+_SVG = '<svg xmlns:xlink="http://www.w3.org/1999/xlink" viewBox="{}" role="img" aria-label="{}">'
+_METADATA = re.compile(r"\s*<metadata>.*?</metadata>", re.DOTALL)
 
 
 @dataclass(frozen=True)
@@ -44,6 +56,15 @@ class Report:
     path: Path
     rows: list[Row]
     baseline: str
+
+
+@dataclass(frozen=True)
+class _Page:
+    """A template, what it shows, and the figures in it."""
+
+    template: str
+    shown: Mapping[str, Any]
+    pictures: Sequence[Picture]
 
 
 def write_report(
@@ -80,17 +101,17 @@ def write_report(
     margin = float(asked.get("margin", 0.005)) if margin is None else margin
     rows = comparison_table(runs, baseline, margin)
     if len(runs) == 1 and not unfinished:
-        text, pictures = _run_page(runs[0], rows, baseline)
+        page = _run_page(runs[0], rows, baseline)
     else:
         heading = f"Comparison {out.resolve().name}"
-        text, pictures = _comparison_page(runs, rows, unfinished, heading, baseline, margin)
+        page = _comparison_page(runs, rows, unfinished, heading, baseline, margin)
     (out / "figures").mkdir(parents=True, exist_ok=True)
-    for item in pictures:
+    for item in page.pictures:
         _write(out / "figures" / f"{item.name}.svg", item.svg.encode())
         _write(out / "figures" / f"{item.name}.png", item.png)
     _write(out / "table.csv", table_csv(rows).encode())
     _write(out / "table.tex", table_tex(rows, baseline).encode())
-    _write(out / "report.html", text.encode())
+    _write(out / "report.html", _rendered(page, runs).encode())
     return Report(out / "report.html", rows, baseline)
 
 
@@ -101,29 +122,30 @@ def _write(path: Path, content: bytes) -> None:
     partial.replace(path)
 
 
-def _run_page(run: RunData, rows: Sequence[Row], baseline: str) -> tuple[str, list[Picture]]:
-    """Return the page on one run, and its figures."""
-    curves = [
-        item
-        for item in comparison_pictures([run], rows, "")
-        if item.name in ("accuracy_bytes", "accuracy_rounds")
-        or (item.name == "density_rounds" and not any(n.layer_density for n in run.rounds))
-    ]
-    pruning, costs = pruning_pictures(run), byte_pictures(run)
+def _run_page(run: RunData, rows: Sequence[Row], baseline: str) -> _Page:
     groups = drawn_groups([run], rows, baseline)
-    held = [item for item in (spread_over_clients(groups), partition_map(run)) if item]
-    body = (
-        page.section("In figures", parts.run_facts(run))
-        + page.section("Accuracy", page.figures(curves))
-        + page.section("Bytes", page.figures(costs) + parts.link_table([run]))
-        + page.section("Pruning and votes", page.figures(pruning))
-        + page.section("Clients and data", page.figures(held))
-        + page.section("Configuration and versions", context.provenance([run]))
-    )
-    heading = f"{run.name}, seed {run.seed}"
-    notes = [context.setting([run]), *context.doubts([run])]
-    text = page.page(f"mpfl: {heading}", heading, run_headline(run), notes, body)
-    return text, [*curves, *costs, *pruning, *held]
+    pictures = {
+        "curves": [item for item in comparison_pictures([run], rows, "") if _of_one(item, run)],
+        "costs": byte_pictures(run),
+        "pruning": pruning_pictures(run),
+        "held": [item for item in (spread_over_clients(groups), partition_map(run)) if item],
+    }
+    shown = {
+        "heading": f"{run.name}, seed {run.seed}",
+        "headline": run_headline(run),
+        "notes": [setting([run]), *doubts([run])],
+        "facts": sections.facts(run),
+        "transfers": sections.transfers({run.name: [run]}),
+        **pictures,
+    }
+    return _Page("run.html", shown, [item for part in pictures.values() for item in part])
+
+
+def _of_one(item: Picture, run: RunData) -> bool:
+    """Tell whether a comparison's figure says something about a single run."""
+    if item.name == "density_rounds":
+        return not any(line.layer_density for line in run.rounds)
+    return item.name in ("accuracy_bytes", "accuracy_rounds")
 
 
 def _comparison_page(
@@ -133,48 +155,86 @@ def _comparison_page(
     heading: str,
     baseline: str,
     margin: float,
-) -> tuple[str, list[Picture]]:
-    """Return the page on several runs, and its figures."""
-    pictures = comparison_pictures(runs, rows, baseline)
-    swept = sweep_pictures(runs, baseline)
-    curves = [item for item in pictures if item.name in _CURVES]
-    others = [item for item in pictures if item.name not in _CURVES]
-    held = [item for item in (partition_map(runs[0]),) if item]
-    masks, mask_sections = _mask_sections(runs, rows)
-    notes = [context.setting(runs), *context.doubts(runs)]
-    if unfinished:
-        notes.append(f"Not finished, and not in any figure: {', '.join(unfinished)}.")
-    body = (
-        page.section("Comparison", parts.comparison(rows, baseline, margin))
-        + page.section("Swept values", page.figures(swept))
-        + page.section("Accuracy and density", page.figures(curves))
-        + page.section("Bytes, clients, data", page.figures([*others, *held]))
-        + page.section("More questions", parts.more_questions(runs, rows, baseline))
-        + page.section("Masks and votes", mask_sections)
-        + page.section("Configuration and versions", context.provenance(runs))
-    )
-    headline = comparison_headline(rows, baseline, margin)
-    text = page.page(f"mpfl: {heading}", heading, headline, notes, body)
-    return text, [*swept, *curves, *others, *held, *masks]
+) -> _Page:
+    made = group_runs(runs)
+    groups = {row.method: made[row.method] for row in rows}
+    drawn, held = comparison_pictures(runs, rows, baseline), partition_map(runs[0])
+    pictures = {
+        "swept": sweep_pictures(runs, baseline),
+        "curves": [item for item in drawn if item.name in _CURVES],
+        "others": [item for item in (*drawn, held) if item and item.name not in _CURVES],
+    }
+    masks = _masks([group[0] for group in groups.values()])
+    shown = {
+        "heading": heading,
+        "headline": comparison_headline(rows, baseline, margin),
+        "notes": [setting(runs), *doubts(runs, unfinished)],
+        "baseline": baseline,
+        "margin": margin,
+        "targets": sorted({row.target for row in rows if row.target is not None}),
+        "methods": sections.methods(rows, baseline),
+        "budgets": sections.budgets(groups, baseline),
+        "models": sections.models(groups),
+        "transfers": sections.transfers(groups),
+        "times": sections.times(groups),
+        "masks": masks,
+        **pictures,
+    }
+    parts = [*pictures.values(), *(part for _, part in masks)]
+    return _Page("comparison.html", shown, [item for part in parts for item in part])
 
 
-def _mask_sections(runs: Sequence[RunData], rows: Sequence[Row]) -> tuple[list[Picture], str]:
-    """Return figures and folded sections about the masks of the first seed of each method."""
-    firsts = [next(run for run in runs if run.name == row.method) for row in rows]
+def _masks(firsts: Sequence[RunData]) -> list[tuple[RunData, list[Picture]]]:
+    """Return the figures about the masks of runs of different methods, those with votes first."""
     voted = [run for run in firsts if any(line.vote for line in run.rounds)]
     masked = [run for run in firsts if run.mask is not None and run not in voted]
-    pictures: list[Picture] = []
-    html = ""
-    for index, run in enumerate([*voted, *masked][:_MOST_MASKS]):
-        made = [
-            replace(item, name=f"{_file_name(run.name)}_{item.name}")
-            for item in pruning_pictures(run)
-        ]
-        if made:
-            pictures += made
-            html += page.folded(f"{run.name}, seed {run.seed}", page.figures(made), index == 0)
-    return pictures, html
+    chosen = [*voted, *masked][:_MOST_MASKS]
+    return [(run, made) for run in chosen if (made := _own_pictures(run))]
 
 
-def _file_name(text: str) -> str:
-    return re.sub(r"[^A-Za-z0-9.]+", "_", text).strip("_")
+def _own_pictures(run: RunData) -> list[Picture]:
+    prefix = re.sub(r"[^A-Za-z0-9.]+", "_", run.name).strip("_")
+    return [replace(item, name=f"{prefix}_{item.name}") for item in pruning_pictures(run)]
+
+
+def _rendered(page: _Page, runs: Sequence[RunData]) -> str:
+    """Return the whole page, with what every page ends with."""
+    shown = {
+        **page.shown,
+        "runs": runs,
+        "differing": sections.differing(runs),
+        "environments": sections.environments(runs),
+    }
+    return _environment().get_template(page.template).render(shown)
+
+
+def _environment() -> Environment:
+    environment = Environment(
+        loader=PackageLoader("benchmarks.report"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {
+        "bytes": units.bytes_text,
+        "percent": units.percent_text,
+        "toml": tomli_w.dumps,
+        "inline_svg": _inline_svg,
+    }
+    environment.globals["links"] = LINKS
+    return environment
+
+
+def _inline_svg(picture: Picture) -> str:
+    """Return a drawing to put into a page: the only HTML that is not a template's.
+
+    Its ids get the picture's name in front (two drawings share one page), and its four tones
+    become the page's own, so that it follows dark mode.
+    """
+    text = picture.svg[picture.svg.index("<svg") :]
+    text = _METADATA.sub("", text)
+    text = _IDS.sub(lambda match: f"{match[1]}{picture.name}-", text)
+    text = _TONE.sub(lambda match: _TONES[match[0]], text)
+    label = escape(picture.alternative)
+    return _HEAD.sub(lambda match: _SVG.format(match[1], label), text, count=1).strip()

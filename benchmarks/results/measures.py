@@ -89,6 +89,12 @@ def mean_interval(values: Sequence[float], level: float = 0.95) -> Estimate:
     return Estimate(mean, mean - half, mean + half, len(values))
 
 
+def mean_of_all(values: Sequence[float | None]) -> float | None:
+    """Return the mean; None where a value is missing, or all are."""
+    known = [value for value in values if value is not None]
+    return math.fsum(known) / len(known) if known and len(known) == len(values) else None
+
+
 def geometric_interval(ratios: Sequence[float], level: float = 0.95) -> Estimate:
     """Return the geometric mean of positive ratios and the t interval of their logarithms."""
     if any(ratio <= 0 for ratio in ratios):

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from statistics import fmean
 
 from benchmarks.results.measures import (
     Estimate,
@@ -14,6 +14,7 @@ from benchmarks.results.measures import (
     group_runs,
     held_accuracy,
     mean_interval,
+    mean_of_all,
     paired_ratios,
     pareto_front,
 )
@@ -100,23 +101,25 @@ def _row(
         (bytes_to_accuracy(run, target), bytes_to_accuracy(other, target))
         for (run, other), target in zip(known, targets, strict=True)
     ]
-    mine = [float(own) for own, _ in reached if own is not None]
+    mine = [own for own, _ in reached if own is not None]
     all_reached = len(mine) == len(group) and not ceiling
+    compared = len(known) == len(group) and not ceiling
+    last = [run.rounds[-1] for run in group]
     return Row(
         method=name,
         label=group[0].label,
         seeds=tuple(run.seed for run in group),
         accuracy=mean_interval([final_accuracy(run) for run in group]),
-        density=_mean([run.rounds[-1].density for run in group]),
-        density_all_parameters=_mean([run.rounds[-1].density_all_parameters for run in group]),
-        uplink_bytes=_mean([float(run.rounds[-1].uplink_bytes) for run in group]) or 0.0,
-        downlink_bytes=_mean([float(run.rounds[-1].downlink_bytes) for run in group]) or 0.0,
-        total_bytes=_mean([float(run.total_bytes) for run in group]) or 0.0,
-        ratio=None
-        if ceiling or len(known) < len(group)
-        else paired_ratios([(run.total_bytes, other.total_bytes) for run, other in known]),
-        target=_mean(targets),
-        bytes_to_target=_mean(mine) if all_reached else None,
+        density=mean_of_all([line.density for line in last]),
+        density_all_parameters=mean_of_all([line.density_all_parameters for line in last]),
+        uplink_bytes=fmean(line.uplink_bytes for line in last),
+        downlink_bytes=fmean(line.downlink_bytes for line in last),
+        total_bytes=fmean(line.total_bytes for line in last),
+        ratio=paired_ratios([(run.total_bytes, other.total_bytes) for run, other in known])
+        if compared
+        else None,
+        target=mean_of_all(targets),
+        bytes_to_target=fmean(mine) if all_reached else None,
         reached=len(mine),
         ratio_at_target=paired_ratios([(own or 0, theirs or 0) for own, theirs in reached])
         if all_reached
@@ -124,8 +127,3 @@ def _row(
         ceiling=ceiling,
         on_front=False,
     )
-
-
-def _mean(values: Sequence[float | None]) -> float | None:
-    known = [value for value in values if value is not None]
-    return math.fsum(known) / len(known) if known and len(known) == len(values) else None

@@ -1,0 +1,242 @@
+"""What stands in the sections of a report, as plain data: what is shown how is the templates'."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from benchmarks.report.table import Column, columns
+from benchmarks.results.measures import (
+    LINKS,
+    Estimate,
+    accuracy_within,
+    area_under_curve,
+    client_spread,
+    final_accuracy,
+    mean_of_all,
+    transfer_seconds,
+)
+from benchmarks.results.rows import Row
+from benchmarks.results.rundata import RunData
+from benchmarks.units import bytes_text, count_text, duration_text, percent_text, ratio_text
+from mpfl.nested import dotted
+
+Groups = Mapping[str, Sequence[RunData]]
+"""The repetitions of each method, in the table's order."""
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A cell of a table: its text, what its column is sorted by, an addition in small print."""
+
+    text: str = "–"
+    value: object = None
+    small: str = ""
+
+    @property
+    def key(self) -> str:
+        """What the column is sorted by, as text; empty where there is nothing."""
+        if self.value is None:
+            return ""
+        return f"{self.value:.12g}" if isinstance(self.value, float) else str(self.value)
+
+
+@dataclass(frozen=True)
+class Line:
+    """A line of a table: its name in the first column, the cells after it, its CSS classes."""
+
+    name: str
+    cells: Sequence[Cell]
+    classes: str = ""
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table: the headings of all columns, and its lines."""
+
+    headings: Sequence[str]
+    lines: Sequence[Line]
+
+
+@dataclass(frozen=True)
+class Budgets:
+    """Accuracy within byte budgets; whose bytes they are parts of, and the area's two ends."""
+
+    table: Table
+    whose: str
+    low: int
+    high: int
+
+
+def differing(runs: Sequence[RunData]) -> Table | None:
+    """Return the configuration keys that differ between runs; None where none does."""
+    found = differing_values(runs)
+    lines = [
+        Line(f"{run.name}, seed {run.seed}", [_cell(values[at], str) for values in found.values()])
+        for at, run in enumerate(runs)
+    ]
+    return Table(["run", *found], lines) if found else None
+
+
+def differing_values(runs: Sequence[RunData]) -> dict[str, list[Any]]:
+    """Return the values, one a run, of all dotted keys whose value is not the same in all runs."""
+    flat = [dotted(run.config) for run in runs]
+    keys = dict.fromkeys(key for table in flat for key in table)
+    values = {key: [table.get(key) for table in flat] for key in keys}
+    return {key: found for key, found in values.items() if len(set(map(repr, found))) > 1}
+
+
+def environments(runs: Sequence[RunData]) -> str:
+    """Return the versions and machines, each once, and a line of digests per run."""
+    return "\n".join([*dict.fromkeys(map(_environment, runs)), *map(_digests, runs)])
+
+
+def _environment(run: RunData) -> str:
+    known = {key: run.summary[key] for key in ("versions", "machine") if run.summary.get(key)}
+    return json.dumps(known, indent=2, ensure_ascii=False)
+
+
+def _digests(run: RunData) -> str:
+    found = {kind: run.summary.get(f"{kind}_digest") for kind in ("mask", "model")}
+    known = ", ".join(f"{kind} {digest}" for kind, digest in found.items() if digest)
+    return f"{run.name}, seed {run.seed}: {known or 'no digest'}"
+
+
+def facts(run: RunData) -> dict[str, str]:
+    """Return the figures of one run."""
+    last, summary = run.rounds[-1], run.summary
+    rejected = sum(sum(line.rejected.values()) for line in run.rounds)
+    found = {
+        "test accuracy": percent_text(final_accuracy(run)),
+        "density": ratio_text(last.density),
+        "density, all parameters": ratio_text(last.density_all_parameters),
+        "uplink": bytes_text(last.uplink_bytes),
+        "downlink": bytes_text(last.downlink_bytes),
+        "total": bytes_text(last.total_bytes),
+        "rounds": str(last.round),
+        "parameters": count_text(summary.get("parameters")),
+        "surviving": count_text(summary.get("surviving_parameters")),
+        "wall time": duration_text(summary.get("seconds")),
+        "peak memory": bytes_text(summary.get("peak_memory_bytes")),
+        "rejected replies": str(rejected or "–"),
+    }
+    return {name: text for name, text in found.items() if text != "–"}
+
+
+def methods(rows: Sequence[Row], baseline: str) -> Table:
+    """Return the comparison table."""
+    first, *others = (column for column in columns(baseline) if column.heading)
+    lines = []
+    for row in rows:
+        marks = {"front": row.on_front, "baseline": row.label == baseline}
+        cells = [_method_cell(column, row) for column in others]
+        lines.append(Line(row.method, cells, " ".join(name for name, on in marks.items() if on)))
+    return Table([first.heading, *(column.heading for column in others)], lines)
+
+
+def _method_cell(column: Column, row: Row) -> Cell:
+    value = column.value(row)
+    key = value
+    if isinstance(value, Estimate):
+        key = value.mean
+    elif isinstance(value, tuple):
+        key = len(value)
+    return Cell(column.text(value, row), key, column.small(value))
+
+
+def budgets(groups: Groups, baseline: str) -> Budgets | None:
+    """Return accuracy within parts of the baseline's bytes; None where nothing is sent."""
+    sending = {name: group for name, group in groups.items() if not group[0].is_ceiling}
+    every = [run for group in sending.values() for run in group]
+    if not every:
+        return None
+    reference = [run for run in every if run.label == baseline]
+    full = max(run.total_bytes for run in reference or every)
+    parts = (full / 100, full / 10, full)
+    low = min(run.evaluated[0].total_bytes for run in every if run.evaluated)
+    high = max(run.total_bytes for run in every)
+    lines = []
+    for name, group in sending.items():
+        shares = [mean_of_all([accuracy_within(run, part) for run in group]) for part in parts]
+        areas = [area_under_curve(run, low, high) for run in group] if low < high else []
+        cells = [_cell(share, percent_text) for share in shares]
+        cells.append(_cell(mean_of_all(areas), ratio_text))
+        lines.append(Line(name, cells, "baseline" if group[0].label == baseline else ""))
+    headings = ["method", *(f"within {bytes_text(part)}" for part in parts), "area under curve"]
+    whose = f"{baseline}'s" if reference else "the dearest run's"
+    return Budgets(Table(headings, lines), whose, low, high)
+
+
+def models(groups: Groups) -> Table:
+    """Return size and cost of the final models, and the clients' spread."""
+    return _known_columns(
+        groups,
+        {
+            "surviving parameters": _surviving,
+            "MACs dense": lambda group: _cell(_figure(group[0], "macs_dense"), count_text),
+            "MACs masked": lambda group: _cell(_figure(group[0], "macs_masked"), count_text),
+            "MACs compacted": lambda group: _cell(_figure(group[0], "macs_compacted"), count_text),
+            "accuracy over clients": lambda group: _spread(group[0]),
+        },
+    )
+
+
+def times(groups: Groups) -> Table:
+    """Return what the runs took: the one table that differs when the same work is done again."""
+    return _known_columns(
+        groups,
+        {
+            "wall time": lambda group: _cell(
+                mean_of_all([_figure(run, "seconds") for run in group]), duration_text
+            ),
+            "peak memory": lambda group: _cell(_figure(group[0], "peak_memory_bytes"), bytes_text),
+        },
+    )
+
+
+def transfers(groups: Groups) -> Table:
+    """Return the modelled time that transfers take over each of `LINKS`."""
+    lines = []
+    for name, group in groups.items():
+        if not group[0].is_ceiling:
+            modelled = ([transfer_seconds(run, link) for run in group] for link in LINKS)
+            cells = [_cell(mean_of_all(seconds), duration_text) for seconds in modelled]
+            lines.append(Line(name, cells))
+    return Table(["method", *(link.name for link in LINKS)], lines)
+
+
+def _known_columns(
+    groups: Groups, makers: Mapping[str, Callable[[Sequence[RunData]], Cell]]
+) -> Table:
+    """Return a line a group, of the columns that hold anything; no line where none does."""
+    made = {head: [make(group) for group in groups.values()] for head, make in makers.items()}
+    known = {head: cells for head, cells in made.items() if any(cell.text != "–" for cell in cells)}
+    lines = [Line(name, cells) for name, *cells in zip(groups, *known.values(), strict=True)]
+    return Table(["method", *known], lines if known else [])
+
+
+def _cell(value: Any, text: Callable[[Any], str]) -> Cell:
+    return Cell() if value is None else Cell(text(value), value)
+
+
+def _surviving(group: Sequence[RunData]) -> Cell:
+    count = mean_of_all([_figure(run, "surviving_parameters") for run in group])
+    every = _figure(group[0], "parameters")
+    if count is None or every is None:
+        return Cell()
+    return Cell(count_text(count), count, f"of {count_text(every)}")
+
+
+def _spread(run: RunData) -> Cell:
+    spread = client_spread(run)
+    if spread is None:
+        return Cell()
+    highest = f"to {percent_text(spread.highest, 1)}"
+    return Cell(percent_text(spread.lowest, 1), spread.lowest, highest)
+
+
+def _figure(run: RunData, key: str) -> float | None:
+    value = run.summary.get(key)
+    return float(value) if isinstance(value, int | float) else None
