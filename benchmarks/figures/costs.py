@@ -52,9 +52,8 @@ def composition(
         for place, (_, parts) in enumerate(entries):
             _stack(panel, place, parts[direction], used)
         panel.set_title(direction, loc="left")
-        panel.set_xlim(0, 1.5)
-        panel.set_xticks([0, 0.5, 1])
         panel.set_xlabel("share (%)", loc="left")
+        panel.set(xlim=(0, 1.5), xticks=[0, 0.5, 1])
         percent_axis(panel.xaxis)
         panel.grid(visible=False)
         panel.spines[["left", "bottom"]].set_visible(False)

@@ -13,15 +13,16 @@ from benchmarks.figures.style import (
     MUTED,
     Picture,
     byte_axis,
+    draw_line,
     legend_below,
     log_share_axis,
     new_figure,
     percent_axis,
     picture,
+    round_axis,
     styled,
-    whole_rounds,
 )
-from benchmarks.results.measures import common_rounds, pareto_front
+from benchmarks.results.measures import Tested, common_rounds, pareto_front
 from benchmarks.results.rows import Row
 from benchmarks.units import bytes_text, percent_text
 
@@ -63,7 +64,8 @@ def accuracy_against_bytes(groups: Sequence[Group], target: float | None) -> Pic
     if figure is None:
         return None
     ends = "; ".join(
-        f"{group.name} ends at {percent_text(curve[-1][1].mean, 1)} with {bytes_text(curve[-1][0])}"
+        f"{group.name} ends at {percent_text(curve[-1].accuracy.mean, 1)} with "
+        f"{bytes_text(curve[-1].total_bytes)}"
         for group in rivals
         if (curve := common_rounds(group.runs))
     )
@@ -92,15 +94,14 @@ def accuracy_zoom(groups: Sequence[Group], target: float | None) -> Picture | No
         return None
     figure, axes = new_figure(3.1)
     _draw_curves(axes, groups, target)
-    finals = [curve[-1][1].mean for g in groups if (curve := common_rounds(g.runs))]
+    finals = [curve[-1].accuracy.mean for g in groups if (curve := common_rounds(g.runs))]
     top = max(finals)
     reach = max(0.02, min(0.15, 1.3 * (top - target), top))
     near = [final for final in finals if final >= target - 0.1]
     low = min(target - 2 * reach, *(final - 0.3 * reach for final in near))
     axes.set_ylim(max(0.0, low), min(1.0, top + 0.5 * reach))
-    shown = [
-        point[0] for group in rivals for point in common_rounds(group.runs) if point[1].mean >= low
-    ]
+    points = [point for group in rivals for point in common_rounds(group.runs)]
+    shown = [point.total_bytes for point in points if point.accuracy.mean >= low]
     axes.set_xlim(min(shown) / 1.5, max(shown) * 1.3)
     legend_below(figure, axes)
     absent = [g.name for g, final in zip(groups, finals, strict=False) if final < low]
@@ -124,11 +125,11 @@ def _draw_curves(axes: Any, groups: Sequence[Group], target: float | None) -> No
         if not curve:
             continue
         if group.is_ceiling:
-            axes.axhline(curve[-1][1].mean, color=MUTED, ls="--", lw=1.2, label=group.name)
+            axes.axhline(curve[-1].accuracy.mean, color=MUTED, ls="--", lw=1.2, label=group.name)
             continue
-        _line(axes, [point[0] for point in curve], curve, group)
+        _line(axes, [point.total_bytes for point in curve], curve, group)
         _seed_lines(axes, group, by_bytes=True)
-        reached += [(cost, estimate.mean) for cost, estimate, _ in curve]
+        reached += [(point.total_bytes, point.accuracy.mean) for point in curve]
     if reached:
         axes.set_xscale("log")
     if reached and len(groups) > 1:
@@ -159,20 +160,12 @@ def _whole_scale(axes: Any) -> None:
     axes.set_ylim(0, min(1.03, 1.08 * axes.dataLim.y1))
 
 
-def _line(axes: Any, x: Sequence[float], curve: Sequence[Any], group: Group) -> None:
-    axes.plot(
-        x,
-        [point[1].mean for point in curve],
-        color=group.style.color,
-        marker=group.style.marker,
-        ls=group.style.line,
-        markevery=max(1, len(curve) // 8),
-        label=group.name,
-        zorder=3,
-    )
+def _line(axes: Any, x: Sequence[float], curve: Sequence[Tested], group: Group) -> None:
+    means = [point.accuracy.mean for point in curve]
+    draw_line(axes, x, means, group.style, label=group.name, zorder=3)
     if len(group.runs) >= 3:
-        low = [max(0.0, point[1].low) for point in curve]
-        high = [min(1.0, point[1].high) for point in curve]
+        low = [max(0.0, point.accuracy.low or 0.0) for point in curve]
+        high = [min(1.0, point.accuracy.high or 1.0) for point in curve]
         axes.fill_between(x, low, high, color=group.style.color, alpha=0.16, lw=0, zorder=2)
 
 
@@ -196,18 +189,17 @@ def accuracy_per_round(groups: Sequence[Group]) -> Picture | None:
         if not curve:
             continue
         if group.is_ceiling:
-            axes.axhline(curve[-1][1].mean, color=MUTED, ls="--", lw=1.2, label=group.name)
+            axes.axhline(curve[-1].accuracy.mean, color=MUTED, ls="--", lw=1.2, label=group.name)
         else:
-            _line(axes, [point[2] for point in curve], curve, group)
+            _line(axes, [point.round for point in curve], curve, group)
             _seed_lines(axes, group, by_bytes=False)
-        words.append(
-            f"{group.name} reaches {percent_text(curve[-1][1].mean, 1)} in round {curve[-1][2]}"
-        )
+        last = curve[-1]
+        reached = percent_text(last.accuracy.mean, 1)
+        words.append(f"{group.name} reaches {reached} in round {last.round}")
     if not words:
         return None
-    axes.set_xlabel("round")
     axes.set_ylabel("test accuracy (%)")
-    whole_rounds(axes)
+    round_axis(axes)
     _whole_scale(axes)
     shaded = _shade_voting(axes, groups)
     percent_axis(axes.yaxis)
@@ -250,24 +242,16 @@ def density_per_round(groups: Sequence[Group]) -> Picture | None:
         lines = [line for line in group.runs[0].rounds if line.density is not None]
         if group.is_ceiling or not lines or min(line.density or 0 for line in lines) >= 1:
             continue
-        axes.plot(
-            [line.round for line in lines],
-            [line.density for line in lines],
-            color=group.style.color,
-            marker=group.style.marker,
-            ls=group.style.line,
-            markevery=max(1, len(lines) // 8),
-            label=group.name,
-        )
+        rounds, densities = [line.round for line in lines], [line.density for line in lines]
+        draw_line(axes, rounds, densities, group.style, label=group.name)
         words.append(f"{group.name} falls to {lines[-1].density:.3g}")
     if not words:
         return None
     low = min(line.get_ydata().min() for line in axes.get_lines())
     axes.set_ylim(low / 1.25, 1.15)
     log_share_axis(axes.yaxis)
-    axes.set_xlabel("round")
     axes.set_ylabel("density (log scale)")
-    whole_rounds(axes)
+    round_axis(axes)
     legend_below(figure, axes)
     return picture(
         figure,

@@ -14,21 +14,22 @@ from benchmarks.figures.costs import composition
 from benchmarks.figures.style import (
     BLUE,
     INK,
-    LAYER_MARKERS,
-    PALETTE,
     SKY,
     VERMILION,
     Picture,
     byte_axis,
+    draw_line,
+    layer_style,
     legend_below,
     new_figure,
     percent_axis,
     picture,
+    round_axis,
     styled,
-    whole_rounds,
 )
 from benchmarks.figures.votes import rule_density, vote_agreement, vote_histogram
-from benchmarks.results.rundata import KINDS, RunData
+from benchmarks.results.measures import byte_composition
+from benchmarks.results.rundata import RunData
 from benchmarks.units import bytes_text
 
 _MOST_LAYERS = 12
@@ -48,7 +49,9 @@ def pruning_pictures(run: RunData) -> list[Picture]:
 
 def byte_pictures(run: RunData) -> list[Picture]:
     """Return the figures about a run's bytes, by phase and by round."""
-    made = [composition(_by_phase(run), "a phase's"), bytes_per_round(run)]
+    phases = dict.fromkeys(run.ledger.phase)
+    parts = [(f"phase {phase}", byte_composition(run, phase)) for phase in phases]
+    made = [composition(parts, "a phase's"), bytes_per_round(run)]
     return [item for item in made if item is not None]
 
 
@@ -58,14 +61,9 @@ def draw_run(run: RunData) -> Figure:
     figure, axes = new_figure(3.0, 7.6, 1, 2)
     accuracy, cost = axes[0]
     tested = run.evaluated
-    accuracy.plot(
-        [line.round for line in tested],
-        [line.test_accuracy for line in tested],
-        color=VERMILION,
-        marker="o",
-    )
-    accuracy.set(ylabel="test accuracy (%)", title=f"{run.name}, seed {run.seed}")
-    accuracy.set_ylim(0, 1.03)
+    reached = [line.test_accuracy for line in tested]
+    accuracy.plot([line.round for line in tested], reached, color=VERMILION, marker="o")
+    accuracy.set(ylabel="test accuracy (%)", title=f"{run.name}, seed {run.seed}", ylim=(0, 1.03))
     percent_axis(accuracy.yaxis)
     rounds = [line.round for line in run.rounds]
     up = [line.uplink_bytes for line in run.rounds]
@@ -76,9 +74,8 @@ def draw_run(run: RunData) -> Figure:
     cost.yaxis.set_major_formatter(FuncFormatter(lambda value, _: bytes_text(value)))
     cost.set_ylim(bottom=0)
     cost.legend()
-    for panel in (accuracy, cost):
-        panel.set_xlabel("round")
-        whole_rounds(panel)
+    round_axis(accuracy)
+    round_axis(cost)
     return figure
 
 
@@ -90,20 +87,12 @@ def layer_density(run: RunData) -> Picture | None:
         return None
     figure, axes = new_figure(3.1)
     names = list(lines[-1].layer_density)
+    rounds = [line.round for line in lines]
     for index, name in enumerate(names):
-        axes.plot(
-            [line.round for line in lines],
-            [line.layer_density.get(name, math.nan) for line in lines],
-            color=PALETTE[index % len(PALETTE)],
-            marker=LAYER_MARKERS[index % len(LAYER_MARKERS)],
-            ls="-" if index < len(PALETTE) else "--",
-            markevery=max(1, len(lines) // 8),
-            label=name,
-        )
-    axes.set_ylim(0, 1.03)
-    axes.set_xlabel("round")
-    axes.set_ylabel("density of the layer")
-    whole_rounds(axes)
+        densities = [line.layer_density.get(name, math.nan) for line in lines]
+        draw_line(axes, rounds, densities, layer_style(index), label=name)
+    axes.set(ylabel="density of the layer", ylim=(0, 1.03))
+    round_axis(axes)
     legend_below(figure, axes, 4)
     last = lines[-1].layer_density
     return picture(
@@ -131,8 +120,7 @@ def mask_maps(run: RunData) -> Picture | None:
     for panel, (name, _), block in zip(axes.flat, shown, blocks, strict=False):
         panel.imshow(block, cmap="cividis", vmin=0, aspect="auto", interpolation="nearest")
         panel.set_title(f"{name}\n0 to {float(block.max()):.2g}", fontsize=8.5)
-        panel.set_xticks([])
-        panel.set_yticks([])
+        panel.set(xticks=[], yticks=[])
         panel.grid(visible=False)
     for panel in list(axes.flat)[len(shown) :]:
         panel.set_axis_off()
@@ -211,9 +199,8 @@ def bytes_per_round(run: RunData) -> Picture | None:
             )
     axes.set_yscale("log")
     byte_axis(axes.yaxis)
-    axes.set_xlabel("round")
     axes.set_ylabel("bytes of the round (log scale)")
-    whole_rounds(axes)
+    round_axis(axes)
     legend_below(figure, axes)
     sent = np.bincount(place, ledger.message_bytes, rounds.size)
     return picture(
@@ -260,22 +247,3 @@ def partition_map(run: RunData) -> Picture | None:
         f"Clients hold between {held.min():.0f} and {held.max():.0f} samples; half of them have "
         f"at most {typical:.0f} of {classes} classes.",
     )
-
-
-def _by_phase(run: RunData) -> list[tuple[str, dict[str, dict[str, int]]]]:
-    """Return byte sums by phase, direction and kind, in the order of the phases."""
-    ledger = run.ledger
-    phases = np.array(ledger.phase)
-    return [
-        (
-            f"phase {phase}",
-            {
-                direction: {
-                    kind: int(ledger.kinds[kind][(phases == phase) & chosen].sum())
-                    for kind in KINDS
-                }
-                for direction, chosen in (("uplink", ledger.uplink), ("downlink", ~ledger.uplink))
-            },
-        )
-        for phase in dict.fromkeys(ledger.phase)
-    ]

@@ -13,7 +13,6 @@ import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from benchmarks.units import bytes_text
@@ -181,6 +180,20 @@ def variant(style: Style, index: int) -> Style:
     return Style(style.color, marker, line)
 
 
+def layer_style(index: int) -> Style:
+    """Return the style of a figure's `index`-th line of what is no method: a layer, a vote rule."""
+    marker = LAYER_MARKERS[index % len(LAYER_MARKERS)]
+    return Style(PALETTE[index % len(PALETTE)], marker, "-" if index < len(PALETTE) else "--")
+
+
+def draw_line(
+    axes: Axes, x: Sequence[float], y: Sequence[Any], style: Style, **options: Any
+) -> None:
+    """Draw a line with about eight markers on it."""
+    markers = {"marker": style.marker, "markevery": max(1, len(x) // 8)}
+    axes.plot(x, y, color=style.color, ls=style.line, **(markers | options))
+
+
 def byte_axis(axis: Any) -> None:
     """Label a log axis' ticks as bytes."""
     _log_axis(axis, lambda value, _: _short_bytes(value))
@@ -214,8 +227,9 @@ def percent_axis(axis: Any) -> None:
     axis.set_major_formatter(FuncFormatter(lambda value, _: f"{100 * value:.6g}"))
 
 
-def whole_rounds(axes: Any) -> None:
-    """Put ticks at whole rounds, which a single round alone would not get."""
+def round_axis(axes: Any) -> None:
+    """Label the axis of rounds, with ticks at whole rounds, which a single one would not get."""
+    axes.set_xlabel("round")
     low, high = axes.dataLim.intervalx
     if low == high:
         axes.set_xlim(low - 0.5, high + 0.5)
@@ -259,8 +273,3 @@ def legend_below(
     figure.legend(
         lines, [str(line.get_label()) for line in lines], loc="outside lower center", ncols=columns
     )
-
-
-def swatch(label: str, style: Style) -> Line2D:
-    """Return a legend entry for a style."""
-    return Line2D([], [], color=style.color, marker=style.marker, ls=style.line, label=label)

@@ -11,19 +11,20 @@ from numpy.typing import NDArray
 from benchmarks.figures.style import (
     BLUE,
     GRID,
-    LAYER_MARKERS,
     PALETTE,
     VERMILION,
     Picture,
+    draw_line,
+    layer_style,
     legend_below,
     log_share_axis,
     new_figure,
     percent_axis,
     picture,
+    round_axis,
     row_height,
     row_names,
     styled,
-    whole_rounds,
 )
 from benchmarks.results.rundata import RunData
 from benchmarks.units import percent_text
@@ -41,11 +42,9 @@ def vote_agreement(run: RunData) -> Picture | None:
     overlap = [math.nan if vote.overlap is None else vote.overlap for _, vote in lines]
     axes.plot(rounds, unanimity, color=BLUE, marker="s", label="unanimous")
     axes.plot(rounds, overlap, color=VERMILION, marker="o", label="overlap")
-    axes.set_ylim(0, 1.03)
-    axes.set_xlabel("round")
-    axes.set_ylabel("share (%)")
+    axes.set(ylabel="share (%)", ylim=(0, 1.03))
     percent_axis(axes.yaxis)
-    whole_rounds(axes)
+    round_axis(axes)
     legend_below(figure, axes)
     return picture(
         figure,
@@ -67,19 +66,12 @@ def rule_density(run: RunData) -> Picture | None:
     if len(lines) == 1:
         return _rules_of_one_round(*lines[0])
     figure, axes = new_figure(3.0)
+    rounds = [number for number, _ in lines]
     for index, rule in enumerate(lines[-1][1]):
-        axes.plot(
-            [number for number, _ in lines],
-            [table.get(rule, math.nan) for _, table in lines],
-            color=PALETTE[index % len(PALETTE)],
-            marker=LAYER_MARKERS[index % len(LAYER_MARKERS)],
-            ls="-" if index < len(PALETTE) else "--",
-            label=rule,
-        )
-    axes.set_ylim(0, 1.03)
-    axes.set_xlabel("round")
-    axes.set_ylabel("density")
-    whole_rounds(axes)
+        densities = [table.get(rule, math.nan) for _, table in lines]
+        draw_line(axes, rounds, densities, layer_style(index), label=rule, markevery=None)
+    axes.set(ylabel="density", ylim=(0, 1.03))
+    round_axis(axes)
     legend_below(figure, axes)
     return picture(
         figure,
@@ -100,9 +92,7 @@ def _rules_of_one_round(number: int, table: Mapping[str, float]) -> Picture:
             f"{density:.3g}", (density, place), (7, 0), textcoords="offset points", va="center"
         )
     row_names(axes, list(table))
-    axes.set_ylim(len(table) - 0.4, -0.6)
-    axes.set_xlim(0, 1.1)
-    axes.set_xlabel("density")
+    axes.set(xlabel="density", xlim=(0, 1.1), ylim=(len(table) - 0.4, -0.6))
     axes.grid(visible=False, axis="y")
     return picture(
         figure,
@@ -133,18 +123,12 @@ def vote_histogram(run: RunData) -> Picture | None:
     for index, (name, counts) in enumerate(table.items()):
         shares = np.asarray(counts) / max(1.0, float(np.sum(counts)))
         bins, places = vote_shares(shares.size, voted[-1].clients_replied)
-        axes.plot(
-            places,
-            np.where(shares > 0, shares, np.nan)[bins],
-            color=PALETTE[index],
-            marker=LAYER_MARKERS[index],
-            drawstyle="steps-mid",
-            label=name,
-        )
+        drawn = np.where(shares > 0, shares, np.nan)[bins]
+        steps = {"drawstyle": "steps-mid", "markevery": None}
+        draw_line(axes, places, drawn, layer_style(index), label=name, **steps)
+    axes.set(xlabel="ballots that keep the unit (%)", ylabel="share of units (%, log scale)")
     axes.set_yscale("log")
     log_share_axis(axes.yaxis, 100.0)
-    axes.set_xlabel("ballots that keep the unit (%)")
-    axes.set_ylabel("share of units (%, log scale)")
     legend_below(figure, axes, 4)
     return picture(
         figure,

@@ -6,6 +6,7 @@ import itertools
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from statistics import fmean
 
 import numpy as np
 from scipy.special import stdtrit
@@ -63,15 +64,21 @@ class Spread:
     """How accuracy differs between clients: shares between 0 and 1."""
 
     lowest: float
-    tenth_percentile: float
     median: float
     highest: float
-    deviation: float
-    clients: int
 
 
-def mean_interval(values: Sequence[float], level: float = 0.95) -> Estimate:
-    """Return the mean and its two-sided Student t interval.
+@dataclass(frozen=True)
+class Tested:
+    """A round that every run of a group evaluated: bytes until then and accuracy over the runs."""
+
+    round: int
+    total_bytes: float
+    accuracy: Estimate
+
+
+def mean_interval(values: Sequence[float]) -> Estimate:
+    """Return the mean and its two-sided Student t interval of 95 %.
 
     Raises
     ------
@@ -80,11 +87,11 @@ def mean_interval(values: Sequence[float], level: float = 0.95) -> Estimate:
     """
     if not values:
         raise InputError("a mean needs at least one value")
-    mean = math.fsum(values) / len(values)
+    mean = fmean(values)
     if len(values) < 2:
         return Estimate(mean, None, None, 1)
     deviation = math.sqrt(math.fsum((v - mean) ** 2 for v in values) / (len(values) - 1))
-    quantile = float(stdtrit(len(values) - 1, 0.5 + level / 2))
+    quantile = float(stdtrit(len(values) - 1, 0.975))
     half = quantile * deviation / math.sqrt(len(values))
     return Estimate(mean, mean - half, mean + half, len(values))
 
@@ -92,14 +99,14 @@ def mean_interval(values: Sequence[float], level: float = 0.95) -> Estimate:
 def mean_of_all(values: Sequence[float | None]) -> float | None:
     """Return the mean; None where a value is missing, or all are."""
     known = [value for value in values if value is not None]
-    return math.fsum(known) / len(known) if known and len(known) == len(values) else None
+    return fmean(known) if known and len(known) == len(values) else None
 
 
-def geometric_interval(ratios: Sequence[float], level: float = 0.95) -> Estimate:
+def geometric_interval(ratios: Sequence[float]) -> Estimate:
     """Return the geometric mean of positive ratios and the t interval of their logarithms."""
     if any(ratio <= 0 for ratio in ratios):
         raise InputError("a geometric mean needs positive ratios")
-    logs = mean_interval([math.log(ratio) for ratio in ratios], level)
+    logs = mean_interval([math.log(ratio) for ratio in ratios])
     ends = [None if end is None else math.exp(end) for end in (logs.low, logs.high)]
     return Estimate(math.exp(logs.mean), ends[0], ends[1], logs.count)
 
@@ -212,11 +219,15 @@ def paired_ratios(pairs: Sequence[tuple[float, float]]) -> Estimate | None:
     return geometric_interval([value / reference for value, reference in pairs])
 
 
-def byte_composition(run: RunData) -> dict[str, dict[str, int]]:
-    """Return bytes per direction (``uplink``, ``downlink``) and kind, summed over messages."""
+def byte_composition(run: RunData, phase: str = "") -> dict[str, dict[str, int]]:
+    """Return bytes per direction (``uplink``, ``downlink``) and kind, summed over messages.
+
+    Only the messages of `phase` count, if it is given.
+    """
     ledger = run.ledger
+    among = np.array([not phase or own == phase for own in ledger.phase], np.bool_)
     return {
-        direction: {kind: int(ledger.kinds[kind][chosen].sum()) for kind in KINDS}
+        direction: {kind: int(ledger.kinds[kind][among & chosen].sum()) for kind in KINDS}
         for direction, chosen in (("uplink", ledger.uplink), ("downlink", ~ledger.uplink))
     }
 
@@ -244,26 +255,19 @@ def client_spread(run: RunData) -> Spread | None:
     """Return how the final model's accuracy differs between clients; None if not measured."""
     if not run.final_client_accuracy:
         return None
-    values = np.asarray(run.final_client_accuracy, np.float64)
-    return Spread(
-        lowest=float(values.min()),
-        tenth_percentile=float(np.percentile(values, 10)),
-        median=float(np.median(values)),
-        highest=float(values.max()),
-        deviation=float(values.std()),
-        clients=values.size,
-    )
+    values = run.final_client_accuracy
+    return Spread(min(values), float(np.median(values)), max(values))
 
 
-def common_rounds(group: Sequence[RunData]) -> list[tuple[float, Estimate, int]]:
-    """Return (mean total bytes, accuracy estimate, round) of rounds evaluated in every run."""
+def common_rounds(group: Sequence[RunData]) -> list[Tested]:
+    """Return what was measured in the rounds that were evaluated in every run."""
     tables: list[Mapping[int, Round]] = [{n.round: n for n in run.evaluated} for run in group]
     numbers = sorted(set(tables[0]).intersection(*tables[1:])) if tables else []
     return [
-        (
-            math.fsum(table[number].total_bytes for table in tables) / len(tables),
-            mean_interval([_accuracy(table[number]) for table in tables]),
+        Tested(
             number,
+            fmean(table[number].total_bytes for table in tables),
+            mean_interval([_accuracy(table[number]) for table in tables]),
         )
         for number in numbers
     ]
