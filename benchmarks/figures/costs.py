@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -22,6 +21,7 @@ from benchmarks.figures.style import (
     VERMILION,
     Picture,
     byte_axis,
+    drawn,
     legend_below,
     new_figure,
     percent_axis,
@@ -30,11 +30,18 @@ from benchmarks.figures.style import (
     row_names,
     styled,
 )
-from benchmarks.results.measures import client_spread
+from benchmarks.results.measures import byte_composition, client_spread
 from benchmarks.results.rundata import KINDS, RunData
 from benchmarks.units import bytes_text, percent_text
 
 KIND_COLORS = dict(zip(KINDS, (VERMILION, BLUE, PURPLE, GREEN, ORANGE, MUTED), strict=True))
+
+
+def cost_pictures(groups: Sequence[Group]) -> list[Picture]:
+    """Return the figures on bytes and clients that these groups have data for."""
+    sending = [group for group in groups if not group.is_ceiling]
+    parts = [(group.name, byte_composition(group.runs[0])) for group in sending]
+    return drawn(composition(parts), claimed_sent_possible(sending), spread_over_clients(groups))
 
 
 @styled
@@ -87,40 +94,25 @@ def _stack(axes: Any, place: int, parts: Mapping[str, int], kinds: Sequence[str]
 @styled
 def claimed_sent_possible(groups: Sequence[Group]) -> Picture | None:
     """Draw, per method, what its formula claims, what was sent and what entropy allows."""
-    rows = [(group.name, *claim_sums(group.runs[0])) for group in groups]
-    if not any(math.isfinite(row[1]) or math.isfinite(row[3]) for row in rows):
+    sums = {group.name: claim_sums(group.runs[0]) for group in groups}
+    if all(list(known) == ["sent"] for known in sums.values()):
         return None
-    figure, axes = new_figure(0.75 + row_height([row[0] for row in rows], 0.27))
-    for place, row in enumerate(rows):
-        known = [value for value in row[1:] if math.isfinite(value) and value > 0]
-        axes.plot([min(known), max(known)], [place, place], color=GRID, lw=3, zorder=1)
-    draw = (("claimed", SKY, "|"), ("sent", INK, "o"), ("possible", VERMILION, "D"))
-    for column, (label, color, marker) in enumerate(draw, start=1):
-        places = [p for p, row in enumerate(rows) if math.isfinite(row[column]) and row[column] > 0]
-        axes.plot(
-            [rows[p][column] for p in places],
-            places,
-            color=color,
-            marker=marker,
-            ms={"|": 11, "o": 4.5, "D": 7}[marker],
-            mew={"|": 2.4, "o": 1, "D": 1.5}[marker],
-            mfc="none" if marker == "D" else color,
-            ls="",
-            label=label,
-            zorder=2 if marker == "|" else 3,
-        )
+    figure, axes = new_figure(0.75 + row_height(list(sums), 0.27))
+    for place, known in enumerate(sums.values()):
+        drawn = [value for value in known.values() if value > 0]
+        axes.plot([min(drawn), max(drawn)], [place, place], color=GRID, lw=3, zorder=1)
+    for label, look in _CLAIM_MARKS.items():
+        places = [place for place, known in enumerate(sums.values()) if known.get(label, 0) > 0]
+        values = [list(sums.values())[place][label] for place in places]
+        axes.plot(values, places, ls="", label=label, **look)
     axes.set_xscale("log")
     axes.margins(x=0.06)
     byte_axis(axes.xaxis)
     axes.set_xlabel("bytes of all messages (log scale)")
-    row_names(axes, [row[0] for row in rows])
-    axes.set_ylim(len(rows) - 0.4, -0.6)
+    row_names(axes, list(sums))
+    axes.set_ylim(len(sums) - 0.4, -0.6)
     axes.grid(visible=False, axis="y")
     legend_below(figure, axes)
-    words = "; ".join(
-        f"{name}: claimed {_known(a)}, sent {_known(b)}, possible {_known(c)}"
-        for name, a, b, c in rows
-    )
     return picture(
         figure,
         "claimed_sent_possible",
@@ -129,22 +121,38 @@ def claimed_sent_possible(groups: Sequence[Group]) -> Picture | None:
         "as serialized (sent), and the entropy of the content, each unit for itself, given what "
         "the receiver already knows (possible; a code that finds patterns among units can stay "
         "below). Log scale.",
-        f"Three marks per method. {words}.",
+        f"Three marks per method. {'; '.join(map(_claim_words, sums, sums.values()))}.",
     )
 
 
-def _known(value: float) -> str:
-    return bytes_text(value) if math.isfinite(value) else "unknown"
+_CLAIM_MARKS: Mapping[str, Mapping[str, Any]] = {
+    "claimed": {"color": SKY, "marker": "|", "ms": 11, "mew": 2.4, "zorder": 2},
+    "sent": {"color": INK, "marker": "o", "ms": 4.5, "zorder": 3},
+    "possible": {
+        "color": VERMILION,
+        "marker": "D",
+        "ms": 7,
+        "mew": 1.5,
+        "mfc": "none",
+        "zorder": 3,
+    },
+}
 
 
-def claim_sums(run: RunData) -> tuple[float, float, float]:
-    """Return a run's bytes as claimed, sent and possible; NaN where nothing is claimed."""
+def _claim_words(name: str, known: Mapping[str, float]) -> str:
+    words = [f"{k} {bytes_text(known[k]) if k in known else 'unknown'}" for k in _CLAIM_MARKS]
+    return f"{name}: {', '.join(words)}"
+
+
+def claim_sums(run: RunData) -> dict[str, float]:
+    """Return a run's bytes as claimed, sent and possible, without what its method cannot say."""
     ledger = run.ledger
-    sums = [
-        float(np.nansum(part)) if np.isfinite(part).any() else math.nan
-        for part in (ledger.formula_bytes, ledger.bound_bytes)
-    ]
-    return sums[0], float(ledger.message_bytes.sum()), sums[1]
+    columns = {
+        "claimed": ledger.formula_bytes,
+        "sent": ledger.message_bytes,
+        "possible": ledger.bound_bytes,
+    }
+    return {k: float(np.nansum(v)) for k, v in columns.items() if np.isfinite(v).any()}
 
 
 @styled

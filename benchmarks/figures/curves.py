@@ -14,6 +14,7 @@ from benchmarks.figures.style import (
     Picture,
     byte_axis,
     draw_line,
+    drawn,
     legend_below,
     log_share_axis,
     new_figure,
@@ -22,7 +23,7 @@ from benchmarks.figures.style import (
     round_axis,
     styled,
 )
-from benchmarks.results.measures import Tested, common_rounds, pareto_front
+from benchmarks.results.measures import Tested, pareto_front
 from benchmarks.results.rows import Row
 from benchmarks.units import bytes_text, percent_text
 
@@ -31,6 +32,16 @@ def common_target(rows: Sequence[Row]) -> float | None:
     """Return the target accuracy where all rows of a comparison share it."""
     targets = {round(row.target, 9) for row in rows if row.target is not None}
     return targets.pop() if len(targets) == 1 and len(rows) > 1 else None
+
+
+def curve_pictures(groups: Sequence[Group], target: float | None = None) -> list[Picture]:
+    """Return the figures on accuracy and density that these groups have data for."""
+    return drawn(
+        accuracy_against_bytes(groups, target),
+        accuracy_zoom(groups, target),
+        accuracy_per_round(groups),
+        density_per_round(groups),
+    )
 
 
 def _interval_words(groups: Sequence[Group]) -> str:
@@ -63,11 +74,9 @@ def accuracy_against_bytes(groups: Sequence[Group], target: float | None) -> Pic
     figure = draw_accuracy_against_bytes(groups, target)
     if figure is None:
         return None
-    ends = "; ".join(
-        f"{group.name} ends at {percent_text(curve[-1].accuracy.mean, 1)} with "
-        f"{bytes_text(curve[-1].total_bytes)}"
-        for group in rivals
-        if (curve := common_rounds(group.runs))
+    words = "; ".join(
+        f"{name} ends at {percent_text(end.accuracy.mean, 1)} with {bytes_text(end.total_bytes)}"
+        for name, end in _ends(rivals).items()
     )
     return picture(
         figure,
@@ -82,7 +91,7 @@ def accuracy_against_bytes(groups: Sequence[Group], target: float | None) -> Pic
             else ""
         )
         + (f" Dotted: the target, {percent_text(target)}." if target else ""),
-        f"Curves of test accuracy over total bytes on a log scale: {ends}.",
+        f"Curves of test accuracy over total bytes on a log scale: {words}.",
     )
 
 
@@ -94,17 +103,17 @@ def accuracy_zoom(groups: Sequence[Group], target: float | None) -> Picture | No
         return None
     figure, axes = new_figure(3.1)
     _draw_curves(axes, groups, target)
-    finals = [curve[-1].accuracy.mean for g in groups if (curve := common_rounds(g.runs))]
-    top = max(finals)
+    finals = {name: end.accuracy.mean for name, end in _ends(groups).items()}
+    top = max(finals.values())
     reach = max(0.02, min(0.15, 1.3 * (top - target), top))
-    near = [final for final in finals if final >= target - 0.1]
+    near = [final for final in finals.values() if final >= target - 0.1]
     low = min(target - 2 * reach, *(final - 0.3 * reach for final in near))
     axes.set_ylim(max(0.0, low), min(1.0, top + 0.5 * reach))
-    points = [point for group in rivals for point in common_rounds(group.runs)]
+    points = [point for group in rivals for point in group.curve]
     shown = [point.total_bytes for point in points if point.accuracy.mean >= low]
     axes.set_xlim(min(shown) / 1.5, max(shown) * 1.3)
     legend_below(figure, axes)
-    absent = [g.name for g, final in zip(groups, finals, strict=False) if final < low]
+    absent = [name for name, final in finals.items() if final < low]
     note = f" Below the section: {', '.join(absent)}." if absent else ""
     return picture(
         figure,
@@ -118,41 +127,58 @@ def accuracy_zoom(groups: Sequence[Group], target: float | None) -> Picture | No
     )
 
 
+def _ends(groups: Sequence[Group]) -> dict[str, Tested]:
+    """Return what each group reached in the end, by its name."""
+    return {group.name: group.curve[-1] for group in groups if group.curve}
+
+
 def _draw_curves(axes: Any, groups: Sequence[Group], target: float | None) -> None:
-    reached: list[tuple[float, float]] = []
-    for group in groups:
-        curve = common_rounds(group.runs)
-        if not curve:
-            continue
-        if group.is_ceiling:
-            axes.axhline(curve[-1].accuracy.mean, color=MUTED, ls="--", lw=1.2, label=group.name)
-            continue
-        _line(axes, [point.total_bytes for point in curve], curve, group)
-        _seed_lines(axes, group, by_bytes=True)
-        reached += [(point.total_bytes, point.accuracy.mean) for point in curve]
-    if reached:
+    """Draw accuracy over bytes, the front of what was reached, and the target."""
+    _draw_groups(axes, groups, "total_bytes")
+    points = [point for group in groups if not group.is_ceiling for point in group.curve]
+    if points:
         axes.set_xscale("log")
-    if reached and len(groups) > 1:
-        front = [reached[index] for index in pareto_front(reached)]
-        costs, values = zip(*front, strict=True)
-        edge = max(cost for cost, _ in reached)
-        axes.step(
-            [*costs, edge],
-            [*values, values[-1]],
-            where="post",
-            color=MUTED,
-            lw=6,
-            alpha=0.28,
-            solid_capstyle="butt",
-            zorder=1,
-            label="Pareto front",
-        )
+    if points and len(groups) > 1:
+        _draw_front(axes, [(point.total_bytes, point.accuracy.mean) for point in points])
     if target is not None:
         axes.axhline(target, color=INK, ls=":", lw=1, label="target")
-    axes.set_xlabel("total bytes, up + down (log scale)")
-    axes.set_ylabel("test accuracy (%)")
+    axes.set(xlabel="total bytes, up + down (log scale)", ylabel="test accuracy (%)")
     byte_axis(axes.xaxis)
     percent_axis(axes.yaxis)
+
+
+def _draw_front(axes: Any, reached: Sequence[tuple[float, float]]) -> None:
+    costs, values = zip(*(reached[index] for index in pareto_front(reached)), strict=True)
+    edge = max(cost for cost, _ in reached)
+    look = {"color": MUTED, "lw": 6, "alpha": 0.28, "solid_capstyle": "butt", "zorder": 1}
+    axes.step([*costs, edge], [*values, values[-1]], where="post", label="Pareto front", **look)
+
+
+def _draw_groups(axes: Any, groups: Sequence[Group], along: str) -> None:
+    """Draw accuracy along an attribute of rounds: ``total_bytes`` or ``round``."""
+    for group in groups:
+        if group.curve and group.is_ceiling:
+            final = group.curve[-1].accuracy.mean
+            axes.axhline(final, color=MUTED, ls="--", lw=1.2, label=group.name)
+        elif group.curve:
+            _draw_group(axes, group, along)
+
+
+def _draw_group(axes: Any, group: Group, along: str) -> None:
+    """Draw the mean and its interval; each seed where two are too few for an interval."""
+    color, curve = group.style.color, group.curve
+    x = [getattr(point, along) for point in curve]
+    means = [point.accuracy.mean for point in curve]
+    draw_line(axes, x, means, group.style, label=group.name, zorder=3)
+    if len(group.runs) == 2:
+        for run in group.runs:
+            x = [getattr(line, along) for line in run.evaluated]
+            y = [line.test_accuracy for line in run.evaluated]
+            axes.plot(x, y, color=color, lw=0.6, alpha=0.6, zorder=2)
+    elif len(group.runs) > 2:
+        low = [max(0.0, point.accuracy.low or 0.0) for point in curve]
+        high = [min(1.0, point.accuracy.high or 1.0) for point in curve]
+        axes.fill_between(x, low, high, color=color, alpha=0.16, lw=0, zorder=2)
 
 
 def _whole_scale(axes: Any) -> None:
@@ -160,43 +186,13 @@ def _whole_scale(axes: Any) -> None:
     axes.set_ylim(0, min(1.03, 1.08 * axes.dataLim.y1))
 
 
-def _line(axes: Any, x: Sequence[float], curve: Sequence[Tested], group: Group) -> None:
-    means = [point.accuracy.mean for point in curve]
-    draw_line(axes, x, means, group.style, label=group.name, zorder=3)
-    if len(group.runs) >= 3:
-        low = [max(0.0, point.accuracy.low or 0.0) for point in curve]
-        high = [min(1.0, point.accuracy.high or 1.0) for point in curve]
-        axes.fill_between(x, low, high, color=group.style.color, alpha=0.16, lw=0, zorder=2)
-
-
-def _seed_lines(axes: Any, group: Group, by_bytes: bool) -> None:
-    """Show each seed where there are too few for a band."""
-    if len(group.runs) != 2:
-        return
-    for run in group.runs:
-        x = [n.total_bytes if by_bytes else n.round for n in run.evaluated]
-        y = [n.test_accuracy for n in run.evaluated]
-        axes.plot(x, y, color=group.style.color, lw=0.6, alpha=0.6, zorder=2)
-
-
 @styled
 def accuracy_per_round(groups: Sequence[Group]) -> Picture | None:
     """Draw accuracy over rounds."""
     figure, axes = new_figure(3.0)
-    words: list[str] = []
-    for group in groups:
-        curve = common_rounds(group.runs)
-        if not curve:
-            continue
-        if group.is_ceiling:
-            axes.axhline(curve[-1].accuracy.mean, color=MUTED, ls="--", lw=1.2, label=group.name)
-        else:
-            _line(axes, [point.round for point in curve], curve, group)
-            _seed_lines(axes, group, by_bytes=False)
-        last = curve[-1]
-        reached = percent_text(last.accuracy.mean, 1)
-        words.append(f"{group.name} reaches {reached} in round {last.round}")
-    if not words:
+    _draw_groups(axes, groups, "round")
+    ends = _ends(groups)
+    if not ends:
         return None
     axes.set_ylabel("test accuracy (%)")
     round_axis(axes)
@@ -204,23 +200,21 @@ def accuracy_per_round(groups: Sequence[Group]) -> Picture | None:
     shaded = _shade_voting(axes, groups)
     percent_axis(axes.yaxis)
     legend_below(figure, axes)
+    ceiling = any(group.is_ceiling for group in groups)
+    dashed = "Dashed: a reference that sends nothing, its final accuracy. " if ceiling else ""
+    several = len(groups) > 1
+    dear = "Rounds are not equally dear: compare bytes in the first figure." if several else ""
+    words = "; ".join(
+        f"{name} reaches {percent_text(end.accuracy.mean, 1)} in round {end.round}"
+        for name, end in ends.items()
+    )
     return picture(
         figure,
         "accuracy_rounds",
         "Test accuracy per round",
         "Test accuracy after each evaluated round, all phases counted. "
-        f"{_interval_words(groups)}{shaded} "
-        + (
-            "Dashed: a reference that sends nothing, its final accuracy. "
-            if any(g.is_ceiling for g in groups)
-            else ""
-        )
-        + (
-            "Rounds are not equally dear: compare bytes in the first figure."
-            if len(groups) > 1
-            else ""
-        ),
-        f"Curves of test accuracy over rounds: {'; '.join(words)}.",
+        f"{_interval_words(groups)}{shaded} {dashed}{dear}",
+        f"Curves of test accuracy over rounds: {words}.",
     )
 
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from benchmarks.figures.style import Style, method_styles, variant
-from benchmarks.results.measures import group_runs
+from benchmarks.results.measures import Tested, common_rounds, group_runs
 from benchmarks.results.rows import Row
 from benchmarks.results.rundata import RunData
 
@@ -23,6 +23,11 @@ class Group:
     def is_ceiling(self) -> bool:
         """Whether the group is a reference that sends nothing."""
         return all(run.is_ceiling for run in self.runs)
+
+    @property
+    def curve(self) -> Sequence[Tested]:
+        """What was measured in the rounds that all repetitions evaluated."""
+        return common_rounds(self.runs)
 
 
 def drawn_groups(runs: Sequence[RunData], rows: Sequence[Row], baseline: str) -> list[Group]:

@@ -19,6 +19,7 @@ from benchmarks.figures.style import (
     Picture,
     byte_axis,
     draw_line,
+    drawn,
     layer_style,
     legend_below,
     new_figure,
@@ -37,22 +38,15 @@ _MOST_LAYERS = 12
 
 def pruning_pictures(run: RunData) -> list[Picture]:
     """Return the figures about a run's mask and votes that its folder has data for."""
-    made = [
-        layer_density(run),
-        vote_agreement(run),
-        rule_density(run),
-        vote_histogram(run),
-        mask_maps(run),
-    ]
-    return [item for item in made if item is not None]
+    votes = (vote_agreement(run), rule_density(run), vote_histogram(run))
+    return drawn(layer_density(run), *votes, mask_maps(run))
 
 
 def byte_pictures(run: RunData) -> list[Picture]:
     """Return the figures about a run's bytes, by phase and by round."""
     phases = dict.fromkeys(run.ledger.phase)
     parts = [(f"phase {phase}", byte_composition(run, phase)) for phase in phases]
-    made = [composition(parts, "a phase's"), bytes_per_round(run)]
-    return [item for item in made if item is not None]
+    return drawn(composition(parts, "a phase's"), bytes_per_round(run))
 
 
 @styled

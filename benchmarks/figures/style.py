@@ -47,7 +47,7 @@ _KNOWN = (
     "mpfl_regrow",
 )
 
-_SETTINGS = {
+_SETTINGS: Any = {
     "svg.hashsalt": "mpfl",
     "svg.fonttype": "path",
     "font.family": "DejaVu Sans",
@@ -138,6 +138,11 @@ def picture(figure: Figure, name: str, title: str, caption: str, alternative: st
     return Picture(name, title, caption, alternative, vector.getvalue(), pixels.getvalue())
 
 
+def drawn(*pictures: Picture | None) -> list[Picture]:
+    """Return the pictures for which there was something to draw."""
+    return [item for item in pictures if item is not None]
+
+
 def new_figure(
     height: float = 3.1, width: float = 4.8, rows: int = 1, columns: int = 1, **options: Any
 ) -> tuple[Figure, Any]:
@@ -186,12 +191,10 @@ def layer_style(index: int) -> Style:
     return Style(PALETTE[index % len(PALETTE)], marker, "-" if index < len(PALETTE) else "--")
 
 
-def draw_line(
-    axes: Axes, x: Sequence[float], y: Sequence[Any], style: Style, **options: Any
-) -> None:
+def draw_line(axes: Any, x: Any, y: Any, style: Style, **options: Any) -> None:
     """Draw a line with about eight markers on it."""
-    markers = {"marker": style.marker, "markevery": max(1, len(x) // 8)}
-    axes.plot(x, y, color=style.color, ls=style.line, **(markers | options))
+    look = {"marker": style.marker, "markevery": max(1, len(x) // 8), **options}
+    axes.plot(x, y, color=style.color, ls=style.line, **look)
 
 
 def byte_axis(axis: Any) -> None:

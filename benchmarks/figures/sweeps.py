@@ -7,6 +7,7 @@ import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from statistics import fmean
 from typing import Any
 
 from benchmarks.figures.groups import without_idle_keys
@@ -23,7 +24,7 @@ from benchmarks.figures.style import (
     styled,
     variant,
 )
-from benchmarks.results.measures import Estimate, final_accuracy, group_runs, mean_interval
+from benchmarks.results.measures import final_accuracy, group_runs, mean_interval
 from benchmarks.results.rundata import RunData
 from benchmarks.units import bytes_text, percent_text
 
@@ -33,12 +34,11 @@ _CLOSE = 0.09
 
 @dataclass(frozen=True)
 class _Point:
-    """One swept value: where it is drawn, and what was measured there over seeds."""
+    """One swept value, and what each seed measured there."""
 
     value: Any
-    accuracy: Estimate
-    bytes: Estimate
-    seeds: Sequence[tuple[float, int]]
+    accuracies: Sequence[float]
+    bytes: Sequence[int]
 
 
 @dataclass(frozen=True)
@@ -73,11 +73,9 @@ def _sweep_picture(key: str, runs: Sequence[RunData], baseline: str) -> Picture 
     for index, line in enumerate(lines):
         nudge = 0.0 if numeric else 0.5 * ((index + 0.5) / len(lines) - 0.5)
         x = [places[str(point.value)] + nudge for point in line.points]
-        _draw(accuracy, x, [p.accuracy for p in line.points], line, numeric)
-        _dots(accuracy, x, [[seed[0] for seed in p.seeds] for p in line.points], line)
+        _draw(accuracy, x, [point.accuracies for point in line.points], line, numeric)
         if not line.is_ceiling:
-            _draw(cost, x, [p.bytes for p in line.points], line, numeric)
-            _dots(cost, x, [[seed[1] for seed in p.seeds] for p in line.points], line)
+            _draw(cost, x, [point.bytes for point in line.points], line, numeric)
     accuracy.set_ylabel("final test accuracy (%)")
     cut = _cut_axis(accuracy)
     percent_axis(accuracy.yaxis)
@@ -121,7 +119,9 @@ def _lines(key: str, runs: Sequence[RunData], baseline: str) -> list[_Line]:
         rest = {name: value for name, value in first.sweep.items() if name != key}
         name = " ".join([first.label, *(f"{k.rpartition('.')[2]}={v}" for k, v in rest.items())])
         line = (first.label, name)
-        found.setdefault(line, []).append(_point(first.sweep[key], group))
+        accuracies, sent = map(final_accuracy, group), [run.total_bytes for run in group]
+        point = _Point(first.sweep[key], list(accuracies), sent)
+        found.setdefault(line, []).append(point)
         ceilings[line] = all(run.is_ceiling for run in group)
     result = []
     for label, members in itertools.groupby(sorted(found, key=_reading_order), lambda m: m[0]):
@@ -135,16 +135,6 @@ def _reading_order(line: tuple[str, str]) -> tuple[str, list[Any]]:
     """Sort numbers inside names as numbers."""
     parts = re.split(r"(\d+(?:\.\d+)?)", line[1])
     return line[0], [(0, float(p), "") if i % 2 else (1, 0.0, p) for i, p in enumerate(parts)]
-
-
-def _point(value: Any, group: Sequence[RunData]) -> _Point:
-    seeds = [(final_accuracy(run), run.total_bytes) for run in group]
-    return _Point(
-        value,
-        mean_interval([seed[0] for seed in seeds]),
-        mean_interval([float(seed[1]) for seed in seeds]),
-        seeds,
-    )
 
 
 def _is_number(value: Any) -> bool:
@@ -162,19 +152,23 @@ def _places(values: Sequence[Any]) -> Mapping[str, float]:
 
 
 def _draw(
-    axes: Any, x: Sequence[float], estimates: Sequence[Estimate], line: _Line, numeric: bool
+    axes: Any, x: Sequence[float], seeds: Sequence[Sequence[float]], line: _Line, numeric: bool
 ) -> None:
-    style, means = line.style, [estimate.mean for estimate in estimates]
+    """Draw the means and their intervals; each seed where two are too few for an interval."""
+    style, estimates = line.style, [mean_interval(values) for values in seeds]
     axes.plot(
         x,
-        means,
+        [estimate.mean for estimate in estimates],
         color=MUTED if line.is_ceiling else style.color,
         marker=style.marker,
         ls=style.line if numeric else "",
         label=line.name,
         zorder=3,
     )
-    if any(estimate.count < 3 for estimate in estimates):
+    for place, values in zip(x, seeds, strict=True):
+        if len(values) == 2:
+            axes.plot([place] * 2, values, color=style.color, marker=".", ls="", ms=4, alpha=0.7)
+    if any(len(values) < 3 for values in seeds):
         return
     # A bound of nothing or less has no place on a log axis.
     low = [max(e.low or 0.0, 0.01 * e.mean) for e in estimates]
@@ -183,14 +177,6 @@ def _draw(
         axes.fill_between(x, low, high, color=style.color, alpha=0.16, lw=0, zorder=2)
     else:
         axes.vlines(x, low, high, color=style.color, lw=1.4, zorder=2)
-
-
-def _dots(axes: Any, x: Sequence[float], seeds: Sequence[Sequence[float]], line: _Line) -> None:
-    """Show each seed where there are two, too few for an interval."""
-    for place, values in zip(x, seeds, strict=True):
-        if len(values) == 2:
-            color = line.style.color
-            axes.plot([place] * 2, values, color=color, marker=".", ls="", ms=4, alpha=0.7)
 
 
 def _ticks(axes: Any, values: Sequence[Any], places: Mapping[str, float]) -> bool:
@@ -220,7 +206,7 @@ def _value_text(value: Any) -> str:
 
 
 def _interval_words(lines: Sequence[_Line], numeric: bool) -> str:
-    counts = {point.accuracy.count for line in lines for point in line.points}
+    counts = {len(point.accuracies) for line in lines for point in line.points}
     if max(counts) == 1:
         return "One seed."
     if max(counts) == 2:
@@ -236,8 +222,8 @@ def _ceiling_words(lines: Sequence[_Line]) -> str:
 
 def _words(line: _Line) -> str:
     parts = (
-        f"{_value_text(point.value)}: {percent_text(point.accuracy.mean, 1)}"
-        + ("" if line.is_ceiling else f" for {bytes_text(point.bytes.mean)}")
+        f"{_value_text(point.value)}: {percent_text(fmean(point.accuracies), 1)}"
+        + ("" if line.is_ceiling else f" for {bytes_text(fmean(point.bytes))}")
         for point in line.points
     )
     return f"{line.name}: " + ", ".join(parts)

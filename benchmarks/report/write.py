@@ -13,11 +13,11 @@ import tomli_w
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from benchmarks import units
-from benchmarks.figures.comparison import comparison_pictures
-from benchmarks.figures.costs import spread_over_clients
+from benchmarks.figures.costs import cost_pictures, spread_over_clients
+from benchmarks.figures.curves import common_target, curve_pictures
 from benchmarks.figures.groups import drawn_groups
 from benchmarks.figures.one_run import byte_pictures, partition_map, pruning_pictures
-from benchmarks.figures.style import GRID, INK, MUTED, PAPER, Picture
+from benchmarks.figures.style import GRID, INK, MUTED, PAPER, Picture, drawn
 from benchmarks.figures.sweeps import sweep_pictures
 from benchmarks.report import sections
 from benchmarks.report.headline import comparison_headline, doubts, run_headline, setting
@@ -29,7 +29,6 @@ from benchmarks.results.rundata import RunData
 from mpfl.errors import InputError
 
 _MOST_MASKS = 6
-_CURVES = ("accuracy_bytes", "accuracy_bytes_zoom", "accuracy_rounds", "density_rounds")
 
 _TONES = {INK: "var(--ink)", MUTED: "var(--muted)", GRID: "var(--line)", PAPER: "var(--card)"}
 _TONE = re.compile("|".join(map(re.escape, _TONES)))
@@ -123,12 +122,14 @@ def _write(path: Path, content: bytes) -> None:
 
 
 def _run_page(run: RunData, rows: Sequence[Row], baseline: str) -> _Page:
+    layers = any(line.layer_density for line in run.rounds)
+    curves = curve_pictures(drawn_groups([run], rows, ""))
     groups = drawn_groups([run], rows, baseline)
     pictures = {
-        "curves": [item for item in comparison_pictures([run], rows, "") if _of_one(item, run)],
+        "curves": [item for item in curves if not (layers and item.name == "density_rounds")],
         "costs": byte_pictures(run),
         "pruning": pruning_pictures(run),
-        "held": [item for item in (spread_over_clients(groups), partition_map(run)) if item],
+        "held": drawn(spread_over_clients(groups), partition_map(run)),
     }
     shown = {
         "heading": f"{run.name}, seed {run.seed}",
@@ -141,13 +142,6 @@ def _run_page(run: RunData, rows: Sequence[Row], baseline: str) -> _Page:
     return _Page("run.html", shown, [item for part in pictures.values() for item in part])
 
 
-def _of_one(item: Picture, run: RunData) -> bool:
-    """Tell whether a comparison's figure says something about a single run."""
-    if item.name == "density_rounds":
-        return not any(line.layer_density for line in run.rounds)
-    return item.name in ("accuracy_bytes", "accuracy_rounds")
-
-
 def _comparison_page(
     runs: Sequence[RunData],
     rows: Sequence[Row],
@@ -158,11 +152,11 @@ def _comparison_page(
 ) -> _Page:
     made = group_runs(runs)
     groups = {row.method: made[row.method] for row in rows}
-    drawn, held = comparison_pictures(runs, rows, baseline), partition_map(runs[0])
+    lines = drawn_groups(runs, rows, baseline)
     pictures = {
         "swept": sweep_pictures(runs, baseline),
-        "curves": [item for item in drawn if item.name in _CURVES],
-        "others": [item for item in (*drawn, held) if item and item.name not in _CURVES],
+        "curves": curve_pictures(lines, common_target(rows)),
+        "others": [*cost_pictures(lines), *drawn(partition_map(runs[0]))],
     }
     masks = _masks([group[0] for group in groups.values()])
     shown = {

@@ -241,14 +241,11 @@ def transfer_seconds(run: RunData, link: Link) -> float:
     ledger = run.ledger
     rate = np.where(ledger.uplink, link.uplink_bits_per_second, link.downlink_bits_per_second)
     seconds = ledger.message_bytes * 8 / rate
-    clients: dict[tuple[int, int], float] = {}
+    rounds: dict[int, dict[int, float]] = {}
     for number, client, value in zip(ledger.round, ledger.client, seconds, strict=True):
-        key = (int(number), int(client))
-        clients[key] = clients.get(key, link.round_trip_seconds) + float(value)
-    slowest: dict[int, float] = {}
-    for (number, _), value in clients.items():
-        slowest[number] = max(slowest.get(number, 0.0), value)
-    return math.fsum(slowest.values())
+        clients = rounds.setdefault(int(number), {})
+        clients[int(client)] = clients.get(int(client), link.round_trip_seconds) + float(value)
+    return math.fsum(max(clients.values()) for clients in rounds.values())
 
 
 def client_spread(run: RunData) -> Spread | None:

@@ -123,7 +123,7 @@ def test_alternatives_hold_the_figures(compared: dict[str, Picture], comparison:
     assert f"mpfl ends at {share:.1f} % with" in text
     mine = next(run for run in runs if run.label == "mpfl")
     sent = sum(mine.ledger.message_bytes)
-    assert claim_sums(mine)[1] == sent
+    assert claim_sums(mine)["sent"] == sent
     assert f"{sent / 1000:.1f} kB" in compared["claimed_sent_possible"].alternative
 
 
