@@ -16,9 +16,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from benchmarks.figures.comparison import comparison_pictures
-from benchmarks.figures.costs import claim_sums
-from benchmarks.figures.curves import accuracy_per_round
+from benchmarks.figures.costs import claim_sums, cost_pictures
+from benchmarks.figures.curves import accuracy_per_round, common_target, curve_pictures
 from benchmarks.figures.groups import drawn_groups
 from benchmarks.figures.one_run import (
     byte_pictures,
@@ -80,7 +79,9 @@ def of_one_run(make_run: Make, tmp_path_factory: pytest.TempPathFactory) -> dict
 def _compared(folder: Path) -> dict[str, Picture]:
     runs, _ = load_folders([folder])
     rows = comparison_table(runs, "fedavg")
-    return {item.name: item for item in comparison_pictures(runs, rows, "fedavg")}
+    groups = drawn_groups(runs, rows, "fedavg")
+    made = [*curve_pictures(groups, common_target(rows)), *cost_pictures(groups)]
+    return {item.name: item for item in made}
 
 
 @pytest.mark.parametrize("name", COMPARED)
@@ -137,16 +138,11 @@ def test_a_figure_follows_the_data_and_nothing_else(make_run: Make, tmp_path: Pa
     assert drawn[0] == drawn[2]
 
 
-def _one(folder: Path) -> set[str]:
-    run = load_run(folder)
-    return {i.name for i in comparison_pictures([run], comparison_table([run]), "fedavg")}
-
-
 def test_what_was_not_recorded_is_not_drawn(make_run: Make, tmp_path: Path) -> None:
     run = load_run(make_run(tmp_path / "bare", label="fedavg", extras=False))
     assert pruning_pictures(run) == []
     assert partition_map(run) is None
-    names = _one(tmp_path / "bare")
+    names = _compared(tmp_path / "bare")
     assert "density_rounds" not in names
     assert "client_accuracy" not in names
 
@@ -154,12 +150,12 @@ def test_what_was_not_recorded_is_not_drawn(make_run: Make, tmp_path: Path) -> N
 def test_a_run_without_messages_has_no_byte_figures(make_run: Make, tmp_path: Path) -> None:
     run = load_run(make_run(tmp_path / "pooled", label="centralized"))
     assert byte_pictures(run) == []
-    assert _one(tmp_path / "pooled") == {"accuracy_rounds"}
+    assert set(_compared(tmp_path / "pooled")) == {"accuracy_rounds"}
 
 
 def test_drawing_leaves_matplotlibs_settings_alone(make_run: Make, tmp_path: Path) -> None:
     before = dict(mpl.rcParams)
-    assert "accuracy_bytes" in _one(make_run(tmp_path / "run", rounds=2))
+    assert "accuracy_bytes" in _compared(make_run(tmp_path / "run", rounds=2))
     assert dict(mpl.rcParams) == before
 
 

@@ -104,7 +104,7 @@ def test_the_figure_is_in_the_report(
     swept: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     swept([{DENSITY: value} for value in (0.05, 0.2)])
-    for name in ("comparison_pictures", "pruning_pictures"):
+    for name in ("curve_pictures", "cost_pictures", "pruning_pictures"):
         monkeypatch.setattr(f"benchmarks.report.write.{name}", lambda *_: [])
     monkeypatch.setattr("benchmarks.report.write.partition_map", lambda *_: None)
     text = write_report(tmp_path / "c").path.read_text()

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 import re
 import shutil
@@ -13,16 +11,13 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
-from rich.console import Console
+from jinja2 import UndefinedError
 
 from benchmarks.report import write as report
-from benchmarks.report.headline import comparison_headline
-from benchmarks.report.table import table_csv, table_tex, table_text
+from benchmarks.report.table import table_csv
 from benchmarks.report.write import write_report
 from benchmarks.results.loading import load_folders
 from benchmarks.results.rows import comparison_table
-from mpfl.config import from_mapping, from_toml, to_toml
-from mpfl.nested import read_toml, with_override
 
 Make = Callable[..., Path]
 
@@ -102,7 +97,7 @@ def swept(make_run: Make, tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def without_figures(monkeypatch: pytest.MonkeyPatch) -> None:
     """Draw nothing, where a test is about words and tables."""
-    for name in ("comparison_pictures", "pruning_pictures", "byte_pictures"):
+    for name in ("curve_pictures", "cost_pictures", "pruning_pictures", "byte_pictures"):
         monkeypatch.setattr(report, name, lambda *_: [])
     for name in ("partition_map", "spread_over_clients"):
         monkeypatch.setattr(report, name, lambda *_: None)
@@ -170,43 +165,6 @@ def test_times_do_not_reach_the_tables(make_comparison: Make, tmp_path: Path) ->
     assert "20 min 3" in (folder / "report.html").read_text()
 
 
-def test_the_csv_is_exact(comparison: Path) -> None:
-    runs, _ = load_folders([comparison])
-    with (comparison / "table.csv").open(newline="") as file:
-        rows = {row["method"]: row for row in csv.DictReader(file)}
-    assert set(rows) == {"fedavg", "mpfl", "signsgd_mv", "centralized"}
-    mine = [run for run in runs if run.label == "mpfl"]
-    accuracy = [run.summary["test_accuracy"] for run in mine]
-    assert float(rows["mpfl"]["test_accuracy"]) == pytest.approx(sum(accuracy) / 2)
-    assert int(rows["mpfl"]["total_bytes"]) == mine[0].ledger.message_bytes.sum()
-    assert rows["mpfl"]["seeds"] == "0 1"
-    assert rows["centralized"]["total_ratio"] == ""
-    assert float(rows["fedavg"]["total_ratio"]) == 1
-
-
-def test_the_latex_table_escapes_and_has_one_line_a_method(comparison: Path) -> None:
-    runs, _ = load_folders([comparison])
-    rows = comparison_table(runs)
-    text = table_tex(rows)
-    body = [line for line in text.splitlines() if line.endswith(r"\\")]
-    assert len(body) == 1 + len(rows)
-    assert {line.count(" & ") for line in body} == {9}
-    assert r"signsgd\_mv" in text
-    assert not re.search(r"(?<!\\)[_%#]", text)
-
-
-def test_the_terminal_table_fits_80_columns_and_loses_nothing(comparison: Path) -> None:
-    runs, _ = load_folders([comparison])
-    rows = comparison_table(runs)
-    out = io.StringIO()
-    Console(file=out, width=80).print(table_text(rows))
-    text = out.getvalue()
-    assert "…" not in text
-    for row in rows:
-        (line,) = [line for line in text.splitlines() if line.startswith(row.method + " ")]
-        assert f"{100 * row.accuracy.mean:.2f}±" in line
-
-
 @pytest.mark.usefixtures("without_figures")
 def test_the_result_tells_the_path_and_the_rows(make_comparison: Make, tmp_path: Path) -> None:
     comparison = make_comparison(tmp_path / "c", seeds=1)
@@ -226,16 +184,18 @@ def test_the_comparison_chooses_baseline_and_margin(make_comparison: Make, tmp_p
     assert "to target / mpfl" in (folder / "report.html").read_text()
 
 
+def test_html_is_made_by_templates_alone() -> None:
+    for file in Path(report.__file__).parent.glob("*.py"):
+        assert set(re.findall(r"</?(\w+)[ >]", file.read_text())) <= {"svg", "metadata"}, file
+
+
 @pytest.mark.usefixtures("without_figures")
-def test_the_setting_names_the_rounds_of_most_runs(make_comparison: Make, tmp_path: Path) -> None:
-    folder = make_comparison(tmp_path / "c", seeds=1)
-    first = sorted((folder / "cells").iterdir())[0] / "config.toml"
-    text = first.read_text()
-    usual = from_toml(text).federation.rounds
-    first.write_text(to_toml(from_mapping(with_override(read_toml(text), "federation.rounds", 3))))
-    page = " ".join(Page(write_report(folder).path.read_text()).text)
-    assert f"in each of {usual} rounds" in page
-    assert "in each of 3 rounds" not in page
+def test_a_template_does_not_pass_over_what_it_was_not_given(
+    make_run: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delattr("benchmarks.report.sections.Cell.key")
+    with pytest.raises(UndefinedError, match="key"):
+        write_report(make_run(tmp_path / "run"))
 
 
 @pytest.mark.usefixtures("without_figures")
@@ -272,44 +232,6 @@ def test_a_ledger_that_does_not_add_up_is_said(make_run: Make, tmp_path: Path) -
     lines = (folder / "ledger.csv").read_text().splitlines()
     (folder / "ledger.csv").write_text("\n".join(lines[:-1]) + "\n")
     assert "its rounds to" in write_report(folder).path.read_text()
-
-
-@pytest.mark.usefixtures("without_figures")
-def test_runs_on_different_work_are_said(make_run: Make, tmp_path: Path) -> None:
-    folders = [
-        make_run(tmp_path / label, label=label, clients=clients)
-        for label, clients in (("fedavg", 3), ("mpfl", 4))
-    ]
-    text = write_report(folders, tmp_path / "out").path.read_text()
-    assert "Not the same work for all: data.clients differs." in text
-
-
-class TestHeadline:
-    def headline(self, folder: Path) -> str:
-        runs, _ = load_folders([folder])
-        return comparison_headline(comparison_table(runs), "fedavg", 0.005)
-
-    def test_it_names_the_cheapest_method_at_equal_accuracy(
-        self, make_run: Make, tmp_path: Path
-    ) -> None:
-        for label, peak, size in (("fedavg", 0.9, 5000), ("mpfl", 0.95, 1000), ("topk", 0.95, 500)):
-            cell = tmp_path / "cells" / label
-            make_run(cell, label=label, peak=peak, speed=8, sizes=(size, size, 1.0))
-        text = self.headline(tmp_path)
-        assert text.startswith("topk reaches fedavg's accuracy")
-        assert "1/20 of fedavg's bytes" in text
-        assert "mpfl needs 1/10" in text
-
-    def test_it_says_when_mpfl_misses_the_target(self, make_run: Make, tmp_path: Path) -> None:
-        for label, peak in (("fedavg", 0.9), ("mpfl", 0.8), ("topk", 0.95)):
-            make_run(tmp_path / "cells" / label, label=label, peak=peak, sizes=(900, 900, 1.0))
-        assert "mpfl ends at" in self.headline(tmp_path)
-        assert "does not reach it" in self.headline(tmp_path)
-
-    def test_it_says_when_nobody_reaches_the_target(self, make_run: Make, tmp_path: Path) -> None:
-        for label, peak in (("fedavg", 0.9), ("mpfl", 0.8)):
-            make_run(tmp_path / "cells" / label, label=label, peak=peak)
-        assert self.headline(tmp_path).startswith("No method reaches fedavg's accuracy")
 
 
 PROBE = """

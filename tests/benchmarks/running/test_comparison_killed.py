@@ -19,7 +19,6 @@ import pytest
 import tomli_w
 
 from benchmarks.report import write as report
-from benchmarks.report.parts import TIME_TABLE
 from benchmarks.report.write import write_report
 from benchmarks.running import comparison
 from benchmarks.running.comparison import CELLS, COMPARISON, compare
@@ -31,6 +30,8 @@ from tests.runs import records
 
 KILLS = int(os.environ.get("MPFL_SOAK_KILLS", "5"))
 """Kills of the comparison that is killed again and again; the long one has 25."""
+TIMES = "Time and memory of the simulation"
+"""Heading of the only table with figures that the configuration does not determine."""
 COMMAND = (sys.executable, "-m", "benchmarks.cli.main", "compare")
 ON_THE_CLOCK = {"seconds", "peak_memory_bytes", "machine"}
 """What two runs of the same configuration need not have in common."""
@@ -62,7 +63,7 @@ def final_files(out: Path) -> dict[str, bytes]:
 def timeless(out: Path) -> str:
     """Return the page without the table on time and memory."""
     text = (out / "report.html").read_text()
-    rest, count = re.subn(rf"<h3[^>]*>{TIME_TABLE}</h3>.*?</table>", "", text, flags=re.DOTALL)
+    rest, count = re.subn(rf"<h3[^>]*>{TIMES}</h3>.*?</table>", "", text, flags=re.DOTALL)
     assert count == 1
     return rest
 
@@ -73,7 +74,7 @@ def leftovers(out: Path) -> list[str]:
 
 @pytest.fixture
 def without_figures(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("comparison_pictures", "pruning_pictures"):
+    for name in ("curve_pictures", "cost_pictures", "pruning_pictures"):
         monkeypatch.setattr(report, name, lambda *_: [])
     monkeypatch.setattr(report, "partition_map", lambda *_: None)
 

@@ -1,0 +1,82 @@
+"""The top of a report: the sentence, the setting and the doubts say what the runs say."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+from benchmarks.report.headline import comparison_headline, doubts, setting
+from benchmarks.results.loading import load_folders, load_run
+from benchmarks.results.rows import comparison_table
+from mpfl.config import from_mapping, from_toml, to_toml
+from mpfl.nested import read_toml, with_override
+
+Make = Callable[..., Path]
+
+
+def headline(folder: Path) -> str:
+    runs, _ = load_folders([folder])
+    return comparison_headline(comparison_table(runs), "fedavg", 0.005)
+
+
+def test_it_names_the_cheapest_method_at_equal_accuracy(make_run: Make, tmp_path: Path) -> None:
+    for label, peak, size in (("fedavg", 0.9, 5000), ("mpfl", 0.95, 1000), ("topk", 0.95, 500)):
+        cell = tmp_path / "cells" / label
+        make_run(cell, label=label, peak=peak, speed=8, sizes=(size, size, 1.0))
+    text = headline(tmp_path)
+    assert text.startswith("topk reaches fedavg's accuracy")
+    assert "1/20 of fedavg's bytes" in text
+    assert "mpfl needs 1/10" in text
+
+
+def test_it_says_when_mpfl_misses_the_target(make_run: Make, tmp_path: Path) -> None:
+    for label, peak in (("fedavg", 0.9), ("mpfl", 0.8), ("topk", 0.95)):
+        make_run(tmp_path / "cells" / label, label=label, peak=peak, sizes=(900, 900, 1.0))
+    assert "mpfl ends at" in headline(tmp_path)
+    assert "does not reach it" in headline(tmp_path)
+
+
+def test_it_says_when_nobody_reaches_the_target(make_run: Make, tmp_path: Path) -> None:
+    for label, peak in (("fedavg", 0.9), ("mpfl", 0.8)):
+        make_run(tmp_path / "cells" / label, label=label, peak=peak)
+    assert headline(tmp_path).startswith("No method reaches fedavg's accuracy")
+
+
+def test_the_setting_names_the_rounds_of_most_runs(make_comparison: Make, tmp_path: Path) -> None:
+    folder = make_comparison(tmp_path / "c", seeds=1)
+    first = sorted((folder / "cells").iterdir())[0] / "config.toml"
+    text = first.read_text()
+    usual = from_toml(text).federation.rounds
+    first.write_text(to_toml(from_mapping(with_override(read_toml(text), "federation.rounds", 3))))
+    said = setting(load_folders([folder])[0])
+    assert f"in each of {usual} rounds" in said
+    assert "in each of 3 rounds" not in said
+
+
+def test_a_ledger_that_does_not_add_up_is_said(make_run: Make, tmp_path: Path) -> None:
+    folder = make_run(tmp_path / "run", label="fedavg")
+    lines = (folder / "ledger.csv").read_text().splitlines()
+    (folder / "ledger.csv").write_text("\n".join(lines[:-1]) + "\n")
+    (said,) = doubts([load_run(folder)])
+    assert said == "The ledger of fedavg, seed 0, adds up to 315000 bytes, its rounds to 320000."
+
+
+def test_replies_that_did_not_count_are_said_with_their_reasons(
+    make_run: Make, tmp_path: Path
+) -> None:
+    run = load_run(make_run(tmp_path / "run"))
+    first, second, *rest = run.rounds
+    lines = (replace(first, rejected={"no reply": 2}), replace(second, rejected={"late": 1}), *rest)
+    (said,) = doubts([replace(run, rounds=lines)])
+    assert said == "Replies of mpfl that did not count: 1 (late), 2 (no reply)."
+
+
+def test_runs_on_different_work_are_said(make_run: Make, tmp_path: Path) -> None:
+    runs = [
+        load_run(make_run(tmp_path / label, label=label, clients=clients))
+        for label, clients in (("fedavg", 3), ("mpfl", 4))
+    ]
+    assert doubts(runs) == ["Not the same work for all: data.clients differs."]
+    swept = [replace(run, sweep={"data.clients": len(run.evaluated)}) for run in runs]
+    assert doubts(swept) == []

@@ -1,0 +1,62 @@
+"""The comparison table: exact in the CSV file, escaped in LaTeX, narrow in the terminal."""
+
+from __future__ import annotations
+
+import csv
+import io
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from benchmarks.report.table import table_csv, table_tex, table_text
+from benchmarks.results.loading import load_folders
+from benchmarks.results.rows import comparison_table
+from benchmarks.results.rundata import RunData
+
+
+@pytest.fixture(scope="module")
+def runs(
+    make_comparison: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory
+) -> list[RunData]:
+    return load_folders([make_comparison(tmp_path_factory.mktemp("table") / "c", seeds=2)])[0]
+
+
+def test_the_csv_is_exact(runs: list[RunData]) -> None:
+    file = io.StringIO(table_csv(comparison_table(runs)))
+    rows = {row["method"]: row for row in csv.DictReader(file)}
+    assert set(rows) == {"fedavg", "mpfl", "signsgd_mv", "centralized"}
+    mine = [run for run in runs if run.label == "mpfl"]
+    accuracy = [run.summary["test_accuracy"] for run in mine]
+    assert float(rows["mpfl"]["test_accuracy"]) == pytest.approx(sum(accuracy) / 2)
+    assert int(rows["mpfl"]["total_bytes"]) == mine[0].ledger.message_bytes.sum()
+    assert rows["mpfl"]["seeds"] == "0 1"
+    assert rows["centralized"]["total_ratio"] == ""
+    assert float(rows["fedavg"]["total_ratio"]) == 1
+    assert rows["centralized"]["pareto"] == rows["centralized"]["seeds_reaching_target"] == ""
+    assert rows["mpfl"]["pareto"] == "1"
+    low, high = (float(rows["mpfl"][f"total_ratio_{end}"]) for end in ("low", "high"))
+    assert low <= float(rows["mpfl"]["total_ratio"]) <= high
+
+
+def test_the_latex_table_escapes_and_has_one_line_a_method(runs: list[RunData]) -> None:
+    rows = comparison_table(runs)
+    text = table_tex(rows)
+    body = [line for line in text.splitlines() if line.endswith(r"\\")]
+    assert len(body) == 1 + len(rows)
+    assert {line.count(" & ") for line in body} == {9}
+    assert r"signsgd\_mv" in text
+    assert not re.search(r"(?<!\\)[_%#]", text)
+
+
+def test_the_terminal_table_fits_80_columns_and_loses_nothing(runs: list[RunData]) -> None:
+    rows = comparison_table(runs)
+    out = io.StringIO()
+    Console(file=out, width=80).print(table_text(rows))
+    text = out.getvalue()
+    assert "…" not in text
+    for row in rows:
+        (line,) = [line for line in text.splitlines() if line.startswith(row.method + " ")]
+        assert f"{100 * row.accuracy.mean:.2f}±" in line
