@@ -199,10 +199,10 @@ def _rendered(page: _Page, runs: Sequence[RunData]) -> str:
         "differing": sections.differing(runs),
         "environments": sections.environments(runs),
     }
-    return _environment().get_template(page.template).render(shown)
+    return _templates().get_template(page.template).render(shown)
 
 
-def _environment() -> Environment:
+def _templates() -> Environment:
     environment = Environment(
         loader=PackageLoader("benchmarks.report"),
         autoescape=True,
