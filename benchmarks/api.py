@@ -274,7 +274,8 @@ def compare(
             table = with_override(table, f"compare.{key}", value)
     check_sink(sink)
     folder = _folder(out)
-    cells = comparing.compare(table, folder, show_in_sink(sink, folder, on_cell), workers)
+    cells = comparing.plan_cells(*comparing.split_table(table))
+    comparing.compare(table, cells, folder, show_in_sink(sink, folder, on_cell), workers)
     return _comparison(folder, [cell.name for cell in cells])
 
 

@@ -15,6 +15,7 @@ from rich.console import Console, JustifyMethod
 from rich.table import Table
 
 from benchmarks.cli.console import Reporter
+from benchmarks.cli.options import Json
 from benchmarks.speed.codec import ballot_table, codec_table
 from benchmarks.speed.compact import compact_table
 from benchmarks.speed.engine import engine_table
@@ -35,7 +36,6 @@ UNITS = {
 """How the ending of a row's key reads in the head of its column."""
 HIDDEN = {"load"}
 """Keys that only ``--json`` shows."""
-Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 
 
 @app.command()

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from rich.table import Column, Table
 
 from benchmarks.cli.console import Reporter
+from benchmarks.cli.options import Json
 from benchmarks.figures.one_run import mask_blocks, weight_shape
 from benchmarks.figures.style import Picture, new_figure, picture, styled
 from benchmarks.results.mask_export import FORMATS, export_mask, read_mask, run_of, weight_shapes
@@ -27,7 +28,6 @@ app = typer.Typer(help="Show, compare and export mask files.", no_args_is_help=T
 
 File = Annotated[Path, typer.Argument(help="A mask file, e.g. mask.mpfl of a run folder.")]
 Run = Annotated[Path | None, typer.Option("--run", help="Run folder; else the file's own folder.")]
-Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 
 
 @app.command()

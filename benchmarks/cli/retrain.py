@@ -6,11 +6,13 @@ import json
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import torch
+import typer
 
 from benchmarks.cli.console import Reporter
+from benchmarks.cli.options import DataDir, Json, Quiet
 from benchmarks.results.loading import read_summary
 from benchmarks.results.mask_export import read_mask
 from mpfl.central import CentralRetrain, central_retrain
@@ -24,24 +26,20 @@ from server.runfolder import CONFIG, MASK, SUMMARY
 RESULT = "central_retrain.json"
 
 
-def retrain_command(
-    run: Path, epochs: int, out: Path | None, data_dir: Path | None, reporter: Reporter
+def retrain(
+    run: Annotated[Path, typer.Argument(help="The folder of a finished run.")],
+    epochs: Annotated[
+        int, typer.Option(min=0, help="0: as many as a client makes in all rounds.")
+    ] = 0,
+    out: Annotated[
+        Path | None, typer.Option("--out", help="File, else RUN/central_retrain.json.")
+    ] = None,
+    data_dir: DataDir = None,
+    quiet: Quiet = False,
+    as_json: Json = False,
 ) -> None:
-    """Retrain under a run's final mask, print one line, and write it to a new file.
-
-    Parameters
-    ----------
-    epochs
-        Passes over the pooled data; 0 takes as many as a client makes in all rounds of the run.
-    out
-        The file, by default ``central_retrain.json`` in the run folder.
-
-    Raises
-    ------
-    InputError
-        If the folder holds no finished run, what it holds does not fit together, its data is
-        not there, or the file exists already or cannot be written.
-    """
+    """Evaluate a run's mask otherwise: central_retrain, w0 trained under it on pooled data."""
+    reporter = Reporter(quiet=quiet, as_json=as_json)
     target = run / RESULT if out is None else out
     experiment, mask, summary = _finished_run(run)
     if target.exists():
