@@ -12,14 +12,13 @@ from numpy.typing import NDArray
 from rich.table import Column, Table
 
 from benchmarks.cli.console import Reporter
-from benchmarks.cli.options import Json
+from benchmarks.cli.options import Json, write_output
 from benchmarks.figures.one_run import mask_blocks, weight_shape
 from benchmarks.figures.style import Picture, new_figure, picture, styled
 from benchmarks.results.mask_export import FORMATS, export_mask, read_mask, run_of, weight_shapes
 from mpfl.errors import InputError
 from mpfl.mask import Mask
 from mpfl.registry import unknown_name
-from server.checkpoint import write_atomically
 
 _RAMP = " .:-=+*#%@"
 _CELLS = 48
@@ -61,7 +60,7 @@ def show(
             reporter.say(f"\n{name}: density of blocks of units, ' ' is 0 and '@' is {most:.2g}")
             reporter.say("\n".join(heat_lines(block)))
     if png is not None:
-        _write(png, heat_picture(blocks).png, "--png")
+        write_output(png, heat_picture(blocks).png, "--png")
         reporter.say(f"heat map: {png}")
 
 
@@ -213,10 +212,3 @@ def _layers(mask: Mask) -> str:
 
 def _right(name: str) -> Any:
     return Column(name, justify="right")
-
-
-def _write(path: Path, content: bytes, option: str) -> None:
-    try:
-        write_atomically(path, content)
-    except OSError as error:
-        raise InputError(f"{option}: cannot write {path}: {error.strerror}") from None

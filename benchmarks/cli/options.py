@@ -10,6 +10,8 @@ from typing import Annotated, Any
 import typer
 
 from benchmarks.presets import resolve
+from mpfl.errors import InputError
+from server.checkpoint import write_atomically
 
 Config = Annotated[str, typer.Argument(help="A preset's name, or a TOML file.")]
 Set = Annotated[list[str], typer.Option("--set", help="key=value, e.g. prune.density=0.05")]
@@ -42,3 +44,11 @@ def new_folder(config: str, prefix: str = "") -> Path:
         number += 1
         path = base.with_name(f"{base.name}-{number}")
     return path
+
+
+def write_output(path: Path, content: bytes, option: str = "--out") -> None:
+    """Write a file that the user asked for; InputError naming the option where that fails."""
+    try:
+        write_atomically(path, content)
+    except OSError as error:
+        raise InputError(f"{option}: cannot write {path}: {error.strerror}") from None

@@ -12,7 +12,7 @@ import torch
 import typer
 
 from benchmarks.cli.console import Reporter
-from benchmarks.cli.options import DataDir, Json, Quiet
+from benchmarks.cli.options import DataDir, Json, Quiet, write_output
 from benchmarks.results.loading import read_summary
 from benchmarks.results.mask_export import read_mask
 from mpfl.central import CentralRetrain, central_retrain
@@ -20,7 +20,6 @@ from mpfl.config import Experiment, from_toml, to_toml
 from mpfl.errors import InputError
 from mpfl.mask import Mask
 from mpfl.world import World, world_from_toml
-from server.checkpoint import write_atomically
 from server.runfolder import CONFIG, MASK, SUMMARY
 
 RESULT = "central_retrain.json"
@@ -60,7 +59,7 @@ def retrain(
 
     found = central_retrain(world, mask, epochs, on_epoch)
     record = _record(world, mask, found, summary)
-    _write(target, record)
+    write_output(target, (json.dumps(record, indent=2, sort_keys=True) + "\n").encode())
     reporter.say(retrain_line(record))
     reporter.say(f"written: {target}")
     reporter.result(record)
@@ -114,11 +113,3 @@ def _record(
         "density_all_parameters": density_all,
         "mask_digest": mask.digest(),
     }
-
-
-def _write(target: Path, record: Mapping[str, Any]) -> None:
-    content = (json.dumps(record, indent=2, sort_keys=True) + "\n").encode()
-    try:
-        write_atomically(target, content)
-    except OSError as error:
-        raise InputError(f"--out: cannot write {target}: {error.strerror}") from None
