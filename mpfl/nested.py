@@ -56,6 +56,23 @@ def value_at(table: Mapping[str, Any], key: str) -> Any:
     return value
 
 
+def dotted(table: Mapping[str, Any]) -> dict[str, Any]:
+    """Return nested tables as one table of dotted keys.
+
+    Examples
+    --------
+    >>> dotted({"seed": 0, "prune": {"density": 0.5}})
+    {'seed': 0, 'prune.density': 0.5}
+    """
+    flat: dict[str, Any] = {}
+    for key, value in table.items():
+        if isinstance(value, Mapping):
+            flat |= {f"{key}.{inner}": found for inner, found in dotted(value).items()}
+        else:
+            flat[key] = value
+    return flat
+
+
 def build(cls: type[Any], table: Mapping[str, Any], prefix: str = "") -> Any:
     """Build a dataclass of plain values, and of such dataclasses, from nested tables.
 

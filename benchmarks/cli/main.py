@@ -17,6 +17,7 @@ from benchmarks.cli import bench, masks
 from benchmarks.cli.compare import compare
 from benchmarks.cli.console import BAD_INPUT, FAILED, INTERRUPTED
 from benchmarks.cli.listing import list_
+from benchmarks.cli.pivot import pivot
 from benchmarks.cli.report import report
 from benchmarks.cli.resume import resume
 from benchmarks.cli.retrain import retrain
@@ -30,7 +31,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for command in (run, resume, compare, report, votes, retrain):
+for command in (run, resume, compare, report, pivot, votes, retrain):
     app.command()(command)
 app.command("list")(list_)
 app.add_typer(masks.app, name="mask")
