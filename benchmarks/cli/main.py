@@ -19,9 +19,8 @@ from benchmarks.cli.console import BAD_INPUT, FAILED, INTERRUPTED
 from benchmarks.cli.listing import list_
 from benchmarks.cli.pivot import pivot
 from benchmarks.cli.report import report
-from benchmarks.cli.resume import resume
 from benchmarks.cli.retrain import retrain
-from benchmarks.cli.run import run
+from benchmarks.cli.run import resume, run
 from benchmarks.cli.votes import votes
 from mpfl.errors import InputError
 

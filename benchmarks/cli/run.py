@@ -1,4 +1,4 @@
-"""``mpfl run``: one experiment into a run folder, and its report."""
+"""``mpfl run`` and ``mpfl resume``: one experiment into a run folder, and its report."""
 
 from __future__ import annotations
 
@@ -10,18 +10,20 @@ from typing import Annotated, Any
 import typer
 
 from benchmarks.cli import options
+from benchmarks.cli.compare import compare_cells
 from benchmarks.cli.console import Reporter
 from benchmarks.engines.ray import run_on_ray
 from benchmarks.report.write import write_report
 from benchmarks.running import experiment as running
-from benchmarks.running.comparison import split_table
+from benchmarks.running.comparison import COMPARISON, split_table
 from benchmarks.running.sinks import Feed
 from benchmarks.units import bytes_text
 from mpfl.config import from_mapping
 from mpfl.data.summary import summary as partition_summary
+from mpfl.nested import read_toml
 from mpfl.registry import Registry
 from mpfl.world import World
-from server.runfolder import check_empty
+from server.runfolder import RunFolder, check_empty
 
 ENGINES: Registry[running.Engine] = Registry("engine", {"local": running.run, "ray": run_on_ray})
 
@@ -55,10 +57,30 @@ def run(
     title = f"{experiment.method} on {experiment.data.name}"
     with reporter.rounds(experiment.federation.rounds, title), closing(feed):
         summary = run_on_engine(experiment, folder, on_round)
-    conclude(reporter, folder, summary)
+    _conclude(reporter, folder, summary)
 
 
-def conclude(reporter: Reporter, folder: Path, summary: Mapping[str, Any]) -> None:
+def resume(
+    folder: Annotated[Path, typer.Argument(help="A run folder or a comparison folder.")],
+    quiet: options.Quiet = False,
+    as_json: options.Json = False,
+) -> None:
+    """Continue a killed run or comparison; the result equals the uninterrupted one."""
+    reporter = Reporter(quiet=quiet, as_json=as_json)
+    if (folder / COMPARISON).is_file():
+        compare_cells(read_toml((folder / COMPARISON).read_text()), folder, reporter)
+        return
+    run_folder, experiment, progress = RunFolder.open(folder)
+    if run_folder.finished:
+        reporter.say(f"{folder} is finished; nothing to do")
+        return
+    done = progress.facts["round"] if progress else 0
+    with reporter.rounds(experiment.federation.rounds, experiment.method, done):
+        summary = running.resume(folder, reporter.on_round)
+    _conclude(reporter, folder, summary or {})
+
+
+def _conclude(reporter: Reporter, folder: Path, summary: Mapping[str, Any]) -> None:
     """Write the report of a finished run and say what came out."""
     write_report(folder)
     reporter.say(
