@@ -182,16 +182,10 @@ def _overall(mask: Mask) -> dict[str, Any]:
 
 def _layer_table(rows: list[dict[str, Any]], mask: Mask, one: bool) -> Table:
     table = Table("layer", *(_right(name) for name in ("units", "kept", "density")))
-    for row in rows:
-        _add(table, row, end=row is rows[-1])
-    if not one:
-        _add(table, {"layer": "all", **_overall(mask)}, end=False)
+    for row in rows if one else [*rows, {"layer": "all", **_overall(mask)}]:
+        cells = (row["layer"], f"{row['units']:,}", f"{row['kept']:,}", f"{row['density']:.4f}")
+        table.add_row(*cells, end_section=row is rows[-1])
     return table
-
-
-def _add(table: Table, row: dict[str, Any], end: bool) -> None:
-    cells = (row["layer"], f"{row['units']:,}", f"{row['kept']:,}", f"{row['density']:.4f}")
-    table.add_row(*cells, end_section=end)
 
 
 def _diff_row(name: str, units: int, only_a: int, only_b: int, both: int) -> dict[str, Any]:

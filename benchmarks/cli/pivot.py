@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 from rich.table import Table
@@ -19,7 +19,7 @@ from benchmarks.results.measures import Estimate
 from benchmarks.results.pivot import Place, pivot_cells
 from benchmarks.results.rundata import RunData
 from benchmarks.running.comparison import CELLS
-from benchmarks.units import bytes_text, ratio_text
+from benchmarks.units import value_text
 
 
 def pivot(
@@ -57,18 +57,14 @@ def _runs(folder: Path, keys: Sequence[str], reporter: Reporter) -> list[RunData
         reporter.note(f"{len(unfinished)} runs are not finished")
     settings = comparison_settings([folder])
     orders = {"label": settings.get("methods", []), **settings.get("sweep", {})}
-    orders = {key: orders[key] for key in (*keys, *orders) if key in orders}
 
     def place(run: RunData) -> list[int]:
         values = {"label": run.label, **run.sweep}
-        return [_index(order, values.get(key)) for key, order in orders.items()] + [run.seed]
+        known = [key for key in dict.fromkeys((*keys, *orders)) if key in orders]
+        return [[*orders[key], values.get(key)].index(values.get(key)) for key in known]
 
-    runs.sort(key=place)
+    runs.sort(key=lambda run: (place(run), run.seed))
     return [_retrained(run, folder / CELLS / run.folder / RESULT) for run in runs]
-
-
-def _index(order: Sequence[Any], value: Any) -> int:
-    return order.index(value) if value in order else len(order)
 
 
 def _retrained(run: RunData, file: Path) -> RunData:
@@ -92,13 +88,6 @@ def _table(cells: Mapping[Place, Estimate], heads: Sequence[str], value: str) ->
 def _text(cell: Estimate | None, value: str) -> str:
     if cell is None:
         return "–"
-    half = cell.half_width
-    return _number(cell.mean, value) + ("" if half is None else f" ±{_number(half, value)}")
-
-
-def _number(number: float, value: str) -> str:
-    if value.endswith("accuracy"):
-        return f"{100 * number:.2f}"
-    if value.endswith("bytes"):
-        return bytes_text(number)
-    return ("-" if number < 0 else "") + ratio_text(abs(number))
+    parts = (cell.mean,) if cell.half_width is None else (cell.mean, cell.half_width)
+    accuracy = value.endswith("accuracy")
+    return " ±".join(f"{100 * n:.2f}" if accuracy else value_text(value, n) for n in parts)

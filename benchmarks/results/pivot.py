@@ -53,10 +53,7 @@ def pivot_cells(
         _having(measured, key, wanted)
     numbers = _by_place(measured, keys, value)
     if against:
-        numbers = {
-            place: _differences(own, numbers.get(_moved(place, keys, against), {}))
-            for place, own in numbers.items()
-        }
+        numbers = {place: _differences(numbers, place, keys, against) for place in numbers}
     return {place: mean_interval([*found.values()]) for place, found in numbers.items() if found}
 
 
@@ -76,12 +73,15 @@ def _by_place(
     return numbers
 
 
-def _moved(place: Place, keys: Sequence[str], against: Mapping[str, Any]) -> Place:
-    return tuple(against.get(key, value) for key, value in zip(keys, place, strict=True))
-
-
-def _differences(own: Mapping[int, float], other: Mapping[int, float]) -> dict[int, float]:
-    return {seed: own[seed] - other[seed] for seed in own if seed in other}
+def _differences(
+    numbers: Mapping[Place, Mapping[int, float]],
+    place: Place,
+    keys: Sequence[str],
+    against: Mapping[str, Any],
+) -> dict[int, float]:
+    reference = tuple(against.get(key, own) for key, own in zip(keys, place, strict=True))
+    others = numbers.get(reference, {})
+    return {seed: own - others[seed] for seed, own in numbers[place].items() if seed in others}
 
 
 def _having(runs: Sequence[RunData], key: str, wanted: Any) -> list[RunData]:
