@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -211,10 +212,8 @@ def run(
         if on_round:
             on_round(record)
 
-    try:
+    with closing(feed):
         running.run(experiment, folder, watch)
-    finally:
-        feed.close()
     return Run(folder, load_run(folder))
 
 
@@ -274,7 +273,8 @@ def compare(
             table = with_override(table, f"compare.{key}", value)
     check_sink(sink)
     folder = _folder(out)
-    cells = comparing.compare(table, folder, show_in_sink(sink, folder, on_cell), workers)
+    cells = comparing.plan_cells(*comparing.split_table(table))
+    comparing.compare(table, cells, folder, show_in_sink(sink, folder, on_cell), workers)
     return _comparison(folder, [cell.name for cell in cells])
 
 

@@ -86,3 +86,22 @@ def duration_text(seconds: float | None) -> str:
     if whole < 3600:
         return f"{whole // 60} min {whole % 60} s"
     return f"{whole // 3600} h {whole % 3600 // 60} min"
+
+
+def value_text(name: str, value: float | str | None) -> str:
+    """Return a value in three digits, or as bytes where its name says so.
+
+    Examples
+    --------
+    >>> value_text("total_bytes", 1234), value_text("density", 0.05123), value_text("units", 1234)
+    ('1.23 kB', '0.0512', '1,234')
+    """
+    if value is None:
+        return "–"
+    if isinstance(value, str):
+        return value
+    if name.endswith("bytes"):
+        return bytes_text(value)
+    if isinstance(value, int):
+        return f"{value:,}"
+    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"

@@ -15,11 +15,12 @@ from rich.console import Console, JustifyMethod
 from rich.table import Table
 
 from benchmarks.cli.console import Reporter
+from benchmarks.cli.options import Json
 from benchmarks.speed.codec import ballot_table, codec_table
 from benchmarks.speed.compact import compact_table
 from benchmarks.speed.engine import engine_table
 from benchmarks.speed.votes import votes_table
-from benchmarks.units import bytes_text
+from benchmarks.units import value_text
 from mpfl.errors import InputError
 
 app = typer.Typer(help="Measure speed on this machine.", no_args_is_help=True)
@@ -35,7 +36,6 @@ UNITS = {
 """How the ending of a row's key reads in the head of its column."""
 HIDDEN = {"load"}
 """Keys that only ``--json`` shows."""
-Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 
 
 @app.command()
@@ -130,7 +130,7 @@ def rows_table(title: str, rows: list[dict[str, Any]], width: int) -> Table:
     names = [name for name in rows[0] if name not in HIDDEN]
     names.sort(key=lambda name: name not in texts)
     heads = [_head(name) for name in names]
-    cells = [[_cell(name, row[name]) for name in names] for row in rows]
+    cells = [[value_text(name, row[name]) for name in names] for row in rows]
     upright = _table(title, heads, [name in texts for name in names], cells)
     first, *columns = zip(heads, *cells, strict=True)
     turned = _table(title, first, [True, *[False] * len(rows)], columns)
@@ -158,15 +158,3 @@ def _head(name: str) -> str:
         if name.endswith(ending):
             return name.removesuffix(ending).replace("_", " ") + unit
     return name.replace("_", " ")
-
-
-def _cell(name: str, value: Any) -> str:
-    if value is None:
-        return "–"
-    if isinstance(value, str):
-        return value
-    if name.endswith("bytes"):
-        return bytes_text(value)
-    if isinstance(value, int):
-        return f"{value:,}"
-    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Mapping
-from typing import Any
+from typing import Annotated, Any
 
+import typer
+
+from benchmarks.cli.console import Reporter
+from benchmarks.cli.options import Json
 from benchmarks.presets import describe, preset_names
 from mpfl.data import DATASETS
 from mpfl.data.partition import PARTITIONS
@@ -18,6 +22,21 @@ from mpfl.vote import RULES
 from mpfl.wire.masks import MASK_CODECS
 from mpfl.wire.values import VALUE_CODECS
 from server.methods import METHODS
+
+
+def list_(
+    kind: Annotated[str, typer.Argument(help="What to list; nothing lists everything.")] = "",
+    as_json: Json = False,
+) -> None:
+    """List methods, models, datasets, partitions, scores, rules, codecs and presets."""
+    parts = list_parts(kind)
+    reporter = Reporter(quiet=False, as_json=as_json)
+    reporter.result(parts)
+    for group, entries in parts.items():
+        width = max((len(name) for name in entries), default=0)
+        reporter.say(f"{group}:")
+        for name, text in entries.items():
+            reporter.say(f"  {name:<{width}}  {text}".rstrip())
 
 
 def list_parts(kind: str) -> dict[str, dict[str, str]]:

@@ -12,13 +12,13 @@ from numpy.typing import NDArray
 from rich.table import Column, Table
 
 from benchmarks.cli.console import Reporter
+from benchmarks.cli.options import Json, write_output
 from benchmarks.figures.one_run import mask_blocks, weight_shape
 from benchmarks.figures.style import Picture, new_figure, picture, styled
 from benchmarks.results.mask_export import FORMATS, export_mask, read_mask, run_of, weight_shapes
 from mpfl.errors import InputError
 from mpfl.mask import Mask
 from mpfl.registry import unknown_name
-from server.checkpoint import write_atomically
 
 _RAMP = " .:-=+*#%@"
 _CELLS = 48
@@ -27,7 +27,6 @@ app = typer.Typer(help="Show, compare and export mask files.", no_args_is_help=T
 
 File = Annotated[Path, typer.Argument(help="A mask file, e.g. mask.mpfl of a run folder.")]
 Run = Annotated[Path | None, typer.Option("--run", help="Run folder; else the file's own folder.")]
-Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 
 
 @app.command()
@@ -61,7 +60,7 @@ def show(
             reporter.say(f"\n{name}: density of blocks of units, ' ' is 0 and '@' is {most:.2g}")
             reporter.say("\n".join(heat_lines(block)))
     if png is not None:
-        _write(png, heat_picture(blocks).png, "--png")
+        write_output(png, heat_picture(blocks).png, "--png")
         reporter.say(f"heat map: {png}")
 
 
@@ -183,16 +182,10 @@ def _overall(mask: Mask) -> dict[str, Any]:
 
 def _layer_table(rows: list[dict[str, Any]], mask: Mask, one: bool) -> Table:
     table = Table("layer", *(_right(name) for name in ("units", "kept", "density")))
-    for row in rows:
-        _add(table, row, end=row is rows[-1])
-    if not one:
-        _add(table, {"layer": "all", **_overall(mask)}, end=False)
+    for row in rows if one else [*rows, {"layer": "all", **_overall(mask)}]:
+        cells = (row["layer"], f"{row['units']:,}", f"{row['kept']:,}", f"{row['density']:.4f}")
+        table.add_row(*cells, end_section=row is rows[-1])
     return table
-
-
-def _add(table: Table, row: dict[str, Any], end: bool) -> None:
-    cells = (row["layer"], f"{row['units']:,}", f"{row['kept']:,}", f"{row['density']:.4f}")
-    table.add_row(*cells, end_section=end)
 
 
 def _diff_row(name: str, units: int, only_a: int, only_b: int, both: int) -> dict[str, Any]:
@@ -213,10 +206,3 @@ def _layers(mask: Mask) -> str:
 
 def _right(name: str) -> Any:
     return Column(name, justify="right")
-
-
-def _write(path: Path, content: bytes, option: str) -> None:
-    try:
-        write_atomically(path, content)
-    except OSError as error:
-        raise InputError(f"{option}: cannot write {path}: {error.strerror}") from None

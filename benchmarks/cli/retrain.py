@@ -6,11 +6,13 @@ import json
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import torch
+import typer
 
 from benchmarks.cli.console import Reporter
+from benchmarks.cli.options import DataDir, Json, Quiet, write_output
 from benchmarks.results.loading import read_summary
 from benchmarks.results.mask_export import read_mask
 from mpfl.central import CentralRetrain, central_retrain
@@ -18,30 +20,25 @@ from mpfl.config import Experiment, from_toml, to_toml
 from mpfl.errors import InputError
 from mpfl.mask import Mask
 from mpfl.world import World, world_from_toml
-from server.checkpoint import write_atomically
 from server.runfolder import CONFIG, MASK, SUMMARY
 
 RESULT = "central_retrain.json"
 
 
-def retrain_command(
-    run: Path, epochs: int, out: Path | None, data_dir: Path | None, reporter: Reporter
+def retrain(
+    run: Annotated[Path, typer.Argument(help="The folder of a finished run.")],
+    epochs: Annotated[
+        int, typer.Option(min=0, help="0: as many as a client makes in all rounds.")
+    ] = 0,
+    out: Annotated[
+        Path | None, typer.Option("--out", help="File, else RUN/central_retrain.json.")
+    ] = None,
+    data_dir: DataDir = None,
+    quiet: Quiet = False,
+    as_json: Json = False,
 ) -> None:
-    """Retrain under a run's final mask, print one line, and write it to a new file.
-
-    Parameters
-    ----------
-    epochs
-        Passes over the pooled data; 0 takes as many as a client makes in all rounds of the run.
-    out
-        The file, by default ``central_retrain.json`` in the run folder.
-
-    Raises
-    ------
-    InputError
-        If the folder holds no finished run, what it holds does not fit together, its data is
-        not there, or the file exists already or cannot be written.
-    """
+    """Evaluate a run's mask otherwise: central_retrain, w0 trained under it on pooled data."""
+    reporter = Reporter(quiet=quiet, as_json=as_json)
     target = run / RESULT if out is None else out
     experiment, mask, summary = _finished_run(run)
     if target.exists():
@@ -62,7 +59,7 @@ def retrain_command(
 
     found = central_retrain(world, mask, epochs, on_epoch)
     record = _record(world, mask, found, summary)
-    _write(target, record)
+    write_output(target, (json.dumps(record, indent=2, sort_keys=True) + "\n").encode())
     reporter.say(retrain_line(record))
     reporter.say(f"written: {target}")
     reporter.result(record)
@@ -116,11 +113,3 @@ def _record(
         "density_all_parameters": density_all,
         "mask_digest": mask.digest(),
     }
-
-
-def _write(target: Path, record: Mapping[str, Any]) -> None:
-    content = (json.dumps(record, indent=2, sort_keys=True) + "\n").encode()
-    try:
-        write_atomically(target, content)
-    except OSError as error:
-        raise InputError(f"--out: cannot write {target}: {error.strerror}") from None

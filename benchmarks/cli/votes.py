@@ -5,12 +5,14 @@ from __future__ import annotations
 import csv
 import io
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
+import typer
 from rich.table import Column, Table
 
 from benchmarks.cli.console import Reporter
+from benchmarks.cli.options import Json
 from benchmarks.figures.style import Picture
 from benchmarks.figures.votes import vote_histogram
 from benchmarks.results.ballots import Judged, judge
@@ -22,10 +24,15 @@ from server.checkpoint import write_atomically
 FOLDER = "votes"
 
 
-def votes_command(run: Path, round_number: int, out: Path | None, as_json: bool) -> None:
-    """Print the table of rules, and write it as CSV beside the figure of the votes."""
+def votes(
+    run: Annotated[Path, typer.Argument(help="A run folder with recorded ballots.")],
+    round_: Annotated[int, typer.Option("--round", min=0, help="0: the last with ballots.")] = 0,
+    out: Annotated[Path | None, typer.Option("--out", help="Folder, else RUN/votes.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Apply every vote rule to a round's recorded ballots: table, CSV and figure."""
     reporter = Reporter(quiet=False, as_json=as_json)
-    judged = judge(run, round_number)
+    judged = judge(run, round_)
     rows = rule_rows(judged)
     ballots = max(result.ballots for result in judged.results)
     reporter.say(

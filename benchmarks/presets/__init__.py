@@ -46,7 +46,7 @@ def load_table(config: str) -> dict[str, Any]:
     return read_toml((resources.files(__name__) / f"{config}.toml").read_text())
 
 
-def parse_assignment(text: str) -> tuple[str, Any]:
+def parse_assignment(text: str, option: str = "--set") -> tuple[str, Any]:
     """Read ``key=value``; the value is TOML, or a bare word taken as a string.
 
     Examples
@@ -58,7 +58,7 @@ def parse_assignment(text: str) -> tuple[str, Any]:
     """
     key, equals, value = text.partition("=")
     if not equals or not key.strip():
-        raise InputError(f"--set: got {text!r}, expected key=value")
+        raise InputError(f"{option}: got {text!r}, expected key=value")
     return key.strip(), parse_value(value.strip())
 
 

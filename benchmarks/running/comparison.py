@@ -131,24 +131,28 @@ def _applies(when: Mapping[str, Any], label: str, experiment: Experiment) -> boo
 
 def compare(
     table: Mapping[str, Any],
+    cells: Sequence[Cell],
     out: Path,
     on_cell: OnCell | None = None,
     workers: int = -1,
-) -> list[Cell]:
-    """Run every unfinished cell of a comparison; returns all of them.
+) -> None:
+    """Run every unfinished cell of a comparison.
 
     Cells run side by side, one process each with its clients in that process: that keeps
     every core busy without any copying. A single cell uses worker processes instead; cells that
     train on a GPU run one after another in this process.
 
+    Parameters
+    ----------
+    cells
+        What `plan_cells` made of the table.
+
     Raises
     ------
     InputError
-        If the configuration is wrong, `out` holds another comparison, or one that still runs.
+        If `out` holds another comparison, or one that still runs.
     """
-    rest, config = split_table(table)
-    cells = plan_cells(rest, config)
-    _claim(out, rest, config, cells)
+    _claim(out, table, cells)
     with held(out):
         todo = [cell for cell in cells if not (out / CELLS / cell.name / SUMMARY).is_file()]
         if len(todo) == 1 or any(cell.experiment.train.device == "cuda" for cell in todo):
@@ -156,13 +160,11 @@ def compare(
                 _run_cell(cell, out, on_cell)
         elif todo:
             _run_cells(todo, out, on_cell, worker_count(workers, len(todo)))
-    return cells
 
 
-def _claim(
-    out: Path, rest: Mapping[str, Any], config: CompareConfig, cells: Sequence[Cell]
-) -> None:
+def _claim(out: Path, table: Mapping[str, Any], cells: Sequence[Cell]) -> None:
     """Start a comparison folder, or recognise the one that is there."""
+    rest, config = split_table(table)
     text = tomli_w.dumps({**rest, "compare": dataclasses.asdict(config)})
     file = out / COMPARISON
     try:

@@ -12,11 +12,14 @@ import pytest
 import torch
 
 from benchmarks.presets import describe, load_table, preset_names, resolve
-from benchmarks.running.comparison import plan_cells, split_table
+from benchmarks.running.comparison import Cell, plan_cells, split_table
 from benchmarks.running.experiment import run, validate
 from mpfl.config import DataConfig, from_mapping
 from mpfl.data import DATASETS, DataMissing, Dataset, Samples
+from mpfl.faults.attacks import byzantine_clients
+from mpfl.faults.stress import stressed_clients
 from mpfl.nested import with_override
+from mpfl.scores import SCORES
 from server.methods import METHODS
 
 PRESETS = preset_names()
@@ -45,7 +48,7 @@ def noise(shape: tuple[int, ...]) -> Callable[[DataConfig], Dataset]:
             pixels = rng.integers(0, 256, (count, *shape)).astype(np.uint8)
             return Samples(torch.from_numpy(pixels), torch.arange(count) % 10)
 
-        return Dataset(config.name, part(80), part(40), 10, shape)
+        return Dataset(config.name, part(2000), part(40), 10, shape)
 
     return load
 
@@ -120,6 +123,41 @@ def test_the_paper_removes_a_tenth_of_the_surviving_filters_each_round() -> None
     prune = load_table("mpfl_paper")["prune"]
     assert prune["density"] == pytest.approx(0.9 ** prune["rounds"])
     assert prune["schedule"] == "geometric"
+
+
+def test_scores_compares_every_score_each_kind_of_unit_with_random() -> None:
+    found = [
+        (cell.experiment.prune.score, cell.experiment.prune.granularity, cell.experiment.model.name)
+        for cell in one_seed("scores")
+    ]
+    assert {score.partition("(")[0] for score, *_ in found} == set(SCORES.names())
+    assert len(set(found)) == len(found)
+    assert all(("random", *units) in found for _, *units in found)
+
+
+def test_stress_spoils_whole_clients_alike_under_every_rule_and_under_none() -> None:
+    found: dict[str, set[tuple[str, float]]] = {}
+    for cell in one_seed("stress"):
+        faults, clients = cell.experiment.faults, cell.experiment.data.clients
+        assert len(stressed_clients(0, clients, faults.stress)) == clients * faults.stress
+        found.setdefault(cell.label, set()).add((faults.stress_kind, faults.stress))
+    assert found["fedavg"] == {(k, n / 10) for k in ("labels", "pixels") for n in range(6)}
+    assert all(faults == found["fedavg"] for faults in found.values())
+
+
+def test_byzantine_has_whole_clients_lie() -> None:
+    counts = {
+        (cell.experiment.faults.byzantine, len(byzantine_clients(cell.experiment)))
+        for cell in one_seed("byzantine")
+    }
+    assert counts == {(0.0, 0), (0.15, 3), (0.3, 6), (0.45, 9)}
+
+
+def one_seed(preset: str) -> list[Cell]:
+    """Return a preset's cells of seed 0, on noise."""
+    images = {"data.name": "noise_mnist", "data.train_samples": 0}
+    rest, config = split_table(resolve(preset, (), images))
+    return plan_cells(rest, dataclasses.replace(config, seeds=[0]))
 
 
 def test_rules_adjust_the_cells_they_name() -> None:

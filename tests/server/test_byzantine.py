@@ -11,11 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from benchmarks.running.experiment import run
-from benchmarks.studies import byzantine
-from mpfl.config import from_mapping
 from mpfl.faults.attacks import ATTACKS, byzantine_clients, forge
 from mpfl.mask import Layout, Mask
-from mpfl.nested import with_override
 from tests.federation import tiny
 from tests.runs import records
 
@@ -102,35 +99,3 @@ def test_methods_with_ballots_can_be_attacked(tmp_path: Path, method: str) -> No
     honest = run(tiny(**common), tmp_path / "a")
     attacked = run(tiny(**common, faults__byzantine=0.5), tmp_path / "b")
     assert honest["mask_digest"] != attacked["mask_digest"]
-
-
-def test_every_cell_of_the_study_is_a_valid_configuration_of_its_own() -> None:
-    cells = []
-    for keys in byzantine.variants().values():
-        table = byzantine.TABLE
-        for key, value in keys.items():
-            table = with_override(table, key, value)
-        cells.append(from_mapping(table))
-    shares = {cell.faults.byzantine for cell in cells}
-    assert shares == {percent / 100 for percent in (*byzantine.PERCENT, 100)}
-    assert all(len(byzantine_clients(c)) == round(20 * c.faults.byzantine) for c in cells)
-
-
-def test_the_table_has_each_result_in_its_place() -> None:
-    labels = list(byzantine.variants())
-    results = {
-        label: {0: {"test_accuracy": i / 100, "density": i / 1000}}
-        for i, label in enumerate(labels)
-    }
-    labelled = byzantine.control_text(results).splitlines()
-    assert labelled[0] == f"- random, 100 %: {labels.index('budget, 100 % random')}.00 %"
-    for text, scale, digits in (
-        (byzantine.table_of(results), 1, 2),
-        (byzantine.density_table(results), 0.001, 3),
-    ):
-        rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in text.splitlines()]
-        for attack, rule, *cells in rows[2:]:
-            expected = [
-                labels.index(byzantine.label_of(rule, attack, p)) for p in byzantine.PERCENT
-            ]
-            assert cells == [f"{i * scale:.{digits}f}" for i in expected]

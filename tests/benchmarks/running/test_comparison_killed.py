@@ -21,7 +21,7 @@ import tomli_w
 from benchmarks.report import write as report
 from benchmarks.report.write import write_report
 from benchmarks.running import comparison
-from benchmarks.running.comparison import CELLS, COMPARISON, compare
+from benchmarks.running.comparison import CELLS, COMPARISON, plan_cells, split_table
 from benchmarks.running.folder_lock import held
 from mpfl.config import to_mapping
 from server.runfolder import LEDGER, MASK, MODEL, ROUNDS, SUMMARY
@@ -40,6 +40,10 @@ ON_THE_CLOCK = {"seconds", "peak_memory_bytes", "machine"}
 def table(methods: list[str], seeds: list[int], **overrides: Any) -> dict[str, Any]:
     base = dict(to_mapping(tiny(**overrides)))
     return {**base, "compare": {"methods": methods, "seeds": seeds}}
+
+
+def compare(tables: dict[str, Any], out: Path, workers: int = -1) -> None:
+    comparison.compare(tables, plan_cells(*split_table(tables)), out, workers=workers)
 
 
 def final_files(out: Path) -> dict[str, bytes]:
@@ -227,9 +231,9 @@ def test_cells_end_with_a_comparison_that_was_killed_alone(tmp_path: Path) -> No
 def test_a_folder_in_use_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(comparison, "held", lambda out: held(out, patience=0))
     tables = table(["fedavg"], [0], federation__rounds=1)
-    comparison.compare(tables, tmp_path / "c")
+    compare(tables, tmp_path / "c")
     with held(tmp_path / "c"), pytest.raises(ValueError, match="another comparison is running"):
-        comparison.compare(tables, tmp_path / "c")
+        compare(tables, tmp_path / "c")
 
 
 def _lines(out: Path) -> list[int]:

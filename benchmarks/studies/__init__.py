@@ -1,1 +1,0 @@
-"""Studies: one command each, whose tables stand in ``docs/results``."""
