@@ -176,8 +176,9 @@ def _draw_group(axes: Any, group: Group, along: str) -> None:
             y = [line.test_accuracy for line in run.evaluated]
             axes.plot(x, y, color=color, lw=0.6, alpha=0.6, zorder=2)
     elif len(group.runs) > 2:
-        low = [max(0.0, point.accuracy.low or 0.0) for point in curve]
-        high = [min(1.0, point.accuracy.high or 1.0) for point in curve]
+        halves = [point.accuracy.half_width or 0.0 for point in curve]
+        low = [max(0.0, mean - half) for mean, half in zip(means, halves, strict=True)]
+        high = [min(1.0, mean + half) for mean, half in zip(means, halves, strict=True)]
         axes.fill_between(x, low, high, color=color, alpha=0.16, lw=0, zorder=2)
 
 
