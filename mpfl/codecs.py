@@ -10,7 +10,7 @@ from mpfl.registry import parse_spec
 
 @dataclass(frozen=True)
 class Codecs:
-    """How a method writes weights; both of its halves must name the same.
+    """How both halves of a method write weights.
 
     Attributes
     ----------
