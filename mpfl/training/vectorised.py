@@ -199,8 +199,8 @@ class _Feed:
 
     def __init__(self, samples: Sequence[Samples], plans: Sequence[list[Tensor]]) -> None:
         steps = range(len(plans[0]))
-        self._active = [sum(len(plan) > step for plan in plans) for step in steps]
-        self._width = [max(len(p[s]) for p in plans[: self._active[s]]) for s in steps]
+        sizes = [[len(plan[step]) for plan in plans if step < len(plan)] for step in steps]
+        self._active, self._width = [len(s) for s in sizes], [max(s) for s in sizes]
         index = torch.zeros(len(steps), len(plans), max(self._width, default=0), dtype=torch.int64)
         weights = torch.zeros(index.shape)
         offset = 0

@@ -56,7 +56,7 @@ class Consensus:
         self._round, self._regrow = round_number, regrow
         self._config = world.experiment.prune
         self._tally = Tally(world.layout)
-        self._kept: list[tuple[int, Mask, int]] = []
+        self._kept: dict[int, Ballot] = {}
 
     def read(self, client: int, reply: Frame) -> Ballot:
         """Decode a ballot; nothing has changed yet. WireError if it is unusable."""
@@ -71,7 +71,7 @@ class Consensus:
     def count(self, client: int, ballot: Ballot) -> None:
         """Add one ballot to the tally and forget it (unless the rule must compare ballots)."""
         if needs_ballots(self._config.vote):
-            self._kept.append((client, ballot.mask, ballot.weight))
+            self._kept[client] = ballot
         else:
             self._tally.add(ballot.mask, ballot.weight)
 
@@ -111,11 +111,10 @@ class Consensus:
         """Tally ballots that had to wait for each other, in client order."""
         if not self._kept:
             return
-        self._kept.sort(key=lambda item: item[0])
-        chosen = trim([ballot for _, ballot, _ in self._kept], self._config.vote)
-        for i in chosen:
-            self._tally.add(self._kept[i][1], self._kept[i][2])
-        self._kept = []
+        kept = [ballot for _, ballot in sorted(self._kept.items())]
+        for place in trim([ballot.mask for ballot in kept], self._config.vote):
+            self._tally.add(kept[place].mask, kept[place].weight)
+        self._kept = {}
 
 
 class Mpfl(WeightMethod):
