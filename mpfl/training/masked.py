@@ -16,7 +16,7 @@ from mpfl.network.flat import FlatModel
 from mpfl.network.layers import Structure
 from mpfl.recent import Recent
 from mpfl.training.gang import in_gang, meet
-from mpfl.training.local import Evaluation, Observer, TrainResult, evaluate, train
+from mpfl.training.local import Evaluation, Observer, TrainResult, evaluate
 from mpfl.training.vectorised import Job, Together
 
 _VECTOR = 16
@@ -172,33 +172,20 @@ class MaskedNetwork:
         part.take()
         config = replace(config, channels_last=config.channels_last and part.channels_last)
         observer = part.watched_by(observer) if observer else None
-        model, keep = part.model, part.keep
-        if in_gang():
-            start = model.values.clone(), model.buffers.clone()
-            job = Job(*start, samples, epochs, generator, keep, observer)
-            result = self._meet(model, job, Together(model, config, lr, freeze_statistics))
-        else:
-            with model.on(samples.device) as placed:
-                result = train(
-                    placed,
-                    samples,
-                    config,
-                    lr=lr,
-                    epochs=epochs,
-                    generator=generator,
-                    keep=keep,
-                    observer=observer,
-                    freeze_statistics=freeze_statistics,
-                )
+        model = part.model
+        job = Job(model.values, model.buffers, samples, epochs, generator, part.keep, observer)
+        together = Together(model, config, lr, freeze_statistics)
+        result = self._meet(together, job) if in_gang() else together.train(job)
         part.give()
         return result
 
-    def _meet(self, network: FlatModel, job: Job, together: Together) -> TrainResult:
+    def _meet(self, together: Together, job: Job) -> TrainResult:
         """Train with others, who use the same networks as scratch meanwhile."""
         buffers = self._model.buffers.clone()
-        trained = meet(together, job)
+        start = replace(job, values=job.values.clone(), buffers=job.buffers.clone())
+        trained = meet(together, start)
         self._model.buffers.copy_(buffers)
-        network.load(trained.values, trained.buffers)
+        together.model.load(trained.values, trained.buffers)
         return trained.result
 
     def evaluate(

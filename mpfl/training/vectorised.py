@@ -102,21 +102,25 @@ class Together:
             warnings.warn(text, RuntimeWarning, stacklevel=2)
         return [self._alone(job) for job in jobs]
 
+    def train(self, job: Job) -> TrainResult:
+        """Train the network itself, whose numbers are those of the job, in place."""
+        with self.model.on(job.samples.device) as placed:
+            return train(
+                placed,
+                job.samples,
+                self.config,
+                lr=self.lr,
+                epochs=job.epochs,
+                generator=job.generator,
+                keep=job.keep,
+                observer=job.observer,
+                freeze_statistics=self.freeze_statistics,
+            )
+
     def _alone(self, job: Job) -> Trained | Exception:
         self.model.load(job.values, job.buffers)
         try:
-            with self.model.on(job.samples.device) as placed:
-                result = train(
-                    placed,
-                    job.samples,
-                    self.config,
-                    lr=self.lr,
-                    epochs=job.epochs,
-                    generator=job.generator,
-                    keep=job.keep,
-                    observer=job.observer,
-                    freeze_statistics=self.freeze_statistics,
-                )
+            result = self.train(job)
         except Exception as error:  # noqa: BLE001 - a client's own failure is its own
             return error
         return Trained(self.model.values.clone(), self.model.buffers.clone(), result)

@@ -57,12 +57,12 @@ class WeightMethod(ServerMethod):
     state: WeightState
 
     def __init__(self, world: World, phase: str = "train") -> None:
+        super().__init__(world)
         codecs, wire = Codecs.of(world.experiment), world.experiment.wire
-        self._world, self._uplink, self._downlink = world, codecs.uplink, codecs.downlink
+        self._uplink, self._downlink = codecs.uplink, codecs.downlink
         self._coder = MaskCoder(world.classes, wire.mask_codec, world.widths)
         self.state = WeightState(MaskLog.start(world.layout), Broadcaster(world.initial), phase)
         self._change(self.mask())
-        self._round = 0
         self._mean = self._empty_mean()
 
     @property
@@ -92,7 +92,7 @@ class WeightMethod(ServerMethod):
 
     def begin_round(self, round_number: int, clients: Sequence[int]) -> None:
         """Start an empty mean."""
-        self._round = round_number
+        super().begin_round(round_number, clients)
         self._mean = self._empty_mean()
 
     def request(self, client: int) -> Request:

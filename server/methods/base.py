@@ -69,18 +69,22 @@ class ServerMethod(ABC):
     personalises: bool = False
     """Whether `client_model` differs from client to client."""
 
+    def __init__(self, world: World) -> None:
+        self._world = world
+        self._round = 0
+
     @property
-    @abstractmethod
     def phase(self) -> str:
         """Name of the current phase, for the records (``mask``, ``train``, ...)."""
+        return "train"
 
     def choose(self, round_number: int, clients: Sequence[int]) -> list[int]:
         """Return whom of the sampled clients to ask; all of them, usually."""
         return list(clients)
 
-    @abstractmethod
     def begin_round(self, round_number: int, clients: Sequence[int]) -> None:
         """Prepare a round with these sampled clients."""
+        self._round = round_number
 
     @abstractmethod
     def request(self, client: int) -> Request:
@@ -114,9 +118,9 @@ class ServerMethod(ABC):
         """Return the model that serves `client`: the common one, unless a method personalises."""
         return self.model()
 
-    @abstractmethod
     def mask(self) -> Mask:
-        """Return the current global mask (full where the method does not prune)."""
+        """Return the current global mask: the full one, unless a method prunes."""
+        return Mask.full(self._world.layout)
 
     def forget(self, client: int) -> None:  # noqa: B027 - not every method keeps any
         """Learn that a client lost its state; the next request must not build on any."""

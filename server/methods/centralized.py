@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from mpfl.central import pooled_samples
-from mpfl.mask import Mask
 from mpfl.seeding import torch_generator
 from mpfl.training.local import learning_rate, train
 from mpfl.wire.frame import Frame
@@ -29,19 +27,14 @@ class Centralized(ServerMethod):
     uses_clients = False
 
     def __init__(self, world: World) -> None:
-        self._world = world
+        super().__init__(world)
         self.state = CentralState(world.initial)
-        self._round = 0
         self._samples = pooled_samples(world)
 
     @property
     def phase(self) -> str:
         """Always ``central``."""
         return "central"
-
-    def begin_round(self, round_number: int, clients: Sequence[int]) -> None:
-        """Remember the round; it decides learning rate and batches."""
-        self._round = round_number
 
     def request(self, client: int) -> Request:
         """Never called: there are no clients."""
@@ -69,7 +62,3 @@ class Centralized(ServerMethod):
     def model(self) -> Floats:
         """Return the trained model."""
         return self.state.model
-
-    def mask(self) -> Mask:
-        """Return the full mask."""
-        return Mask.full(self._world.layout)

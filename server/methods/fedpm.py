@@ -99,12 +99,11 @@ class FedPm(ServerMethod):
         granularity = world.experiment.prune.granularity
         if granularity != "weight":
             raise InputError(f"prune.granularity: got {granularity!r}, fedpm masks single weights")
-        self._world = world
+        super().__init__(world)
         self._units = world.layout.units
         self._frozen = frozen_weights(world.structure, world.w0)
         self._buffers = BufferRounds(world)
         self._tally = Tally(world.layout)
-        self._round = 0
         posterior = BetaPosterior(np.zeros(world.layout.total, np.uint32))
         self.restore(FedPmState(posterior, world.b0))
 
@@ -129,7 +128,7 @@ class FedPm(ServerMethod):
 
     def begin_round(self, round_number: int, clients: Sequence[int]) -> None:
         """Start an empty tally."""
-        self._round = round_number
+        super().begin_round(round_number, clients)
         self._tally = Tally(self._world.layout)
         self._buffers.begin_round()
 

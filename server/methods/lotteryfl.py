@@ -63,18 +63,13 @@ class LotteryFl(ServerMethod):
     personalises = True
 
     def __init__(self, world: World) -> None:
-        self._world = world
+        super().__init__(world)
         self.state = LotteryState(world.initial)
         self.begin_round(0, [])
 
-    @property
-    def phase(self) -> str:
-        """Always ``train``: pruning and training go together."""
-        return "train"
-
     def begin_round(self, round_number: int, clients: Sequence[int]) -> None:
         """Start an empty mean."""
-        self._round = round_number
+        super().begin_round(round_number, clients)
         world = self._world
         self._mean = OverlapMean(world.initial.size, world.sample_count, world.b0.size)
 

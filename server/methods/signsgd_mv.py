@@ -56,7 +56,7 @@ class SignSgd(ServerMethod):
     state: SignState
 
     def __init__(self, world: World) -> None:
-        self._world = world
+        super().__init__(world)
         self._layout = world.parameter_layout
         footprint = world.footprint(Mask.full(world.layout), with_buffers=False)
         self._channel = Channel(
@@ -65,16 +65,10 @@ class SignSgd(ServerMethod):
         self.state = SignState(Broadcaster(world.initial), world.b0)
         self._buffers = BufferRounds(world)
         self._tally = Tally(self._layout)
-        self._round = 0
-
-    @property
-    def phase(self) -> str:
-        """Always ``train``."""
-        return "train"
 
     def begin_round(self, round_number: int, clients: Sequence[int]) -> None:
         """Start an empty tally."""
-        self._round = round_number
+        super().begin_round(round_number, clients)
         self._tally = Tally(self._layout)
         self._buffers.begin_round()
 
@@ -118,10 +112,6 @@ class SignSgd(ServerMethod):
         """Return the model."""
         values = self.state.model.public[: self._layout.total]
         return np.concatenate([values, self.state.buffers])
-
-    def mask(self) -> Mask:
-        """Return the full mask."""
-        return Mask.full(self._world.layout)
 
     def forget(self, client: int) -> None:
         """Serve this client all weights again."""
