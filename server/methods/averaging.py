@@ -23,6 +23,8 @@ _ANSWERS = {
     Kind.SCORE_REQUEST: Kind.SCORES,
 }
 
+_SCORE_LIMIT_LOG2 = 2  # sums of tiny numbers: a lower limit gives the mean a finer resolution
+
 
 @dataclass
 class WeightState:
@@ -89,6 +91,10 @@ class WeightMethod(ServerMethod):
         footprint = self._channel.footprint
         count = self._world.sample_count
         return FixedPointMean(footprint.count, count, buffers=footprint.buffers)
+
+    def _unit_mean(self) -> FixedPointMean:
+        """Return an empty mean of scores, one for each unit."""
+        return FixedPointMean(self._world.layout.total, self._world.sample_count, _SCORE_LIMIT_LOG2)
 
     def begin_round(self, round_number: int, clients: Sequence[int]) -> None:
         """Start an empty mean."""

@@ -13,21 +13,17 @@ from mpfl.world import World
 from server.methods.base import claimed_samples
 
 
-class BufferRounds:
-    """Checks replies and averages their running statistics, weighted by samples, in float32.
+class BufferRound:
+    """Checks a round's replies and averages their running statistics, weighted by samples.
 
-    They stand alone in the VALUES section of a reply and at its front in a request; networks
+    As float32 they stand alone in the VALUES section of a reply and at its front in a request; networks
     without such buffers send nothing.
     """
 
     def __init__(self, world: World) -> None:
         self._world = world
         self.count = world.travelling_buffers
-        self.begin_round()
-
-    def begin_round(self) -> None:
-        """Start an empty mean."""
-        self._mean = FixedPointMean(self.count, self._world.sample_count, buffers=self.count)
+        self._mean = FixedPointMean(self.count, world.sample_count, buffers=self.count)
 
     def prefix(self, buffers: NDArray[np.float32]) -> bytes:
         """Return the newest buffers as the front of a request's values."""
@@ -52,6 +48,6 @@ class BufferRounds:
         """Add what `check` returned."""
         self._mean.add(values, samples)
 
-    def finish_round(self, before: NDArray[np.float32]) -> NDArray[np.float32]:
+    def mean(self, before: NDArray[np.float32]) -> NDArray[np.float32]:
         """Return the mean, or the buffers from before the round where none travel."""
         return self._mean.mean() if self.count else before

@@ -31,7 +31,7 @@ from mpfl.wire.sections import Sync, share_classes
 from mpfl.wire.values.levels import encode_levels, levels_bound_bytes
 from mpfl.world import World
 from server.methods.base import Floats, Receipt, Request, ServerMethod
-from server.methods.buffers import BufferRounds
+from server.methods.buffers import BufferRound
 
 
 @dataclass
@@ -102,8 +102,7 @@ class FedPm(ServerMethod):
         super().__init__(world)
         self._units = world.layout.units
         self._frozen = frozen_weights(world.structure, world.w0)
-        self._buffers = BufferRounds(world)
-        self._tally = Tally(world.layout)
+        self.begin_round(0, [])
         posterior = BetaPosterior(np.zeros(world.layout.total, np.uint32))
         self.restore(FedPmState(posterior, world.b0))
 
@@ -130,7 +129,7 @@ class FedPm(ServerMethod):
         """Start an empty tally."""
         super().begin_round(round_number, clients)
         self._tally = Tally(self._world.layout)
-        self._buffers.begin_round()
+        self._buffers = BufferRound(self._world)
 
     def request(self, client: int) -> Request:
         """Return θ as a request; it is complete, whatever the client holds."""
@@ -164,7 +163,7 @@ class FedPm(ServerMethod):
         if enough:
             reset = self._world.experiment.comparator.fedpm_reset
             state.posterior.update(self._tally.counts(), self._tally.ballots, reset)
-            state.buffers = self._buffers.finish_round(state.buffers)
+            state.buffers = self._buffers.mean(state.buffers)
             state.version += 1
             self._draw()
         return {}

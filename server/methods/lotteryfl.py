@@ -99,9 +99,10 @@ class LotteryFl(ServerMethod):
         samples = claimed_samples(self._world, client, reply, Kind.UPDATE)
         world, mask, formula, bound = self._world, self._held(client), 0.0, 0.0
         if Section.MASK in reply.sections:
-            context = {"within": mask, "classes": world.classes}
-            mask = decode_mask(reply.sections[Section.MASK], world.layout, **context)
-            formula, bound = world.layout.total / 8, mask_bound_bits(mask, **context) / 8
+            payload, held, classes = reply.sections[Section.MASK], mask, world.classes
+            mask = decode_mask(payload, world.layout, within=held, classes=classes)
+            formula = world.layout.total / 8
+            bound = mask_bound_bits(mask, within=held, classes=classes) / 8
         footprint = self._world.footprint(mask)
         payload = reply.sections.get(Section.VALUES, b"")
         full = np.zeros_like(self.state.model)

@@ -13,7 +13,7 @@ units outside the mask.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -33,15 +33,6 @@ from server.methods.averaging import WeightMethod
 from server.methods.base import Receipt, claimed_samples
 
 
-@dataclass(frozen=True)
-class Ballot:
-    """One decoded reply: the vote, its weight, and what the ledger books."""
-
-    mask: Mask
-    weight: int
-    receipt: Receipt
-
-
 class Consensus:
     """One round's vote on the mask after `before`: ballots in, a mask out.
 
@@ -56,31 +47,38 @@ class Consensus:
         self._round, self._regrow = round_number, regrow
         self._config = world.experiment.prune
         self._tally = Tally(world.layout)
-        self._kept: dict[int, Ballot] = {}
+        self._kept: dict[int, Mask] = {}
 
-    def read(self, client: int, reply: Frame) -> Ballot:
+    def read(self, client: int, reply: Frame) -> tuple[Mask, Receipt]:
         """Decode a ballot; nothing has changed yet. WireError if it is unusable."""
-        samples = claimed_samples(self._world, client, reply, Kind.BALLOT)
+        claimed_samples(self._world, client, reply, Kind.BALLOT)
         within, classes = mask_context(self._world.classes, self._before, subset=not self._regrow)
         payload = reply.sections.get(Section.MASK, b"")
         mask = decode_mask(payload, self._world.layout, within=within, classes=classes)
         bound = mask_bound_bits(mask, within=within, classes=classes) / 8
-        weight = samples if self._config.weighted else 1
-        return Ballot(mask, weight, Receipt(self._world.layout.total / 8, bound, mask))
+        return mask, Receipt(self._world.layout.total / 8, bound, mask)
 
-    def count(self, client: int, ballot: Ballot) -> None:
+    def count(self, client: int, ballot: Mask) -> None:
         """Add one ballot to the tally and forget it (unless the rule must compare ballots)."""
         if needs_ballots(self._config.vote):
             self._kept[client] = ballot
         else:
-            self._tally.add(ballot.mask, ballot.weight)
+            self._tally.add(ballot, self._weight(client))
+
+    def _weight(self, client: int) -> int:
+        return len(self._world.parts[client]) if self._config.weighted else 1
 
     def close(self) -> bool:
         """End the vote; returns whether there is any ballot that the rule counts."""
+        clients = sorted(self._kept)
         try:
-            self._tally_kept()
+            kept = [self._kept[client] for client in clients]
+            chosen = trim(kept, self._config.vote) if kept else []
         except InputError:  # the rule leaves out more ballots than came
             return False
+        for place in chosen:
+            client = clients[place]
+            self._tally.add(self._kept[client], self._weight(client))
         return self._tally.ballots > 0
 
     def decide(self) -> tuple[Mask, dict[str, Any]]:
@@ -106,15 +104,6 @@ class Consensus:
         if self._regrow:
             return self._before.density()
         return vote_density(self._world, self._round, counts, total)
-
-    def _tally_kept(self) -> None:
-        """Tally ballots that had to wait for each other, in client order."""
-        if not self._kept:
-            return
-        kept = [ballot for _, ballot in sorted(self._kept.items())]
-        for place in trim([ballot.mask for ballot in kept], self._config.vote):
-            self._tally.add(kept[place].mask, kept[place].weight)
-        self._kept = {}
 
 
 class Mpfl(WeightMethod):
@@ -159,8 +148,7 @@ class Mpfl(WeightMethod):
         """Take in a ballot, weights, or both."""
         if self._consensus is None:
             return super().accept(client, reply)
-        ballot = self._consensus.read(client, reply)
-        receipt = ballot.receipt
+        ballot, receipt = self._consensus.read(client, reply)
         if self._values:
             values = super().accept(client, reply)
             receipt = replace(

@@ -18,7 +18,6 @@ from typing import Any
 
 import numpy as np
 
-from mpfl.average import FixedPointMean
 from mpfl.errors import InputError
 from mpfl.mask import Mask
 from mpfl.regrow import exchange_share, reconfigure
@@ -29,8 +28,6 @@ from mpfl.wire.values import decode_values
 from mpfl.world import World
 from server.methods.averaging import WeightMethod
 from server.methods.base import Floats, Receipt, claimed_samples
-
-SQUARE_LIMIT_LOG2 = 2
 
 
 class PruneFl(WeightMethod):
@@ -50,11 +47,7 @@ class PruneFl(WeightMethod):
             )
         super().__init__(world, "mask")
         self._first: tuple[Mask, Floats] | None = None
-        self._squares = self._empty_squares()
-
-    def _empty_squares(self) -> FixedPointMean:
-        units, samples = self._world.layout.total, self._world.sample_count
-        return FixedPointMean(units, samples, SQUARE_LIMIT_LOG2)
+        self._squares = self._unit_mean()
 
     @property
     def _asks(self) -> Kind:
@@ -81,7 +74,7 @@ class PruneFl(WeightMethod):
         """Start empty means."""
         super().begin_round(round_number, clients)
         self._first = None
-        self._squares = self._empty_squares()
+        self._squares = self._unit_mean()
 
     def accept(self, client: int, reply: Frame) -> Receipt:
         """Take in what was asked for."""

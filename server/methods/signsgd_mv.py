@@ -28,7 +28,7 @@ from mpfl.wire.masks import decode_mask, mask_bound_bits
 from mpfl.wire.sections import Sync
 from mpfl.world import World
 from server.methods.base import Floats, Receipt, Request, ServerMethod
-from server.methods.buffers import BufferRounds
+from server.methods.buffers import BufferRound
 from server.versions import Broadcaster, Channel
 
 
@@ -63,14 +63,13 @@ class SignSgd(ServerMethod):
             Codecs.of(world.experiment).downlink, world.experiment.seed, footprint
         )
         self.state = SignState(Broadcaster(world.initial), world.b0)
-        self._buffers = BufferRounds(world)
-        self._tally = Tally(self._layout)
+        self.begin_round(0, [])
 
     def begin_round(self, round_number: int, clients: Sequence[int]) -> None:
         """Start an empty tally."""
         super().begin_round(round_number, clients)
         self._tally = Tally(self._layout)
-        self._buffers.begin_round()
+        self._buffers = BufferRound(self._world)
 
     def request(self, client: int) -> Request:
         """Return the votes this client has missed."""
@@ -105,7 +104,7 @@ class SignSgd(ServerMethod):
             move = np.where(plus, step, -step).astype(np.float32)
             version = self.state.model.version + 1
             self.state.model.append(self._channel.encode(move, version), self._channel)
-            self.state.buffers = self._buffers.finish_round(self.state.buffers)
+            self.state.buffers = self._buffers.mean(self.state.buffers)
         return {}
 
     def model(self) -> Floats:

@@ -15,7 +15,6 @@ from typing import Any
 
 import numpy as np
 
-from mpfl.average import FixedPointMean
 from mpfl.mask import Mask
 from mpfl.selection import best_overall, units_to_keep
 from mpfl.wire.frame import Frame, Kind, Section
@@ -24,25 +23,18 @@ from mpfl.world import World
 from server.methods.averaging import WeightMethod
 from server.methods.base import Receipt, Request, claimed_samples
 
-SCORE_LIMIT_LOG2 = 2
-"""Scores are sums of tiny numbers: a lower limit gives the mean a finer resolution."""
-
 
 class Ssfl(WeightMethod):
     """Round 1 scores, the others average under the mask."""
 
     def __init__(self, world: World) -> None:
         super().__init__(world, "score")
-        self._scores = self._empty_scores()
-
-    def _empty_scores(self) -> FixedPointMean:
-        units, samples = self._world.layout.total, self._world.sample_count
-        return FixedPointMean(units, samples, SCORE_LIMIT_LOG2)
+        self._scores = self._unit_mean()
 
     def begin_round(self, round_number: int, clients: Sequence[int]) -> None:
         """Start empty means, of scores and of weights."""
         super().begin_round(round_number, clients)
-        self._scores = self._empty_scores()
+        self._scores = self._unit_mean()
 
     def request(self, client: int) -> Request:
         """Ask for scores at w0, which needs no values, or for training."""

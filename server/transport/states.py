@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, MutableMapping
+from collections import UserDict
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,30 +15,21 @@ class Holdings:
     holders: dict[int, int] = field(default_factory=dict)
 
 
-class StateStore(MutableMapping[int, bytes]):
+class StateStore(UserDict[int, bytes]):
     """Node id → state. Clients that saw the same rounds hold equal bytes: these are shared."""
 
     def __init__(self) -> None:
-        self._states: dict[int, bytes] = {}
+        super().__init__()
         self._users: dict[bytes, list[Any]] = {}  # content → [the one object, number of nodes]
-
-    def __getitem__(self, node: int) -> bytes:
-        return self._states[node]
 
     def __setitem__(self, node: int, state: bytes) -> None:
         entry = self._users.setdefault(state, [state, 0])
         entry[1] += 1
-        self._release(self._states.get(node))
-        self._states[node] = entry[0]
+        self._release(self.data.get(node))
+        self.data[node] = entry[0]
 
     def __delitem__(self, node: int) -> None:
-        self._release(self._states.pop(node))
-
-    def __iter__(self) -> Iterator[int]:
-        return iter(self._states)
-
-    def __len__(self) -> int:
-        return len(self._states)
+        self._release(self.data.pop(node))
 
     @property
     def distinct(self) -> int:
