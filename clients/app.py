@@ -11,10 +11,11 @@ from safetensors.numpy import load, save
 from clients.client import Client
 from clients.faults import Lost, spoil_reply
 from clients.methods import METHODS
-from clients.replica import State, Uninformed
+from clients.replica import ClientState, Uninformed
 from mpfl.faults.replies import Loss, fault_of
+from mpfl.state import flatten, restore
 from mpfl.wire.frame import BLOB, RECORD, Frame, Kind, decode_frame, encode_frame
-from mpfl.world import world_from_toml
+from mpfl.world import World, world_from_toml
 
 app = ClientApp()
 
@@ -59,25 +60,20 @@ def answer(blob: bytes, context: Context) -> bytes:
     fault = fault_of(world.experiment, request.round, partition)
     if fault == "drop_before":
         raise Lost(Loss.DROP_BEFORE)
-    state = _load_state(context)
-    client = Client(world, partition, dict(state))
+    client = Client(world, partition, _load_state(context, world))
     try:
         reply = METHODS[world.experiment.method](request, client)
     except Uninformed:
         return encode_frame(Frame(Kind.REFUSAL, request.round, {}))
-    if client.state.keys() != state.keys() or any(client.state[k] is not state[k] for k in state):
-        context.state[STATE] = ConfigRecord({BLOB: save(_contiguous(client.state))})
+    if arrays := flatten(client.state):
+        kept = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
+        context.state[STATE] = ConfigRecord({BLOB: save(kept)})
     earlier = context.state[REPLY][BLOB] if REPLY in context.state else None
     if world.experiment.faults.replay:
         context.state[REPLY] = ConfigRecord({BLOB: encode_frame(reply)})
     return spoil_reply(client, fault, reply, earlier)
 
 
-def _load_state(context: Context) -> State:
-    if STATE not in context.state:
-        return {}
-    return load(context.state[STATE][BLOB])
-
-
-def _contiguous(state: State) -> State:
-    return {key: np.ascontiguousarray(value) for key, value in state.items()}
+def _load_state(context: Context, world: World) -> ClientState:
+    arrays = load(context.state[STATE][BLOB]) if STATE in context.state else {}
+    return restore(ClientState, arrays, world.layout)

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from clients.replica import Replica, State
+from clients.replica import ClientState, Replica
 from mpfl.ballot import target_density
 from mpfl.codecs import Codecs
 from mpfl.data.samples import Samples
@@ -36,14 +36,14 @@ class Client:
     partition
         This client's number, from 0.
     state
-        Arrays that outlive the message; the method reads and writes them.
+        What outlives the message; the method reads and writes it.
     quantised
         Whether the values of the reply are in a codec of differences, not floats.
     """
 
     world: World
     partition: int
-    state: State
+    state: ClientState
     quantised: bool = False
 
     @cached_property
@@ -135,14 +135,14 @@ class Client:
             freeze_statistics=policy == "freeze",
         )
         if policy == "local":
-            self.state["buffers"] = world.model.buffers.numpy().copy()
+            self.state.buffers = world.model.buffers.numpy().copy()
         return result
 
     def first_buffers(self, travelled: Floats) -> Floats:
         """Return the running statistics to begin with, float32[B]; see `train`."""
         policy = self.world.experiment.model.batch_norm
-        if policy == "local" and "buffers" in self.state:
-            return self.state["buffers"].astype(np.float32)
+        if policy == "local" and self.state.buffers is not None:
+            return self.state.buffers
         return travelled if policy == "aggregate" else self.world.b0
 
     def train_public(self, replica: Replica, round_number: int, steps: int) -> TrainResult:
@@ -177,13 +177,14 @@ class Client:
         """Return the metrics section of a reply."""
         return Metrics(len(self.samples), result.loss).pack()
 
-    def encode_update(self, replica: Replica, codecs: Codecs, round_number: int) -> bytes:
+    def encode_update(self, replica: Replica, round_number: int) -> bytes:
         """Encode the trained model's surviving values for the server.
 
         Absolute codecs send the values; relative ones the difference to the public model, plus
-        what earlier rounds lost, whose new loss is kept in ``state["residual"]``.
+        what earlier rounds lost, whose new loss is kept in ``state.residual``.
         """
         keep, segments = replica.footprint.keep, replica.footprint.segments
+        codecs = Codecs.of(self.world.experiment)
         codec = codecs.uplink
         trained = self.world.model.read_model()[keep]
         rng = self.rng("uplink", round_number)
@@ -191,9 +192,9 @@ class Client:
         if not self.quantised:
             return encode_values(trained, codec, segments, rng)
         update = trained - replica.public[keep]
-        if codecs.feedback and "residual" in self.state:
-            update = update + self.state["residual"].astype(np.float32)
+        if codecs.feedback and self.state.residual is not None:
+            update = update + self.state.residual
         payload = encode_values(update, codec, segments, rng)
         if codecs.feedback:
-            self.state["residual"] = update - decode_values(payload, codec, segments)
+            self.state.residual = update - decode_values(payload, codec, segments)
         return payload

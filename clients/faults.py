@@ -43,7 +43,8 @@ def spoil_reply(client: Client, fault: str, reply: Frame, earlier: bytes | None)
     rng = fault_rng(client.world.experiment, fault, reply.round, client.partition)
     rng.random()  # the draw that decided
     if fault == "wrong_round":
-        reply = replace(reply, round=max(0, reply.round + (1 if rng.random() < 0.5 else -1)))
+        step = 1 if rng.random() < 0.5 else -1
+        reply = replace(reply, round=max(0, reply.round + step))
     elif fault == "not_finite":
         reply = _not_finite(reply, client.quantised)
     blob = encode_frame(reply)

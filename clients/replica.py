@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
+from mpfl.codecs import Codecs
 from mpfl.mask import Mask
 from mpfl.network.footprint import Footprint
 from mpfl.wire.errors import WireError
@@ -19,7 +20,29 @@ from mpfl.wire.values import decode_values, value_codec
 from mpfl.world import World
 
 Floats = NDArray[np.float32]
-State = dict[str, NDArray[np.generic]]
+
+
+@dataclass
+class ClientState:
+    """What a client keeps from one message to the next; a new one holds nothing.
+
+    Attributes
+    ----------
+    masks
+        By version: the newest and the one it replaced, because the server builds on that one
+        where a reply was lost. Version 0, the full mask, is known to all.
+    values
+        By version: what travelled of the newest public model, where only differences do.
+    residual
+        What its updates have lost so far.
+    buffers
+        Its own running statistics, float32[B].
+    """
+
+    masks: dict[int, Mask] = field(default_factory=dict)
+    values: dict[int, Floats] = field(default_factory=dict)
+    residual: Floats | None = None
+    buffers: Floats | None = None
 
 
 class Uninformed(Exception):  # noqa: N818 - an answer to the server, not a fault
@@ -42,7 +65,7 @@ class Replica:
     public: Floats
 
 
-def follow_mask(world: World, state: State, frame: Frame, sync: Sync) -> Mask:
+def follow_mask(world: World, state: ClientState, frame: Frame, sync: Sync) -> Mask:
     """Return the mask after a request and remember it in `state`.
 
     Raises
@@ -52,27 +75,22 @@ def follow_mask(world: World, state: State, frame: Frame, sync: Sync) -> Mask:
     WireError
         If the payload is damaged.
     """
-    held, version = _held_mask(world, state)
-    if sync.mask_version == version:
-        return held
-    held = _base_mask(world, state, sync.mask_base)
+    masks = _held_masks(world, state)
+    base, version = sync.mask_base, sync.mask_version
+    if version == max(masks):
+        return masks[version]
+    if base not in masks:
+        raise Uninformed(f"does not hold mask {base}, which the request builds on")
     if Section.MASK not in frame.sections:
-        if sync.mask_version:
-            raise WireError("mask", f"missing; needed for version {sync.mask_version}")
-        return held
-    mask = _decoded(world, held, bool(sync.flags & SUBSET), frame.sections[Section.MASK])
-    for key, value in (("mask_before", held.packed()), ("mask", mask.packed())):
-        state[key] = np.frombuffer(value, np.uint8)
-    state["version_before"] = np.array([sync.mask_base], np.int64)
-    if sync.mask_base == 0:
-        del state["mask_before"], state["version_before"]  # everybody knows the full mask
-    state["mask_version"] = np.array([sync.mask_version], np.int64)
+        if version:
+            raise WireError("mask", f"missing; needed for version {version}")
+        return masks[base]
+    mask = _decoded(world, masks[base], bool(sync.flags & SUBSET), frame.sections[Section.MASK])
+    state.masks = {base: masks[base], version: mask} if base else {version: mask}
     return mask
 
 
-def follow(
-    world: World, state: State, frame: Frame, codec: str, with_buffers: bool = True
-) -> Replica:
+def follow(world: World, state: ClientState, frame: Frame, with_buffers: bool = True) -> Replica:
     """Return mask and public model after a request; see `follow_mask` for errors.
 
     Parameters
@@ -81,19 +99,22 @@ def follow(
         Whether buffers that are averaged travel among the values.
     """
     sync = Sync.unpack(frame.sections.get(Section.CONFIG, b""))
-    before, _ = _held_mask(world, state)
+    masks = _held_masks(world, state)
+    before = masks[max(masks)]
     mask = follow_mask(world, state, frame, sync)
-    with_buffers = with_buffers and world.travelling_buffers > 0
-    footprint = Footprint.of(world.structure, mask, with_buffers)
+    footprint = world.footprint(mask, with_buffers)
     if mask != before:
-        _refit(state, Footprint.of(world.structure, before, with_buffers), footprint)
+        _refit(state, world.footprint(before, with_buffers), footprint)
     payload = frame.sections.get(Section.VALUES, b"")
-    start = world.start(mask)[footprint.keep]
-    public = _public(world, start, state, sync, payload, codec, footprint)
+    public = _public(world, state, mask, sync, payload, footprint)
     full = np.zeros(footprint.keep.size, np.float32)
     full[world.structure.parameters.total :] = world.b0  # unless they travel
     full[footprint.keep] = public
     return Replica(sync, mask, footprint, full)
+
+
+def _held_masks(world: World, state: ClientState) -> dict[int, Mask]:
+    return {0: Mask.full(world.layout), **state.masks}
 
 
 def _decoded(world: World, held: Mask, subset: bool, payload: bytes) -> Mask:
@@ -106,42 +127,22 @@ def _decoded(world: World, held: Mask, subset: bool, payload: bytes) -> Mask:
     return world.decoded.get((subset, held, payload), decode)
 
 
-def _held_mask(world: World, state: State) -> tuple[Mask, int]:
-    if "mask" not in state:
-        return Mask.full(world.layout), 0
-    return Mask.from_packed(world.layout, state["mask"].tobytes()), int(state["mask_version"][0])
+def _refit(state: ClientState, old: Footprint, new: Footprint) -> None:
+    def refit(values: Floats) -> Floats:
+        full = np.zeros(old.keep.size, np.float32)
+        full[old.keep] = values
+        return full[new.keep]
 
-
-def _base_mask(world: World, state: State, base: int) -> Mask:
-    """Return the mask that a request builds on: the newest here, or the one it replaced.
-
-    A reply may have been lost; then the server still builds on the mask before.
-    """
-    if base == 0:
-        return Mask.full(world.layout)
-    for mask, version in (("mask", "mask_version"), ("mask_before", "version_before")):
-        if mask in state and int(state[version][0]) == base:
-            return Mask.from_packed(world.layout, state[mask].tobytes())
-    raise Uninformed(f"does not hold mask {base}, which the request builds on")
-
-
-def _refit(state: State, old: Footprint, new: Footprint) -> None:
-    for key in ("values", "residual"):
-        if key in state:
-            full = np.zeros(old.keep.size, np.float32)
-            full[old.keep] = state[key]
-            state[key] = full[new.keep]
+    state.values = {version: refit(values) for version, values in state.values.items()}
+    state.residual = None if state.residual is None else refit(state.residual)
 
 
 def _public(
-    world: World,
-    start: Floats,
-    state: State,
-    sync: Sync,
-    payload: bytes,
-    codec: str,
-    footprint: Footprint,
+    world: World, state: ClientState, mask: Mask, sync: Sync, payload: bytes, footprint: Footprint
 ) -> Floats:
+    """Return what travels of the public model; differences are remembered in `state`."""
+    codec = Codecs.of(world.experiment).downlink
+    start = world.start(mask)[footprint.keep]
     if sync.values_version == 0:
         return start
     if sync.flags & SNAPSHOT:
@@ -149,33 +150,24 @@ def _public(
     elif not value_codec(codec).relative:
         return decode_values(payload, codec, footprint.segments)
     else:
-        values = _apply_links(world, state, start, sync, payload, codec, footprint)
-    state["values"] = values
-    state["values_version"] = np.array([sync.values_version], np.int64)
+        version, values = _base(state, sync, start)
+        links = list(_links(payload))
+        if len(links) != sync.values_version - sync.values_base:
+            raise WireError("values", f"{len(links)} updates do not lead to the announced version")
+        for link in links[version - sync.values_base :]:
+            values = values + _update(world, link, codec, footprint.segments)
+    state.values = {sync.values_version: values}
     return values
 
 
-def _apply_links(
-    world: World,
-    state: State,
-    start: Floats,
-    sync: Sync,
-    payload: bytes,
-    codec: str,
-    footprint: Footprint,
-) -> Floats:
-    held = int(state["values_version"][0]) if "values_version" in state else 0
-    if not sync.values_base <= held <= sync.values_version:
-        held = 0
-    if held < sync.values_base:
-        raise Uninformed(f"holds values {held}, the request builds on {sync.values_base}")
-    values = start if held == 0 else state["values"]
-    links = list(_links(payload))
-    if len(links) != sync.values_version - sync.values_base:
-        raise WireError("values", f"{len(links)} updates do not lead to the announced version")
-    for link in links[held - sync.values_base :]:
-        values = values + _update(world, link, codec, footprint.segments)
-    return values
+def _base(state: ClientState, sync: Sync, start: Floats) -> tuple[int, Floats]:
+    """Return version and values to go on from; a client may already hold some of the links."""
+    for version, values in state.values.items():
+        if sync.values_base <= version <= sync.values_version:
+            return version, values
+    if sync.values_base:
+        raise Uninformed(f"holds no values that lead on from version {sync.values_base}")
+    return 0, start
 
 
 def _update(world: World, link: bytes, codec: str, segments: tuple[int, ...]) -> Floats:

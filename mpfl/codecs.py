@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from mpfl.config import Experiment, WireConfig
+from mpfl.config import Experiment
 from mpfl.registry import parse_spec
 
 
 @dataclass(frozen=True)
 class Codecs:
-    """How a method writes weights; both of its halves must name the same.
+    """How both halves of a method write weights.
 
     Attributes
     ----------
@@ -25,20 +25,23 @@ class Codecs:
     feedback: bool = False
 
     @classmethod
-    def of(cls, wire: WireConfig) -> Codecs:
-        """Return what the configuration asks for."""
-        return cls(wire.uplink_values, wire.downlink_values, wire.error_feedback)
+    def of(cls, experiment: Experiment) -> Codecs:
+        """Return what the configuration asks for or, where the method fixes it, its own.
 
-
-FLOAT32 = Codecs()
-"""32 bits per value, both ways."""
-INT8 = Codecs("int8", "int8")
-"""Eight bits per difference, rounded stochastically, both ways; unbiased, so no feedback."""
-
-
-def topk_codecs(experiment: Experiment) -> Codecs:
-    """Return those of ``topk``: the largest entries up, with feedback; all that changed down."""
-    return Codecs(f"sparse({experiment.comparator.topk_fraction})", "sparse", feedback=True)
+        ``fedavg_q8`` sends eight bits per difference both ways, rounded stochastically, which is
+        unbiased and needs no feedback; ``topk`` the largest entries up, with feedback, and all
+        that changed down; ``signsgd_mv`` signs down; the others 32 bits per value both ways.
+        """
+        wire, method = experiment.wire, experiment.method
+        if method == "mpfl":
+            return cls(wire.uplink_values, wire.downlink_values, wire.error_feedback)
+        if method == "fedavg_q8":
+            return cls("int8", "int8")
+        if method == "signsgd_mv":
+            return cls(downlink="sign")
+        if method == "topk":
+            return cls(f"sparse({experiment.comparator.topk_fraction})", "sparse", feedback=True)
+        return cls()
 
 
 _BITS = {"float32": 32, "float16": 16, "bfloat16": 16, "int8": 8, "int4": 4, "int3": 3,

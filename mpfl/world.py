@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from functools import cached_property, lru_cache
+from functools import cached_property, lru_cache, partial
 from pathlib import Path
 
 import numpy as np
@@ -59,10 +59,10 @@ class World:
         Units per row of each layer's weight matrix, for mask codecs (0 where a unit is a row).
     coverage
         Who reads whom, where the ranking needs it.
-    starts, decoded, updates
+    starts, footprints, decoded, updates
         What clients of a round would otherwise make again one by one: the start under a mask;
-        the mask that a message leads to, by whether it is a subset, what was held and payload;
-        the update of the model that it holds, by payload, codec and segments.
+        what travels under it; the mask that a message leads to, by whether it is a subset, what
+        was held and payload; the update of the model that it holds, by payload, codec, segments.
     """
 
     experiment: Experiment
@@ -79,10 +79,16 @@ class World:
     widths: tuple[int, ...] = ()
     coverage: Coverage | None = None
     starts: Recent[Mask, NDArray[np.float32]] = field(default_factory=lambda: Recent(2))
+    footprints: Recent[tuple[Mask, bool], Footprint] = field(default_factory=lambda: Recent(2))
     decoded: Recent[tuple[bool, Mask, bytes], Mask] = field(default_factory=lambda: Recent(1))
     updates: Recent[tuple[bytes, str, tuple[int, ...]], NDArray[np.float32]] = field(
         default_factory=lambda: Recent(_UPDATE_VALUES, np.size)
     )
+
+    @property
+    def sample_count(self) -> int:
+        """Training samples of all clients together."""
+        return sum(map(len, self.parts))
 
     @cached_property
     def train_samples(self) -> Samples:
@@ -118,9 +124,11 @@ class World:
         aggregate = self.experiment.model.batch_norm == "aggregate"
         return self.structure.buffers.total if aggregate else 0
 
-    def footprint(self, mask: Mask) -> Footprint:
-        """Return what travels under a mask; buffers only where they are averaged."""
-        return Footprint.of(self.structure, mask, self.travelling_buffers > 0)
+    def footprint(self, mask: Mask, with_buffers: bool = True) -> Footprint:
+        """Return what travels under a mask; buffers, if asked, where they are averaged."""
+        with_buffers = with_buffers and self.travelling_buffers > 0
+        make = partial(Footprint.of, self.structure, mask, with_buffers)
+        return self.footprints.get((mask, with_buffers), make)
 
     def start(self, mask: Mask) -> NDArray[np.float32]:
         """Return the model that a mask rewinds to, float32[P + B]: known to all, never sent.

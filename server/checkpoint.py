@@ -15,8 +15,10 @@ from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
 from mpfl.errors import InputError
+from mpfl.state import Arrays
 
 _MAGIC = b"MPFLCKPT"
+_VERSION = 2
 _HEADER = struct.Struct("<8sBIQ")  # magic, version, CRC-32 of the body, length of the JSON
 
 
@@ -30,16 +32,15 @@ def write_atomically(path: Path, content: bytes) -> None:
     temporary.replace(path)
 
 
-def save_checkpoint(path: Path, facts: Mapping[str, Any], arrays: Mapping[str, Any]) -> None:
-    """Write JSON-able `facts` and nested dictionaries of NumPy `arrays`."""
+def save_checkpoint(path: Path, facts: Mapping[str, Any], arrays: Arrays) -> None:
+    """Write JSON-able `facts` and named arrays."""
     text = json.dumps(facts, sort_keys=True).encode()
-    flat = {key: np.ascontiguousarray(value) for key, value in _flatten(arrays)}
-    body = text + save(flat)
-    header = _HEADER.pack(_MAGIC, 1, zlib.crc32(body), len(text))
+    body = text + save({name: np.ascontiguousarray(array) for name, array in arrays.items()})
+    header = _HEADER.pack(_MAGIC, _VERSION, zlib.crc32(body), len(text))
     write_atomically(path, header + body)
 
 
-def load_checkpoint(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
+def load_checkpoint(path: Path) -> tuple[dict[str, Any], Arrays]:
     """Return (facts, arrays) as they were saved.
 
     Raises
@@ -55,32 +56,13 @@ def load_checkpoint(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
         raise InputError(f"{path}: not a checkpoint, or truncated")
     _, version, checksum, length = _HEADER.unpack_from(blob)
     body = blob[_HEADER.size :]
-    if version != 1:
-        raise InputError(f"{path}: checkpoint version {version}, expected 1")
+    if version == 1:
+        raise InputError(f"{path}: written by mpfl 0.1.0; finish this run with that version")
+    if version != _VERSION:
+        raise InputError(f"{path}: checkpoint version {version}, expected {_VERSION}")
     if zlib.crc32(body) != checksum:
         raise InputError(f"{path}: the checkpoint is damaged (checksum mismatch)")
     try:
-        return json.loads(body[:length]), _nest(load(body[length:]))
+        return json.loads(body[:length]), load(body[length:])
     except (json.JSONDecodeError, UnicodeDecodeError, SafetensorError) as error:
         raise InputError(f"{path}: the checkpoint is damaged: {error}") from None
-
-
-def _flatten(tree: Mapping[str, Any], prefix: str = "") -> list[tuple[str, np.ndarray]]:
-    items: list[tuple[str, np.ndarray]] = []
-    for key, value in tree.items():
-        if isinstance(value, Mapping):
-            items += _flatten(value, f"{prefix}{key}/")
-        else:
-            items.append((prefix + key, value))
-    return items
-
-
-def _nest(flat: Mapping[str, np.ndarray]) -> dict[str, Any]:
-    tree: dict[str, Any] = {}
-    for path, value in flat.items():
-        *parents, leaf = path.split("/")
-        node = tree
-        for parent in parents:
-            node = node.setdefault(parent, {})
-        node[leaf] = value
-    return tree

@@ -9,6 +9,7 @@ from typing import Any
 from flwr.serverapp import Grid
 
 from mpfl.config import Experiment
+from mpfl.state import Arrays, flatten, restore
 from mpfl.training.local import Evaluation
 from mpfl.world import World
 from server.ledger import DOWNLINK, UPLINK, Ledger
@@ -19,6 +20,7 @@ from server.runfolder import Progress, RunFolder
 from server.sampling import asked_clients
 from server.transport.courier import Courier
 from server.transport.grid import LocalGrid
+from server.transport.states import Holdings
 
 OnRound = Callable[[dict[str, Any]], None]
 
@@ -42,7 +44,7 @@ def run_rounds(
     experiment = world.experiment
     state = RunState(METHODS[experiment.method](world), Ledger())
     if progress:
-        _restore(state, grid, progress)
+        _restore(world, state, grid, progress)
     clients = experiment.data.clients if state.method.uses_clients else 0
     courier = Courier(grid, clients, experiment.engine.timeout)
     while state.round < experiment.federation.rounds and not _stop(experiment, state):
@@ -134,7 +136,7 @@ def _stop(experiment: Experiment, state: RunState) -> bool:
     )
 
 
-def _checkpoint(state: RunState, grid: Grid) -> tuple[dict[str, Any], dict[str, Any]]:
+def _checkpoint(state: RunState, grid: Grid) -> tuple[dict[str, Any], Arrays]:
     facts = {
         "round": state.round,
         "seconds": state.seconds,
@@ -142,15 +144,16 @@ def _checkpoint(state: RunState, grid: Grid) -> tuple[dict[str, Any], dict[str, 
         "digest": state.ledger.digest,
         "last": state.last,
     }
-    clients = grid.states.arrays() if isinstance(grid, LocalGrid) else {}
-    return facts, {"method": state.method.state(), "clients": clients}
+    clients = grid.states.holdings() if isinstance(grid, LocalGrid) else Holdings()
+    return facts, flatten(state.method.state, "method/") | flatten(clients, "clients/")
 
 
-def _restore(state: RunState, grid: Grid, progress: Progress) -> None:
+def _restore(world: World, state: RunState, grid: Grid, progress: Progress) -> None:
     facts = progress.facts
     state.round, state.seconds, state.last = facts["round"], facts["seconds"], facts["last"]
     state.ledger.totals = dict(facts["totals"])
     state.ledger.digest = facts["digest"]
-    state.method.restore(progress.arrays["method"])
+    kind, arrays = type(state.method.state), progress.arrays
+    state.method.restore(restore(kind, arrays, world.layout, "method/"))
     if isinstance(grid, LocalGrid):
-        grid.states.restore(progress.arrays.get("clients", {}))
+        grid.states.restore(restore(Holdings, arrays, world.layout, "clients/"))

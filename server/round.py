@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from mpfl.wire.errors import WireError
 from mpfl.wire.frame import Frame, Kind, decode_frame, encode_frame
 from server.ledger import DOWNLINK, UPLINK, Ledger
-from server.methods.base import Request, ServerMethod
+from server.methods.base import Receipt, Request, ServerMethod
 from server.runfolder import RunFolder
 from server.transport.courier import Delivery
 
@@ -59,30 +60,40 @@ class Exchange:
     def receive(self, delivery: Delivery) -> None:
         """Book what came of a request, and let the method accept the reply or reject it."""
         request, blob = self._requests.pop(delivery.client)
-        self._book(
-            delivery.client,
-            DOWNLINK,
-            request.frame,
-            blob,
-            delivery.request_bytes,
-            request.formula_bytes,
-            request.bound_bytes,
+        book = partial(
+            self._state.ledger.book,
+            round_number=self._state.round,
+            phase=self._phase,
+            client=delivery.client,
+        )
+        book(
+            direction=DOWNLINK,
+            frame=request.frame,
+            blob=blob,
+            message_bytes=delivery.request_bytes,
+            formula_bytes=request.formula_bytes,
+            bound_bytes=request.bound_bytes,
         )
         if delivery.reply is None:
             self._reject(delivery.reason, delivery.error)
             return
-        frame, formula, bound = None, 0.0, 0.0
+        frame, receipt = None, Receipt()
         try:
             frame = decode_frame(delivery.reply)
-            formula, bound = self._accept(delivery.client, frame)
+            receipt = self._accept(delivery.client, frame)
             self.accepted += 1
         except WireError as error:
             self._reject(f"bad {error.field}", f"client {delivery.client}: {error}")
-        self._book(
-            delivery.client, UPLINK, frame, delivery.reply, delivery.reply_bytes, formula, bound
+        book(
+            direction=UPLINK,
+            frame=frame,
+            blob=delivery.reply,
+            message_bytes=delivery.reply_bytes,
+            formula_bytes=receipt.formula_bytes,
+            bound_bytes=receipt.bound_bytes,
         )
 
-    def _accept(self, client: int, frame: Frame) -> tuple[float, float]:
+    def _accept(self, client: int, frame: Frame) -> Receipt:
         if frame.round != self._state.round:
             raise WireError("round", f"expected {self._state.round}, got {frame.round}")
         if frame.kind is Kind.REFUSAL:
@@ -91,31 +102,9 @@ class Exchange:
         receipt = self._state.method.accept(client, frame)
         if self._ballots and receipt.ballot is not None:
             self._ballots.write_ballot(self._state.round, client, receipt.ballot.to_bytes())
-        return receipt.formula_bytes, receipt.bound_bytes
+        return receipt
 
     def _reject(self, reason: str, text: str) -> None:
         self.rejected[reason] += 1
         if len(self.errors) < _MOST_ERRORS:
             self.errors.append(text)
-
-    def _book(
-        self,
-        client: int,
-        direction: str,
-        frame: Frame | None,
-        blob: bytes,
-        message_bytes: int,
-        formula: float,
-        bound: float,
-    ) -> None:
-        self._state.ledger.book(
-            round_number=self._state.round,
-            phase=self._phase,
-            client=client,
-            direction=direction,
-            frame=frame,
-            blob=blob,
-            message_bytes=message_bytes,
-            formula_bytes=formula,
-            bound_bytes=bound,
-        )

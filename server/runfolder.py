@@ -10,6 +10,7 @@ from typing import Any
 
 from mpfl.config import Experiment, from_toml, to_toml
 from mpfl.errors import InputError
+from mpfl.state import Arrays
 from server.checkpoint import load_checkpoint, save_checkpoint, write_atomically
 from server.ledger import HEADER, Row
 
@@ -27,11 +28,11 @@ class Progress:
     facts
         Round, totals, digest and elapsed seconds.
     arrays
-        ``method`` (nested) and ``clients`` (their states).
+        ``method/…`` (its state) and ``clients/…`` (their states); see `mpfl.state`.
     """
 
     facts: dict[str, Any]
-    arrays: dict[str, Any]
+    arrays: Arrays
 
 
 class RunFolder:
@@ -103,7 +104,7 @@ class RunFolder:
         with (self.path / ROUNDS).open("a") as file:
             file.write(json.dumps(record) + "\n")
 
-    def checkpoint(self, facts: Mapping[str, Any], arrays: Mapping[str, Any]) -> None:
+    def checkpoint(self, facts: Mapping[str, Any], arrays: Arrays) -> None:
         """Write a checkpoint that resumes after the rows written so far."""
         lengths = {name: (self.path / name).stat().st_size for name in (ROUNDS, LEDGER)}
         path = self.path / "checkpoint" / "latest"

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Mapping
-from dataclasses import replace
-from typing import Any
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mpfl.mask import Layout, Mask
 from mpfl.network.footprint import Footprint
+from mpfl.recent import Recent
 from mpfl.seeding import numpy_rng
 from mpfl.wire.masks import encode_mask, mask_bound_bits
 from mpfl.wire.sections import SNAPSHOT, SUBSET, Sync, mask_context
@@ -20,10 +19,11 @@ from mpfl.wire.values import decode_values, encode_values, value_codec, values_b
 Floats = NDArray[np.float32]
 Offer = tuple[Sync, bytes, float]
 """Versions, payload (empty where the client is up to date), entropy bound in bytes."""
+_BASES = 64  # masks that clients of one round may hold before any is coded twice
 
 
-class MaskLog:
-    """The newest mask, the version each client holds, and the masks that some client holds.
+class MaskCoder:
+    """Writes masks for those who hold another one; many clients hold the same.
 
     Parameters
     ----------
@@ -33,93 +33,116 @@ class MaskLog:
         Mask codec.
     widths
         Units per row of each layer's weight matrix; codecs may use them.
-
-    Attributes
-    ----------
-    version
-        Version of the newest mask (0: the full mask, which needs no message).
     """
 
     def __init__(
-        self,
-        layout: Layout,
-        classes: NDArray[np.uint8],
-        codec: str,
-        widths: tuple[int, ...] | None = None,
+        self, classes: NDArray[np.uint8], codec: str, widths: tuple[int, ...] | None = None
     ) -> None:
         self._classes, self._codec, self._widths = classes, codec, widths
-        self._masks = {0: Mask.full(layout)}
-        self.version = 0
-        self.held: dict[int, int] = {}
-        self._cache: dict[tuple[int, int], Offer] = {}
+        self._written: Recent[tuple[Mask, Mask], tuple[bool, bytes, float]] = Recent(_BASES)
+
+    def write(self, mask: Mask, held: Mask) -> tuple[bool, bytes, float]:
+        """Return whether the mask is a subset of the one held, payload and bound in bytes."""
+        return self._written.get((mask, held), lambda: self._write(mask, held))
+
+    def _write(self, mask: Mask, held: Mask) -> tuple[bool, bytes, float]:
+        subset = mask.issubset(held)
+        within, classes = mask_context(self._classes, held, subset)
+        payload = encode_mask(
+            mask, within=within, classes=classes, codec=self._codec, widths=self._widths
+        )
+        return subset, payload, mask_bound_bits(mask, within=within, classes=classes) / 8
+
+
+@dataclass
+class MaskLog:
+    """The newest mask, the version each client holds, and the masks that some client holds.
+
+    Attributes
+    ----------
+    masks
+        By version; 0 is the full mask, which needs no message.
+    held
+        The version that each client holds, where that is not 0.
+    """
+
+    masks: dict[int, Mask]
+    held: dict[int, int] = field(default_factory=dict)
+
+    @classmethod
+    def start(cls, layout: Layout) -> MaskLog:
+        """Return the log of a run that begins."""
+        return cls({0: Mask.full(layout)})
+
+    @property
+    def version(self) -> int:
+        """Version of the newest mask."""
+        return max(self.masks)
 
     @property
     def current(self) -> Mask:
         """The newest mask."""
-        return self._masks[self.version]
-
-    @property
-    def versions(self) -> list[int]:
-        """Versions whose masks are kept: what clients hold, and the newest."""
-        return sorted(self._masks)
+        return self.masks[self.version]
 
     def advance(self, mask: Mask) -> None:
         """Make `mask` the newest; an equal mask is no new version."""
         if mask != self.current:
-            needed = {0, *self.held.values()}
-            self._masks = {v: m for v, m in self._masks.items() if v in needed}
-            self.version += 1
-            self._masks[self.version] = mask
-            self._cache.clear()
+            version, needed = self.version + 1, {0, *self.held.values()}
+            self.masks = {v: m for v, m in self.masks.items() if v in needed} | {version: mask}
 
-    def offer(self, client: int) -> Offer:
+    def offer(self, client: int, coder: MaskCoder) -> Offer:
         """Return what brings `client` to the newest mask."""
-        base = self.held.get(client, 0)
-        if base == self.version:
+        base, version = self.held.get(client, 0), self.version
+        if base == version:
             return Sync(mask_base=base, mask_version=base), b"", 0.0
-        key = base, self.version
-        if key not in self._cache:
-            self._cache[key] = self._encode(base)
-        return self._cache[key]
+        subset, payload, bound = coder.write(self.current, self.masks[base])
+        return Sync(SUBSET if subset else 0, mask_base=base, mask_version=version), payload, bound
 
-    def _encode(self, base: int) -> Offer:
-        held = self._masks[base]
-        subset = self.current.issubset(held)
-        within, classes = mask_context(self._classes, held, subset)
-        payload = encode_mask(
-            self.current, within=within, classes=classes, codec=self._codec, widths=self._widths
-        )
-        bound = mask_bound_bits(self.current, within=within, classes=classes) / 8
-        sync = Sync(SUBSET if subset else 0, mask_base=base, mask_version=self.version)
-        return sync, payload, bound
-
-    def confirm(self, client: int, version: int) -> None:
-        """Record that the client holds `version`."""
-        self.held[client] = version
+    def confirm(self, client: int) -> None:
+        """Record that the client holds the newest mask."""
+        self.held[client] = self.version
 
     def forget(self, client: int) -> None:
         """Record that the client lost its state."""
         self.held.pop(client, None)
 
-    def state(self) -> dict[str, Any]:
-        """Return everything `restore` needs, as arrays."""
-        packed = [np.frombuffer(self._masks[v].packed(), np.uint8) for v in self.versions]
-        return {
-            "masks": np.stack(packed),
-            "versions": np.array(self.versions, np.int64),
-            "held": _pairs(self.held),
-        }
 
-    def restore(self, state: Mapping[str, Any]) -> None:
-        """Take over what `state` returned."""
-        layout = self.current.layout
-        rows = zip(state["versions"], state["masks"], strict=True)
-        self._masks = {int(v): Mask.from_packed(layout, row.tobytes()) for v, row in rows}
-        self.version = max(self._masks)
-        self.held = _unpairs(state["held"])
-        self._cache.clear()
+@dataclass(frozen=True)
+class Channel:
+    """How values go to clients.
+
+    Attributes
+    ----------
+    codec, seed
+        How they are written, and what its draws come from.
+    footprint
+        What travels.
+    """
+
+    codec: str
+    seed: int
+    footprint: Footprint
+
+    @property
+    def relative(self) -> bool:
+        """Whether the codec writes differences to what the client holds."""
+        return value_codec(self.codec).relative
+
+    def encode(self, values: Floats, version: int) -> bytes:
+        """Write what leads to a version."""
+        rng = numpy_rng(self.seed, "downlink", version)
+        return encode_values(values, self.codec, self.footprint.segments, rng)
+
+    def decode(self, payload: bytes) -> Floats:
+        """Read what clients will read."""
+        return decode_values(payload, self.codec, self.footprint.segments)
+
+    def bound(self, payload: bytes) -> float:
+        """Return the entropy bound of a payload in bytes."""
+        return values_bound_bytes(payload, self.codec, self.footprint.segments)
 
 
+@dataclass
 class Broadcaster:
     """The model that clients know, version by version.
 
@@ -128,110 +151,72 @@ class Broadcaster:
     reach or longer, a float32 snapshot. What a lossy codec loses stays in the difference of
     the next version: nothing is ever dropped.
 
-    Parameters
-    ----------
-    public
-        float32[P + B] of version 0, which needs no message.
-
     Attributes
     ----------
     public
-        What a client at the newest version holds.
+        float32[P + B]: what a client at the newest version holds. That of version 0 needs no
+        message.
+    links
+        Payloads that led to the last versions; only the last one with an absolute codec.
+    held
+        The version that each client holds, where the codec is relative.
     """
 
-    def __init__(self, codec: str, seed: int, public: Floats, footprint: Footprint) -> None:
-        self.codec, self._seed = codec, seed
-        self.relative = value_codec(codec).relative
-        self.public = np.where(footprint.keep, public, np.float32(0))
-        self.footprint = footprint
-        self.version = 0
-        self._chain_start = 0
-        self._chain: list[bytes] = []
-        self.held: dict[int, int] = {}
+    public: Floats
+    version: int = 0
+    links: list[bytes] = field(default_factory=list)
+    held: dict[int, int] = field(default_factory=dict)
 
-    def refit(self, footprint: Footprint) -> None:
-        """Follow a new mask: dropped values become zero, regrown ones start from zero."""
-        self.public = np.where(footprint.keep, self.public, np.float32(0))
-        self.footprint = footprint
-        self._chain_start, self._chain = self.version, []
-        if self.version and not self.relative:
-            survivors = self.public[footprint.keep]
-            self._chain = [encode_values(survivors, self.codec, footprint.segments)]
+    def refit(self, channel: Channel, start: Floats) -> None:
+        """Follow a new mask: dropped values become zero, regrown ones start from zero.
 
-    def publish(self, model: Floats) -> None:
+        Before the first version clients start from `start`.
+        """
+        keep = channel.footprint.keep
+        self.public = np.where(keep, self.public if self.version else start, np.float32(0))
+        self.links = []
+        if self.version and not channel.relative:
+            self.links = [channel.encode(self.public[keep], self.version)]
+
+    def publish(self, model: Floats, channel: Channel) -> None:
         """Make `model` (float32[P + B]) the newest version, as far as the codec can say it."""
-        keep, segments = self.footprint.keep, self.footprint.segments
-        reference = self.public[keep] if self.relative else np.float32(0)
-        rng = numpy_rng(self._seed, "downlink", self.version + 1)
-        payload = encode_values(model[keep] - reference, self.codec, segments, rng)
-        self.append(payload)
+        update = model[channel.footprint.keep] - self._reference(channel)
+        self.append(channel.encode(update, self.version + 1), channel)
 
-    def append(self, payload: bytes) -> None:
+    def append(self, payload: bytes, channel: Channel) -> None:
         """Make what `payload` leads to the newest version; it is what clients will decode."""
-        keep, segments = self.footprint.keep, self.footprint.segments
-        reference = self.public[keep] if self.relative else np.float32(0)
+        values = self._reference(channel) + channel.decode(payload)
         self.public = self.public.copy()
-        self.public[keep] = reference + decode_values(payload, self.codec, segments)
+        self.public[channel.footprint.keep] = values
         self.version += 1
-        if not self.relative:
-            self._chain = []
-        self._chain.append(payload)
-        while self.relative and sum(map(len, self._chain)) >= 4 * self.footprint.count:
-            self._chain.pop(0)  # a snapshot is shorter, for whoever would need it
-            self._chain_start += 1
+        self.links = [*self.links, payload] if channel.relative else [payload]
+        while channel.relative and sum(map(len, self.links)) >= 4 * channel.footprint.count:
+            self.links.pop(0)  # a snapshot is shorter, for whoever would need it
 
-    def offer(self, client: int, sync: Sync) -> Offer:
+    def _reference(self, channel: Channel) -> Floats | np.float32:
+        return self.public[channel.footprint.keep] if channel.relative else np.float32(0)
+
+    def offer(self, client: int, sync: Sync, channel: Channel) -> Offer:
         """Return what brings `client` to the newest values, its versions added to `sync`."""
-        base = self.held.get(client, 0) if self.relative else min(self.version, 1) - 1
-        sync = replace(sync, values_base=max(base, 0), values_version=self.version)
-        if self.version in (0, base):
+        base = self.held.get(client, 0)
+        sync = replace(sync, values_base=base, values_version=self.version)
+        if base == self.version:
             return sync, b"", 0.0
-        if not self.relative:
-            return sync, self._chain[-1], self._bound(self._chain[-1])
-        snapshot_bytes = 4 * self.footprint.count
-        links = self._chain[base - self._chain_start :] if base >= self._chain_start else []
+        if not channel.relative:
+            return sync, self.links[-1], channel.bound(self.links[-1])
+        snapshot_bytes, missing = 4 * channel.footprint.count, self.version - base
+        links = self.links[-missing:] if missing <= len(self.links) else []
         if links and sum(map(len, links)) < snapshot_bytes:
             payload = b"".join(struct.pack("<I", len(link)) + link for link in links)
-            return sync, payload, sum(map(self._bound, links))
+            return sync, payload, sum(map(channel.bound, links))
         sync = replace(sync, flags=sync.flags | SNAPSHOT)
-        return sync, self.public[self.footprint.keep].astype("<f4").tobytes(), snapshot_bytes
+        return sync, self.public[channel.footprint.keep].astype("<f4").tobytes(), snapshot_bytes
 
-    def _bound(self, payload: bytes) -> float:
-        return values_bound_bytes(payload, self.codec, self.footprint.segments)
-
-    def confirm(self, client: int, version: int) -> None:
-        """Record that a client holds `version` (only relative codecs leave anything there)."""
-        if self.relative:
-            self.held[client] = version
+    def confirm(self, client: int, channel: Channel) -> None:
+        """Record that a client holds the newest version (only relative codecs leave any there)."""
+        if channel.relative:
+            self.held[client] = self.version
 
     def forget(self, client: int) -> None:
         """Record that the client lost its state."""
         self.held.pop(client, None)
-
-    def state(self) -> dict[str, Any]:
-        """Return everything `restore` needs, as arrays; the footprint follows from the mask."""
-        lengths = np.array([len(link) for link in self._chain], np.int64)
-        return {
-            "public": self.public,
-            "version": np.array([self.version, self._chain_start], np.int64),
-            "chain": np.frombuffer(b"".join(self._chain), np.uint8),
-            "chain_lengths": lengths,
-            "held": _pairs(self.held),
-        }
-
-    def restore(self, state: Mapping[str, Any], footprint: Footprint) -> None:
-        """Take over what `state` returned."""
-        self.public, self.footprint = state["public"], footprint
-        self.version, self._chain_start = (int(v) for v in state["version"])
-        edges = np.cumsum(state["chain_lengths"])[:-1]
-        parts = np.split(state["chain"], edges) if len(state["chain_lengths"]) else []
-        self._chain = [part.tobytes() for part in parts]
-        self.held = _unpairs(state["held"])
-
-
-def _pairs(held: Mapping[int, int]) -> NDArray[np.int64]:
-    return np.array(sorted(held.items()), np.int64).reshape(-1, 2)
-
-
-def _unpairs(pairs: NDArray[np.int64]) -> dict[int, int]:
-    return {int(client): int(version) for client, version in pairs}

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from clients.client import Client
 from clients.methods import METHODS as CLIENT_METHODS
+from clients.replica import ClientState
 from mpfl.config import Experiment
 from mpfl.wire.frame import Frame, decode_frame, encode_frame
 from mpfl.world import build_world
@@ -28,7 +29,7 @@ class Federation:
     def __init__(self, experiment: Experiment) -> None:
         self.world = build_world(experiment)
         self.method = SERVER_METHODS[experiment.method](self.world)
-        self.states: dict[int, dict[str, Any]] = {c: {} for c in range(experiment.data.clients)}
+        self.states = {c: ClientState() for c in range(experiment.data.clients)}
         self.requests: dict[int, Frame] = {}
         self.replies: dict[int, Frame] = {}
         self.trained: dict[int, NDArray[np.float32]] = {}

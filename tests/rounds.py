@@ -11,8 +11,9 @@ import numpy as np
 
 from clients.client import Client
 from clients.methods import METHODS as CLIENT_METHODS
-from clients.replica import Uninformed
+from clients.replica import ClientState, Uninformed
 from mpfl.config import Experiment
+from mpfl.state import flatten, restore
 from mpfl.wire.frame import Frame, decode_frame, encode_frame
 from mpfl.world import World, build_world
 from server.checkpoint import load_checkpoint, save_checkpoint
@@ -39,7 +40,7 @@ class Rounds:
     def __init__(self, experiment: Experiment, world: World | None = None) -> None:
         self.world = world or build_world(experiment)
         self.method: ServerMethod = SERVER_METHODS[experiment.method](self.world)
-        self.states: dict[int, dict[str, Any]] = {c: {} for c in range(experiment.data.clients)}
+        self.states = {c: ClientState() for c in range(experiment.data.clients)}
         self.requests: dict[int, Frame] = {}
         self.replies: dict[int, Frame] = {}
         self.trained: dict[int, np.ndarray] = {}
@@ -80,9 +81,11 @@ class Rounds:
 
     def restart(self, path: Path) -> None:
         """Write a checkpoint and continue with a new server half that has read it."""
-        save_checkpoint(path, {}, {"method": self.method.state()})
+        save_checkpoint(path, {}, flatten(self.method.state))
+        kind = type(self.method.state)
         self.method = SERVER_METHODS[self.world.experiment.method](self.world)
-        self.method.restore(load_checkpoint(path)[1]["method"])
+        _, arrays = load_checkpoint(path)
+        self.method.restore(restore(kind, arrays, self.world.layout))
 
     def digest(self) -> str:
         """Return what two equal runs have in common: frames, mask and model."""

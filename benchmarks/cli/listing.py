@@ -77,9 +77,6 @@ def _first_line(part: Any) -> str:
     """Return what a part says about itself; of a codec, what the function that builds it says."""
     if described := getattr(part, "description", None):
         return str(described)
-    module = inspect.getmodule(part)
-    if module and module.__name__.startswith("server.methods."):
-        return (module.__doc__ or "").splitlines()[0]
     if inspect.isroutine(part) or inspect.isclass(part):
         return (inspect.getdoc(part) or "").partition("\n")[0]
     return ""

@@ -136,7 +136,12 @@ def _bare(job: Job, world: World | None, rounds: Rounds) -> None:
     if world is None:
         raise InputError("a bare loop has no messages to time")
     bare = BareLoop(world)
-    rounds(lambda number: [bare.client(i, number) for i in range(job.clients)] and None)
+
+    def play(number: int) -> None:
+        for client in range(job.clients):
+            bare.client(client, number)
+
+    rounds(play)
 
 
 class BareLoop:

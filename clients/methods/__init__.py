@@ -8,15 +8,12 @@ from clients.client import Client
 from clients.methods import (
     centralized,
     fedavg,
-    fedavg_prune,
-    fedavg_q8,
     fedpm,
     lotteryfl,
     mpfl,
     prunefl,
     signsgd_mv,
     ssfl,
-    topk,
 )
 from mpfl.registry import Registry
 from mpfl.wire.frame import Frame
@@ -28,9 +25,9 @@ METHODS: Registry[Handler] = Registry(
     {
         "mpfl": mpfl.handle,
         "fedavg": fedavg.handle,
-        "fedavg_q8": fedavg_q8.handle,
-        "fedavg_prune": fedavg_prune.handle,
-        "topk": topk.handle,
+        "fedavg_q8": fedavg.handle,
+        "fedavg_prune": fedavg.handle,
+        "topk": fedavg.handle,
         "signsgd_mv": signsgd_mv.handle,
         "fedpm": fedpm.handle,
         "ssfl": ssfl.handle,

@@ -4,27 +4,24 @@ from __future__ import annotations
 
 from clients.client import Client
 from clients.replica import follow
-from mpfl.codecs import FLOAT32, Codecs
 from mpfl.wire.frame import Frame, Kind, Section
 
 
 def handle(request: Frame, client: Client) -> Frame:
     """Train the public model locally and answer with its values."""
-    return train_weights(request, client, client.world.experiment.federation.rounds, FLOAT32)
+    return train_weights(request, client, client.world.experiment.federation.rounds)
 
 
-def train_weights(request: Frame, client: Client, steps: int, codecs: Codecs) -> Frame:
+def train_weights(request: Frame, client: Client, steps: int) -> Frame:
     """Follow the request, train under its mask and answer with the surviving values.
 
     Parameters
     ----------
     steps
         Rounds of weight training in the whole run, for the learning-rate decay.
-    codecs
-        How weights are written, the same as on the server.
     """
-    replica = follow(client.world, client.state, request, codecs.downlink)
+    replica = follow(client.world, client.state, request)
     result = client.train_public(replica, request.round, steps)
-    values = client.encode_update(replica, codecs, request.round)
+    values = client.encode_update(replica, request.round)
     sections = {Section.VALUES: values, Section.METRICS: client.metrics(result)}
     return Frame(Kind.UPDATE, request.round, sections)

@@ -67,5 +67,5 @@ def _learn(
         freeze_statistics=policy == "freeze",
     )
     if policy == "local":
-        client.state["buffers"] = world.model.buffers.numpy().copy()
+        client.state.buffers = world.model.buffers.numpy().copy()
     return trained

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from clients.client import Client
-from clients.replica import State, Uninformed
+from clients.replica import ClientState, Uninformed
 from mpfl.mask import Mask
 from mpfl.ranking.rankings import rank
 from mpfl.ranking.schedule import density_path
@@ -45,29 +45,22 @@ def handle(request: Frame, client: Client) -> Frame:
             codec=experiment.wire.mask_codec,
             widths=world.widths,
         )
-    _remember(client.state, sync.mask_version, held, ticket)
+    version = sync.mask_version
+    # The mask before, too: the server may never get the reply.
+    client.state.masks = {version: held, version + (ticket != held): ticket}
     return Frame(Kind.UPDATE, request.round, sections)
 
 
-def _held(world: World, state: State, request: Frame, sync: Sync) -> Mask:
+def _held(world: World, state: ClientState, request: Frame, sync: Sync) -> Mask:
     """Return this client's own mask of the version that the server last heard of."""
     if Section.MASK in request.sections:
         return decode_mask(request.sections[Section.MASK], world.layout, classes=world.classes)
     if sync.mask_version == 0:
         return Mask.full(world.layout)
-    versions = state.get("versions", np.zeros(0, np.int64)).tolist()
+    versions = sorted(state.masks)
     if sync.mask_version not in versions:
         raise Uninformed(f"holds masks {versions}, the request builds on {sync.mask_version}")
-    row = state["masks"][versions.index(sync.mask_version)]
-    return Mask.from_packed(world.layout, row.tobytes())
-
-
-def _remember(state: State, version: int, held: Mask, ticket: Mask) -> None:
-    """Keep the mask before, too: the server may never get the reply."""
-    versions = [version, version + (ticket != held)]
-    state["versions"] = np.array(versions, np.int64)
-    rows = [np.frombuffer(mask.packed(), np.uint8) for mask in (held, ticket)]
-    state["masks"] = np.stack(rows)
+    return state.masks[sync.mask_version]
 
 
 def _received(world: World, held: Mask, request: Frame, sync: Sync) -> np.ndarray:

@@ -9,7 +9,6 @@ from clients.client import Client
 from clients.methods.fedavg import train_weights
 from clients.replica import Replica, follow, follow_mask
 from mpfl.ballot import cast_ballot, random_ballot, training_observer
-from mpfl.codecs import Codecs
 from mpfl.mask import Mask
 from mpfl.regrow import regrow_ballot, training_rounds
 from mpfl.training.local import TrainResult
@@ -29,7 +28,7 @@ def handle(request: Frame, client: Client) -> Frame:
     sync = Sync.unpack(request.sections.get(Section.CONFIG, b""))
     if request.kind is Kind.TRAIN_REQUEST:
         steps = training_rounds(experiment, request.round, sync.step)
-        return train_weights(request, client, steps, Codecs.of(experiment.wire))
+        return train_weights(request, client, steps)
     if request.kind is not Kind.MASK_REQUEST:
         raise WireError("kind", f"mpfl does not answer {request.kind.name}")
     if sync.step:
@@ -44,7 +43,7 @@ def handle(request: Frame, client: Client) -> Frame:
 
 def _ballot_and_values(request: Frame, client: Client) -> Frame:
     """Train on from the mean of the last round instead of from w0; send values too."""
-    replica = _follow(request, client)
+    replica = follow(client.world, client.state, request)
     ballot, result = _vote(request.round, client, replica.mask, replica.public)
     return _reply(request, client, replica.mask, ballot, result, replica)
 
@@ -54,7 +53,7 @@ def _regrow(request: Frame, client: Client, sync: Sync) -> Frame:
 
     Free-riders vote for the mask there is.
     """
-    replica = _follow(request, client)
+    replica = follow(client.world, client.state, request)
     steps = training_rounds(client.world.experiment, request.round, sync.step)
     result = client.train_public(replica, request.round, steps)
     ballot = replica.mask
@@ -63,11 +62,6 @@ def _regrow(request: Frame, client: Client, sync: Sync) -> Frame:
             client.world, client.samples, ballot, round_number=request.round, step=sync.step
         )
     return _reply(request, client, replica.mask, ballot, result, replica)
-
-
-def _follow(request: Frame, client: Client) -> Replica:
-    downlink = Codecs.of(client.world.experiment.wire).downlink
-    return follow(client.world, client.state, request, downlink)
 
 
 def _vote(
@@ -118,6 +112,5 @@ def _reply(
         widths=world.widths,
     )
     if replica:
-        codecs = Codecs.of(world.experiment.wire)
-        sections[Section.VALUES] = client.encode_update(replica, codecs, request.round)
+        sections[Section.VALUES] = client.encode_update(replica, request.round)
     return Frame(Kind.BALLOT, request.round, sections)

@@ -6,7 +6,6 @@ import numpy as np
 
 from clients.client import Client
 from clients.methods.fedavg import train_weights
-from mpfl.codecs import FLOAT32
 from mpfl.mask import Mask
 from mpfl.ranking.schedule import density_path
 from mpfl.regrow import reconfigure, squared_gradients
@@ -25,7 +24,7 @@ def handle(request: Frame, client: Client) -> Frame:
     if request.kind not in (Kind.TRAIN_REQUEST, Kind.SCORE_REQUEST):
         raise WireError("kind", f"prunefl does not answer {request.kind.name}")
     world = client.world
-    reply = train_weights(request, client, world.experiment.federation.rounds - 1, FLOAT32)
+    reply = train_weights(request, client, world.experiment.federation.rounds - 1)
     if request.kind is Kind.TRAIN_REQUEST:
         return reply
     squares = np.minimum(squared_gradients(world, client.samples), np.float32(SQUARE_LIMIT))

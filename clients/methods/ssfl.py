@@ -6,7 +6,6 @@ import numpy as np
 
 from clients.client import Client
 from clients.methods.fedavg import train_weights
-from mpfl.codecs import FLOAT32
 from mpfl.scores import SCORES, ScoreInputs
 from mpfl.training.local import TrainResult
 from mpfl.wire.errors import WireError
@@ -20,7 +19,7 @@ def handle(request: Frame, client: Client) -> Frame:
         return _scores(request, client)
     if request.kind is Kind.TRAIN_REQUEST:
         rounds = client.world.experiment.federation.rounds - 1
-        return train_weights(request, client, rounds, FLOAT32)
+        return train_weights(request, client, rounds)
     raise WireError("kind", f"ssfl does not answer {request.kind.name}")
 
 

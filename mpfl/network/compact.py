@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from mpfl.mask import Mask
+from mpfl.network.gates import Recurrent
 from mpfl.network.layers import Structure, Tensors
 
 
@@ -94,7 +95,7 @@ def _update_sizes(module: nn.Module) -> None:
         module.out_features, module.in_features = module.weight.shape
     elif isinstance(module, nn.Conv1d | nn.Conv2d):
         module.out_channels, module.in_channels = module.weight.shape[:2]
-    elif isinstance(module, nn.LSTM | nn.GRU):
+    elif isinstance(module, Recurrent):
         module.input_size = module.get_parameter("weight_ih_l0").shape[1]
         module.hidden_size = module.get_parameter("weight_hh_l0").shape[1]
     elif isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d):

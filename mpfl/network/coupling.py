@@ -17,6 +17,7 @@ from torch import fx, nn
 from torch.nn import functional as F
 
 from mpfl.errors import InputError
+from mpfl.network.gates import Recurrent, hidden_slots, input_slot, is_plain, recurrent_kind
 from mpfl.network.layers import FOLLOW, INPUT, OWN, Layer, Slot
 from mpfl.network.tracing import shape_at, traced
 
@@ -147,7 +148,7 @@ class _Walk:
         source = self._source(node)
         if isinstance(module, nn.Linear | nn.Conv1d | nn.Conv2d):
             return self._weighted(node, name, module, source)
-        if isinstance(module, nn.LSTM | nn.GRU):
+        if isinstance(module, Recurrent):
             return self._recurrent(node, name, module, source)
         if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d):
             return self._normalised(node, name, module, source)
@@ -181,22 +182,18 @@ class _Walk:
             group.slots.append(Slot(f"{name}.bias", 0, role=FOLLOW))
         return _Signal(group, axis)
 
-    def _recurrent(
-        self, node: fx.Node, name: str, module: nn.LSTM | nn.GRU, source: _Signal
-    ) -> _Signal:
-        if module.num_layers != 1 or module.bidirectional or module.proj_size:
+    def _recurrent(self, node: fx.Node, name: str, module: Recurrent, source: _Signal) -> _Signal:
+        if not is_plain(module):
             raise _unknown(node, "is not a plain single-layer recurrent module; stack several")
         if len(node.args) != 1:
             raise _unknown(node, "is given an initial state")
-        slot = Slot(f"{name}.weight_ih_l0", 1, repeat=source.repeat, role=INPUT)
-        source.group.root().slots.append(slot)
-        kind, gates = ("lstm", 4) if isinstance(module, nn.LSTM) else ("gru", 3)
-        group = self._group(names=[name], kind=kind, units=module.hidden_size)
-        for leaf in ("weight_ih_l0", "weight_hh_l0"):
-            group.slots.append(Slot(f"{name}.{leaf}", 0, tile=gates, role=OWN))
-        group.slots.append(Slot(f"{name}.weight_hh_l0", 1, role=INPUT))
-        for leaf in ("bias_ih_l0", "bias_hh_l0") if module.bias else ():
-            group.slots.append(Slot(f"{name}.{leaf}", 0, tile=gates, role=FOLLOW))
+        source.group.root().slots.append(input_slot(name, source.repeat))
+        group = self._group(
+            names=[name],
+            kind=recurrent_kind(module),
+            units=module.hidden_size,
+            slots=hidden_slots(name, module),
+        )
         return _Signal(group, None)
 
     def _normalised(

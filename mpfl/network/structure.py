@@ -9,6 +9,7 @@ from torch import nn
 from mpfl.errors import InputError
 from mpfl.network.coupling import couple
 from mpfl.network.flat import tensors_of
+from mpfl.network.gates import Recurrent, recurrent_kind
 from mpfl.network.layers import Layer, Slot, Structure
 from mpfl.registry import Registry
 
@@ -79,6 +80,4 @@ def _kind(module: nn.Module) -> str | None:
         return "linear"
     if isinstance(module, nn.Conv1d | nn.Conv2d):
         return "conv"
-    if isinstance(module, nn.LSTM):
-        return "lstm"
-    return "gru" if isinstance(module, nn.GRU) else None
+    return recurrent_kind(module) if isinstance(module, Recurrent) else None

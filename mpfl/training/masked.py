@@ -16,46 +16,75 @@ from mpfl.network.flat import FlatModel
 from mpfl.network.layers import Structure
 from mpfl.recent import Recent
 from mpfl.training.gang import in_gang, meet
-from mpfl.training.local import Evaluation, Observer, TrainResult, evaluate, train
+from mpfl.training.local import Evaluation, Observer, TrainResult, evaluate
 from mpfl.training.vectorised import Job, Together
 
 _VECTOR = 16
 
 
 @dataclass(frozen=True)
-class Small:
-    """A compacted network, and where its numbers stand in the vectors of the whole one.
+class Whole:
+    """The whole network, trained with pruned weights held at zero.
 
     Attributes
     ----------
     model
-        The network; its values are scratch.
-    parameters, buffers
-        int64: places in the whole network's vectors, ascending.
+        What is trained.
+    keep
+        float32[P] of zeros and ones, which must not be written; None for all ones.
     channels_last
         Whether it may be trained on images stored channels-last.
     """
 
     model: FlatModel
-    parameters: Tensor
-    buffers: Tensor
+    keep: Tensor | None = None
     channels_last: bool = True
 
-    def take(self, whole: FlatModel) -> None:
+    def take(self) -> None:
+        """Nothing is to be copied."""
+
+    def give(self) -> None:
+        """Set pruned parameters to zero."""
+        if self.keep is not None:
+            self.model.values.mul_(self.keep)
+
+    def watched_by(self, observer: Observer) -> Observer:
+        """Return the observer itself."""
+        return observer
+
+
+@dataclass(frozen=True)
+class Small:
+    """The compacted network, trained in place of the whole one; otherwise as `Whole`.
+
+    Attributes
+    ----------
+    model
+        The small network; its values are scratch.
+    parameters, buffers
+        int64: where its numbers stand in the whole network's vectors, ascending.
+    """
+
+    whole: FlatModel
+    model: FlatModel
+    parameters: Tensor
+    buffers: Tensor
+    channels_last: bool
+    keep: None = None
+
+    def take(self) -> None:
         """Copy the surviving numbers out of the whole network."""
-        torch.index_select(whole.values, 0, self.parameters, out=self.model.values)
-        torch.index_select(whole.buffers, 0, self.buffers, out=self.model.buffers)
+        torch.index_select(self.whole.values, 0, self.parameters, out=self.model.values)
+        torch.index_select(self.whole.buffers, 0, self.buffers, out=self.model.buffers)
 
-    def give(self, whole: FlatModel) -> None:
+    def give(self) -> None:
         """Write the numbers back; pruned parameters become zero, their statistics stay."""
-        whole.values.zero_().index_copy_(0, self.parameters, self.model.values)
-        whole.buffers.index_copy_(0, self.buffers, self.model.buffers)
+        self.whole.values.zero_().index_copy_(0, self.parameters, self.model.values)
+        self.whole.buffers.index_copy_(0, self.buffers, self.model.buffers)
 
-    def watched_by(self, observer: Observer | None, count: int) -> Observer | None:
-        """Return an observer of this network that shows `observer` vectors of `count` elements."""
-        if observer is None:
-            return None
-        whole_values, whole_grads = torch.zeros(count), torch.zeros(count)
+    def watched_by(self, observer: Observer) -> Observer:
+        """Return an observer of the small network that shows vectors of the whole one."""
+        whole_values, whole_grads = torch.zeros(2, self.whole.values.numel())
 
         def observe(values: Tensor, grads: Tensor, lr: float) -> None:
             whole_values.index_copy_(0, self.parameters, values)
@@ -63,6 +92,10 @@ class Small:
             observer(whole_values, whole_grads, lr)
 
         return observe
+
+
+Part = Whole | Small
+"""What is trained under a mask."""
 
 
 class MaskedNetwork:
@@ -86,25 +119,32 @@ class MaskedNetwork:
         self._whole_units = all(
             slot.axis is not None for layer in structure.layers for slot in layer.slots
         )
-        self._known: Recent[Mask, Small | Tensor] = Recent(2)
+        self._parts: Recent[Mask, Part] = Recent(2)
 
-    def small(self, mask: Mask) -> Small | None:
-        """Return the compacted network.
+    def part(self, mask: Mask) -> Part:
+        """Return what is trained under a mask.
 
-        None where there is nothing to cut out: for the full mask, where units are not whole
-        slices of tensors, and where a layer has no unit left.
+        That is the whole network where there is nothing to cut out: for the full mask, where
+        units are not whole slices of tensors, and where a layer has no unit left.
         """
-        means = self._means(mask)
-        return means if isinstance(means, Small) else None
+        if mask.count() == mask.layout.total:
+            return Whole(self._model)
+        return self._parts.get(mask, lambda: self._make(mask))
+
+    def _make(self, mask: Mask) -> Part:
+        kept = self._structure.parameter_mask(mask)
+        if not self._whole_units or not all(mask.counts()):
+            return Whole(self._model, torch.from_numpy(kept.astype(np.float32)))
+        module = compact(self._model.module, self._structure, mask)
+        buffers = np.flatnonzero(self._structure.buffer_mask(mask))
+        places = torch.from_numpy(np.flatnonzero(kept)), torch.from_numpy(buffers)
+        return Small(self._model, FlatModel(module), *places, _safe_channels_last(module))
 
     def apply(self, mask: Mask) -> None:
         """Set pruned parameters to zero."""
-        means = self._means(mask)
-        if isinstance(means, Small):
-            means.take(self._model)
-            means.give(self._model)
-        elif means is not None:
-            self._model.values.mul_(means)
+        part = self.part(mask)
+        part.take()
+        part.give()
 
     def train(
         self,
@@ -128,48 +168,24 @@ class MaskedNetwork:
         out are those from before. An observer sees vectors of the whole network, zero where it is
         pruned, whichever network was trained.
         """
-        means, model = self._means(mask), self._model
-        small = means if isinstance(means, Small) else None
-        if small:
-            small.take(model)
-            config = replace(config, channels_last=config.channels_last and small.channels_last)
-            observer = small.watched_by(observer, model.values.numel())
-        network = small.model if small else model
-        keep = means if isinstance(means, Tensor) else None
-        if in_gang():
-            job = Job(
-                network.values.clone(),
-                network.buffers.clone(),
-                samples,
-                epochs,
-                generator,
-                keep,
-                observer,
-            )
-            result = self._meet(network, job, Together(network, config, lr, freeze_statistics))
-        else:
-            with network.on(samples.device) as placed:
-                result = train(
-                    placed,
-                    samples,
-                    config,
-                    lr=lr,
-                    epochs=epochs,
-                    generator=generator,
-                    keep=keep,
-                    observer=observer,
-                    freeze_statistics=freeze_statistics,
-                )
-        if small:
-            small.give(model)
+        part = self.part(mask)
+        part.take()
+        config = replace(config, channels_last=config.channels_last and part.channels_last)
+        observer = part.watched_by(observer) if observer else None
+        model = part.model
+        job = Job(model.values, model.buffers, samples, epochs, generator, part.keep, observer)
+        together = Together(model, config, lr, freeze_statistics)
+        result = self._meet(together, job) if in_gang() else together.train(job)
+        part.give()
         return result
 
-    def _meet(self, network: FlatModel, job: Job, together: Together) -> TrainResult:
+    def _meet(self, together: Together, job: Job) -> TrainResult:
         """Train with others, who use the same networks as scratch meanwhile."""
         buffers = self._model.buffers.clone()
-        trained = meet(together, job)
+        start = replace(job, values=job.values.clone(), buffers=job.buffers.clone())
+        trained = meet(together, start)
         self._model.buffers.copy_(buffers)
-        network.load(trained.values, trained.buffers)
+        together.model.load(trained.values, trained.buffers)
         return trained.result
 
     def evaluate(
@@ -181,35 +197,15 @@ class MaskedNetwork:
         channels_last: bool = False,
     ) -> Evaluation:
         """Evaluate the network, whose pruned parameters are zero, on all samples."""
-        small = self.small(mask)
-        if small:
-            small.take(self._model)
-        network = small.model if small else self._model
-        with network.on(samples.device) as placed:
+        part = self.part(mask)
+        part.take()
+        with part.model.on(samples.device) as placed:
             return evaluate(
                 placed,
                 samples,
                 batch_statistics=batch_statistics,
                 channels_last=channels_last,
             )
-
-    def _means(self, mask: Mask) -> Small | Tensor | None:
-        """Return the smaller network, or float32[P] of zeros and ones, or None for the full mask.
-
-        What is returned must not be written.
-        """
-        if mask.count() == mask.layout.total:
-            return None
-        return self._known.get(mask, lambda: self._make(mask))
-
-    def _make(self, mask: Mask) -> Small | Tensor:
-        kept = self._structure.parameter_mask(mask)
-        if not self._whole_units or not all(mask.counts()):
-            return torch.from_numpy(kept.astype(np.float32))
-        module = compact(self._model.module, self._structure, mask)
-        buffers = np.flatnonzero(self._structure.buffer_mask(mask))
-        places = torch.from_numpy(np.flatnonzero(kept)), torch.from_numpy(buffers)
-        return Small(FlatModel(module), *places, channels_last=_safe_channels_last(module))
 
 
 def _safe_channels_last(module: nn.Module) -> bool:

@@ -102,21 +102,25 @@ class Together:
             warnings.warn(text, RuntimeWarning, stacklevel=2)
         return [self._alone(job) for job in jobs]
 
+    def train(self, job: Job) -> TrainResult:
+        """Train the network itself, whose numbers are those of the job, in place."""
+        with self.model.on(job.samples.device) as placed:
+            return train(
+                placed,
+                job.samples,
+                self.config,
+                lr=self.lr,
+                epochs=job.epochs,
+                generator=job.generator,
+                keep=job.keep,
+                observer=job.observer,
+                freeze_statistics=self.freeze_statistics,
+            )
+
     def _alone(self, job: Job) -> Trained | Exception:
         self.model.load(job.values, job.buffers)
         try:
-            with self.model.on(job.samples.device) as placed:
-                result = train(
-                    placed,
-                    job.samples,
-                    self.config,
-                    lr=self.lr,
-                    epochs=job.epochs,
-                    generator=job.generator,
-                    keep=job.keep,
-                    observer=job.observer,
-                    freeze_statistics=self.freeze_statistics,
-                )
+            result = self.train(job)
         except Exception as error:  # noqa: BLE001 - a client's own failure is its own
             return error
         return Trained(self.model.values.clone(), self.model.buffers.clone(), result)
@@ -199,8 +203,8 @@ class _Feed:
 
     def __init__(self, samples: Sequence[Samples], plans: Sequence[list[Tensor]]) -> None:
         steps = range(len(plans[0]))
-        self._active = [sum(len(plan) > step for plan in plans) for step in steps]
-        self._width = [max(len(p[s]) for p in plans[: self._active[s]]) for s in steps]
+        sizes = [[len(plan[step]) for plan in plans if step < len(plan)] for step in steps]
+        self._active, self._width = [len(s) for s in sizes], [max(s) for s in sizes]
         index = torch.zeros(len(steps), len(plans), max(self._width, default=0), dtype=torch.int64)
         weights = torch.zeros(index.shape)
         offset = 0

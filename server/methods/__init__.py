@@ -10,14 +10,12 @@ from server.methods import (
     centralized,
     fedavg,
     fedavg_prune,
-    fedavg_q8,
     fedpm,
     lotteryfl,
     mpfl,
     prunefl,
     signsgd_mv,
     ssfl,
-    topk,
 )
 from server.methods.base import Receipt, Request, ServerMethod
 
@@ -26,9 +24,9 @@ METHODS: Registry[Callable[[World], ServerMethod]] = Registry(
     {
         "mpfl": mpfl.Mpfl,
         "fedavg": fedavg.FedAvg,
-        "fedavg_q8": fedavg_q8.make,
+        "fedavg_q8": fedavg.FedAvgQ8,
         "fedavg_prune": fedavg_prune.FedAvgPrune,
-        "topk": topk.make,
+        "topk": fedavg.TopK,
         "signsgd_mv": signsgd_mv.SignSgd,
         "fedpm": fedpm.FedPm,
         "ssfl": ssfl.Ssfl,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,7 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mpfl.mask import Mask
-from mpfl.wire.frame import Frame
+from mpfl.wire.errors import WireError
+from mpfl.wire.frame import Frame, Kind, Section
+from mpfl.wire.sections import Metrics
+from mpfl.world import World
 
 Floats = NDArray[np.float32]
 
@@ -58,24 +61,30 @@ class ServerMethod(ABC):
     ``accept`` may run in any order with the same result.
     """
 
+    state: Any
+    """What a run keeps between rounds: a dataclass that `mpfl.state` can write."""
     uses_clients: bool = True
     has_ballots: bool = False
     """Whether clients vote on masks, so that malicious ones have something to forge."""
     personalises: bool = False
     """Whether `client_model` differs from client to client."""
 
+    def __init__(self, world: World) -> None:
+        self._world = world
+        self._round = 0
+
     @property
-    @abstractmethod
     def phase(self) -> str:
         """Name of the current phase, for the records (``mask``, ``train``, ...)."""
+        return "train"
 
     def choose(self, round_number: int, clients: Sequence[int]) -> list[int]:
         """Return whom of the sampled clients to ask; all of them, usually."""
         return list(clients)
 
-    @abstractmethod
     def begin_round(self, round_number: int, clients: Sequence[int]) -> None:
         """Prepare a round with these sampled clients."""
+        self._round = round_number
 
     @abstractmethod
     def request(self, client: int) -> Request:
@@ -109,17 +118,30 @@ class ServerMethod(ABC):
         """Return the model that serves `client`: the common one, unless a method personalises."""
         return self.model()
 
-    @abstractmethod
     def mask(self) -> Mask:
-        """Return the current global mask (full where the method does not prune)."""
+        """Return the current global mask: the full one, unless a method prunes."""
+        return Mask.full(self._world.layout)
 
     def forget(self, client: int) -> None:  # noqa: B027 - not every method keeps any
         """Learn that a client lost its state; the next request must not build on any."""
 
-    @abstractmethod
-    def state(self) -> dict[str, Any]:
-        """Return everything `restore` needs: nested dicts of NumPy arrays."""
+    def restore(self, state: Any) -> None:
+        """Go on from a state, in a method newly made from the same experiment."""
+        self.state = state
 
-    @abstractmethod
-    def restore(self, state: Mapping[str, Any]) -> None:
-        """Take over what `state` returned, in a method newly made from the same experiment."""
+
+def claimed_samples(world: World, client: int, reply: Frame, kind: Kind) -> int:
+    """Return the number of samples that a reply of this kind claims.
+
+    Raises
+    ------
+    WireError
+        If the reply is of another kind or the client has another number of samples.
+    """
+    if reply.kind is not kind:
+        raise WireError("kind", f"expected {kind.name}, got {reply.kind.name}")
+    claimed = Metrics.unpack(reply.sections.get(Section.METRICS, b"")).samples
+    expected = len(world.parts[client])
+    if claimed != expected:
+        raise WireError("metrics", f"client claims {claimed} samples, has {expected}")
+    return claimed

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
 import numpy as np
 from numpy.typing import NDArray
 
@@ -13,30 +10,24 @@ from mpfl.wire.errors import WireError
 from mpfl.wire.frame import Frame, Kind, Section
 from mpfl.wire.sections import split_floats
 from mpfl.world import World
-from server.methods.averaging import claimed_samples
+from server.methods.base import claimed_samples
 
 
-class BufferRounds:
-    """Checks replies and averages their running statistics, weighted by samples, in float32.
+class BufferRound:
+    """Checks a round's replies and averages their running statistics, weighted by samples.
 
-    They stand alone in the VALUES section of a reply and at its front in a request; networks
+    As float32 they stand alone in the VALUES section of a reply and at its front in a request; networks
     without such buffers send nothing.
     """
 
     def __init__(self, world: World) -> None:
         self._world = world
         self.count = world.travelling_buffers
-        self._samples = sum(len(part) for part in world.parts)
-        self.latest: NDArray[np.float32] = world.b0
-        self._mean = FixedPointMean(self.count, self._samples, buffers=self.count)
+        self._mean = FixedPointMean(self.count, world.sample_count, buffers=self.count)
 
-    def begin_round(self) -> None:
-        """Start an empty mean."""
-        self._mean = FixedPointMean(self.count, self._samples, buffers=self.count)
-
-    def prefix(self) -> bytes:
+    def prefix(self, buffers: NDArray[np.float32]) -> bytes:
         """Return the newest buffers as the front of a request's values."""
-        return self.latest[: self.count].astype("<f4").tobytes()
+        return buffers[: self.count].astype("<f4").tobytes()
 
     def check(self, client: int, reply: Frame) -> tuple[NDArray[np.float32], int]:
         """Return a reply's buffers and its number of samples.
@@ -46,9 +37,7 @@ class BufferRounds:
         WireError
             If kind, samples or buffers cannot be right; nothing has changed then.
         """
-        if reply.kind is not Kind.UPDATE:
-            raise WireError("kind", f"expected UPDATE, got {reply.kind.name}")
-        samples = claimed_samples(self._world, client, reply)
+        samples = claimed_samples(self._world, client, reply, Kind.UPDATE)
         values, rest = split_floats(reply.sections.get(Section.VALUES, b""), self.count)
         if rest:
             raise WireError("values", f"{len(rest)} bytes too many")
@@ -59,15 +48,6 @@ class BufferRounds:
         """Add what `check` returned."""
         self._mean.add(values, samples)
 
-    def finish_round(self) -> None:
-        """Make the mean the newest buffers."""
-        if self.count:
-            self.latest = self._mean.mean()
-
-    def state(self) -> dict[str, Any]:
-        """Return everything `restore` needs."""
-        return {"latest": self.latest}
-
-    def restore(self, state: Mapping[str, Any]) -> None:
-        """Take over what `state` returned."""
-        self.latest = state["latest"]
+    def mean(self, before: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Return the mean, or the buffers from before the round where none travel."""
+        return self._mean.mean() if self.count else before

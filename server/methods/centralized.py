@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from mpfl.central import pooled_samples
-from mpfl.mask import Mask
 from mpfl.seeding import torch_generator
 from mpfl.training.local import learning_rate, train
 from mpfl.wire.frame import Frame
@@ -14,25 +13,28 @@ from mpfl.world import World
 from server.methods.base import Floats, Receipt, Request, ServerMethod
 
 
-class Centralized(ServerMethod):
-    """One round is as many local epochs as a client would do, over all data."""
+@dataclass
+class CentralState:
+    """What a run keeps: the model, float32[P + B]."""
 
+    model: Floats
+
+
+class Centralized(ServerMethod):
+    """The accuracy ceiling: in a round as many local epochs over all data as a client would do."""
+
+    state: CentralState
     uses_clients = False
 
     def __init__(self, world: World) -> None:
-        self._world = world
-        self._model = world.initial
-        self._round = 0
+        super().__init__(world)
+        self.state = CentralState(world.initial)
         self._samples = pooled_samples(world)
 
     @property
     def phase(self) -> str:
         """Always ``central``."""
         return "central"
-
-    def begin_round(self, round_number: int, clients: Sequence[int]) -> None:
-        """Remember the round; it decides learning rate and batches."""
-        self._round = round_number
 
     def request(self, client: int) -> Request:
         """Never called: there are no clients."""
@@ -45,7 +47,7 @@ class Centralized(ServerMethod):
     def finish_round(self, enough: bool) -> dict[str, Any]:
         """Train on the pooled data, starting from the last round's model."""
         experiment = self._world.experiment
-        self._world.model.load_model(self._model)
+        self._world.model.load_model(self.state.model)
         train(
             self._world.model,
             self._samples,
@@ -54,21 +56,9 @@ class Centralized(ServerMethod):
             epochs=experiment.train.epochs,
             generator=torch_generator(experiment.seed, "central", self._round),
         )
-        self._model = self._world.model.read_model()
+        self.state.model = self._world.model.read_model()
         return {}
 
     def model(self) -> Floats:
         """Return the trained model."""
-        return self._model
-
-    def mask(self) -> Mask:
-        """Return the full mask."""
-        return Mask.full(self._world.layout)
-
-    def state(self) -> dict[str, Any]:
-        """Return the model."""
-        return {"model": self._model}
-
-    def restore(self, state: Mapping[str, Any]) -> None:
-        """Take over a model."""
-        self._model = state["model"]
+        return self.state.model

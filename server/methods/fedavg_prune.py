@@ -13,9 +13,7 @@ from __future__ import annotations
 from typing import Any
 
 from mpfl.ballot import target_density
-from mpfl.codecs import FLOAT32
 from mpfl.ranking.rankings import rank
-from mpfl.world import World
 from server.methods.averaging import WeightMethod
 from server.methods.base import Floats
 
@@ -23,16 +21,13 @@ from server.methods.base import Floats
 class FedAvgPrune(WeightMethod):
     """Broadcast, average, prune."""
 
-    def __init__(self, world: World) -> None:
-        super().__init__(world, FLOAT32)
-
     def finish_round(self, enough: bool) -> dict[str, Any]:
         """Average, and prune if this round is to."""
-        self._weights.step += 1
+        self.state.step += 1
         if enough:
-            model = self._weights.average()
+            model = self._average()
             self._prune(model)
-            self._weights.publish(model)
+            self.state.model.publish(model, self._channel)
         return {}
 
     def _prune(self, model: Floats) -> None:
@@ -45,11 +40,10 @@ class FedAvgPrune(WeightMethod):
             world.structure.unit_values(values),
             world.layout,
             density,
-            self._masks.current,
+            self.mask(),
             "layer" if config.ranking == "coverage" else config.ranking,
             config.min_units,
             widths=world.widths,
         )
-        if mask != self._masks.current:
-            self._masks.advance(mask)
-            self._weights.refit(mask)
+        if mask != self.mask():
+            self._change(mask)

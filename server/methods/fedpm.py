@@ -13,7 +13,8 @@ embeddings stay as initialised, running statistics are averaged as float32.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -27,12 +28,13 @@ from mpfl.vote import Tally
 from mpfl.wire.frame import Frame, Kind, Section
 from mpfl.wire.masks import decode_mask, mask_bound_bits
 from mpfl.wire.sections import Sync, share_classes
-from mpfl.wire.values.levels import decode_levels, encode_levels, levels_bound_bytes
+from mpfl.wire.values.levels import encode_levels, levels_bound_bytes
 from mpfl.world import World
 from server.methods.base import Floats, Receipt, Request, ServerMethod
-from server.methods.buffers import BufferRounds
+from server.methods.buffers import BufferRound
 
 
+@dataclass
 class BetaPosterior:
     """How often each weight was kept since the prior was last reset.
 
@@ -46,9 +48,9 @@ class BetaPosterior:
         Rounds behind it.
     """
 
-    def __init__(self, units: int) -> None:
-        self.kept = np.zeros(units, np.uint32)
-        self.ballots = self.rounds = 0
+    kept: NDArray[np.uint32]
+    ballots: int = 0
+    rounds: int = 0
 
     def update(self, kept: NDArray[np.uint32], ballots: int, reset: int) -> None:
         """Take in a round's tally; first forget everything after `reset` rounds."""
@@ -60,10 +62,25 @@ class BetaPosterior:
         self.rounds += 1
 
     def levels(self) -> tuple[NDArray[np.uint8], int]:
-        """Return θ, the mode (α − 1) / (α + β − 2) at λ₀ = 1, as levels and their top."""
+        """Return θ, the mode (α − 1) / (α + β − 2) at λ₀ = 1, as levels and their top.
+
+        Without ballots it is a half.
+        """
+        if not self.ballots:
+            return np.ones(self.kept.size, np.uint8), 2
         if self.ballots <= 255:
             return self.kept.astype(np.uint8), self.ballots
         return np.rint(self.kept * (255.0 / self.ballots)).astype(np.uint8), 255
+
+
+@dataclass
+class FedPmState:
+    """What a run keeps: θ's posterior, normalisation buffers float32[B], rounds, versions of θ."""
+
+    posterior: BetaPosterior
+    buffers: Floats
+    step: int = 0
+    version: int = 0
 
 
 class FedPm(ServerMethod):
@@ -75,27 +92,32 @@ class FedPm(ServerMethod):
         At other granularities than single weights.
     """
 
+    state: FedPmState
     has_ballots = True
 
     def __init__(self, world: World) -> None:
         granularity = world.experiment.prune.granularity
         if granularity != "weight":
             raise InputError(f"prune.granularity: got {granularity!r}, fedpm masks single weights")
-        self._world = world
+        super().__init__(world)
         self._units = world.layout.units
         self._frozen = frozen_weights(world.structure, world.w0)
-        self._posterior = BetaPosterior(world.layout.total)
-        self._buffers = BufferRounds(world)
-        self._tally = Tally(world.layout)
-        self._round = self._step = self._version = 0
-        self._set(np.ones(world.layout.total, np.uint8), 2)
+        self.begin_round(0, [])
+        posterior = BetaPosterior(np.zeros(world.layout.total, np.uint32))
+        self.restore(FedPmState(posterior, world.b0))
 
-    def _set(self, levels: NDArray[np.uint8], top: int) -> None:
-        self._levels, self._top = levels, top
-        self._payload = encode_levels(levels, top, self._units)
-        self._bound = levels_bound_bytes(levels, self._units)
-        rng = numpy_rng(self._world.experiment.seed, "fedpm", self._version)
-        drawn = rng.random(levels.size) * top < levels
+    def restore(self, state: FedPmState) -> None:
+        """Go on from a state."""
+        self.state = state
+        self._draw()
+
+    def _draw(self) -> None:
+        """Write θ down and draw the mask that stands for it."""
+        self._levels, self._top = self.state.posterior.levels()
+        self._payload = encode_levels(self._levels, self._top, self._units)
+        self._bound = levels_bound_bytes(self._levels, self._units)
+        rng = numpy_rng(self._world.experiment.seed, "fedpm", self.state.version)
+        drawn = rng.random(self._levels.size) * self._top < self._levels
         self._mask = Mask.from_bools(self._world.layout, drawn)
 
     @property
@@ -105,17 +127,18 @@ class FedPm(ServerMethod):
 
     def begin_round(self, round_number: int, clients: Sequence[int]) -> None:
         """Start an empty tally."""
-        self._round = round_number
+        super().begin_round(round_number, clients)
         self._tally = Tally(self._world.layout)
-        self._buffers.begin_round()
+        self._buffers = BufferRound(self._world)
 
     def request(self, client: int) -> Request:
         """Return θ as a request; it is complete, whatever the client holds."""
-        sync = Sync(values_version=min(self._version, 1), step=self._step)
+        state = self.state
+        sync = Sync(values_version=min(state.version, 1), step=state.step)
         sections = {Section.CONFIG: sync.pack()}
-        if not self._version:
+        if not state.version:
             return Request(Frame(Kind.MASK_REQUEST, self._round, sections))
-        sections[Section.VALUES] = self._buffers.prefix() + self._payload
+        sections[Section.VALUES] = self._buffers.prefix(state.buffers) + self._payload
         extra = 4.0 * self._buffers.count
         formula = 4.0 * self._world.layout.total + extra
         frame = Frame(Kind.MASK_REQUEST, self._round, sections)
@@ -135,39 +158,21 @@ class FedPm(ServerMethod):
 
     def finish_round(self, enough: bool) -> dict[str, Any]:
         """Update the posterior and draw the round's model from it."""
-        self._step += 1
+        state = self.state
+        state.step += 1
         if enough:
             reset = self._world.experiment.comparator.fedpm_reset
-            self._posterior.update(self._tally.counts(), self._tally.ballots, reset)
-            self._buffers.finish_round()
-            self._version += 1
-            self._set(*self._posterior.levels())
+            state.posterior.update(self._tally.counts(), self._tally.ballots, reset)
+            state.buffers = self._buffers.mean(state.buffers)
+            state.version += 1
+            self._draw()
         return {}
 
     def model(self) -> Floats:
         """Return the frozen weights under the drawn mask."""
         keep = self._world.structure.parameter_mask(self._mask)
-        return np.concatenate([np.where(keep, self._frozen, 0), self._buffers.latest])
+        return np.concatenate([np.where(keep, self._frozen, 0), self.state.buffers])
 
     def mask(self) -> Mask:
         """Return the mask drawn from θ."""
         return self._mask
-
-    def state(self) -> dict[str, Any]:
-        """Return everything `restore` needs."""
-        posterior = self._posterior
-        numbers = [posterior.ballots, posterior.rounds, self._step, self._version]
-        return {
-            "kept": posterior.kept,
-            "numbers": np.array(numbers, np.int64),
-            "theta": np.frombuffer(self._payload, np.uint8),
-            "buffers": self._buffers.state(),
-        }
-
-    def restore(self, state: Mapping[str, Any]) -> None:
-        """Take over what `state` returned."""
-        posterior, numbers = self._posterior, (int(n) for n in state["numbers"])
-        posterior.kept = state["kept"]
-        posterior.ballots, posterior.rounds, self._step, self._version = numbers
-        self._buffers.restore(state["buffers"])
-        self._set(*decode_levels(state["theta"].tobytes(), self._units))

@@ -14,106 +14,122 @@ ticket.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
 from mpfl.average import OverlapMean
 from mpfl.mask import Mask
-from mpfl.wire.errors import WireError
 from mpfl.wire.frame import Frame, Kind, Section
 from mpfl.wire.masks import decode_mask, encode_mask, mask_bound_bits
 from mpfl.wire.sections import Sync
 from mpfl.wire.values import decode_values, encode_values
 from mpfl.world import World
-from server.methods.averaging import claimed_samples
-from server.methods.base import Floats, Receipt, Request, ServerMethod
+from server.methods.base import Floats, Receipt, Request, ServerMethod, claimed_samples
+
+
+@dataclass
+class LotteryState:
+    """What a run keeps.
+
+    Attributes
+    ----------
+    model
+        float32[P + B].
+    masks, versions
+        Every client's own mask and how often it has changed, where it has.
+    lost
+        Clients that no longer hold their mask.
+    step
+        Rounds so far.
+    version
+        1 once anything was averaged.
+    """
+
+    model: Floats
+    masks: dict[int, Mask] = field(default_factory=dict)
+    versions: dict[int, int] = field(default_factory=dict)
+    lost: set[int] = field(default_factory=set)
+    step: int = 0
+    version: int = 0
 
 
 class LotteryFl(ServerMethod):
     """Serve every client its own part of the model; average what overlaps."""
 
+    state: LotteryState
     personalises = True
 
     def __init__(self, world: World) -> None:
-        self._world = world
-        self._model = world.initial
-        self._masks: dict[int, Mask] = {}
-        self._versions: dict[int, int] = {}
-        self._lost: set[int] = set()
-        self._samples = sum(len(part) for part in world.parts)
-        self._mean = OverlapMean(self._model.size, self._samples, self._world.b0.size)
-        self._round = self._step = self._version = 0
-
-    @property
-    def phase(self) -> str:
-        """Always ``train``: pruning and training go together."""
-        return "train"
+        super().__init__(world)
+        self.state = LotteryState(world.initial)
+        self.begin_round(0, [])
 
     def begin_round(self, round_number: int, clients: Sequence[int]) -> None:
         """Start an empty mean."""
-        self._round = round_number
-        self._mean = OverlapMean(self._model.size, self._samples, self._world.b0.size)
+        super().begin_round(round_number, clients)
+        world = self._world
+        self._mean = OverlapMean(world.initial.size, world.sample_count, world.b0.size)
 
     def request(self, client: int) -> Request:
         """Return the part of the model that the client's mask keeps."""
-        mask, version = self._held(client), self._versions.get(client, 0)
-        sync = Sync(mask_version=version, values_version=self._version, step=self._step)
+        state, mask = self.state, self._held(client)
+        version = state.versions.get(client, 0)
+        sync = Sync(mask_version=version, values_version=state.version, step=state.step)
         sections = {Section.CONFIG: sync.pack()}
         formula = bound = 0.0
-        if client in self._lost and version:
+        if client in state.lost and version:
             classes, codec = self._world.classes, self._world.experiment.wire.mask_codec
             sections[Section.MASK] = encode_mask(
                 mask, classes=classes, codec=codec, widths=self._world.widths
             )
             formula += self._world.layout.total / 8
             bound += mask_bound_bits(mask, classes=classes) / 8
-        if self._version:
+        if state.version:
             footprint = self._world.footprint(mask)
-            values = encode_values(self._model[footprint.keep], "float32", footprint.segments)
+            values = encode_values(state.model[footprint.keep], "float32", footprint.segments)
             sections[Section.VALUES] = values
             formula, bound = formula + len(values), bound + len(values)
         return Request(Frame(Kind.TRAIN_REQUEST, self._round, sections), formula, bound)
 
     def accept(self, client: int, reply: Frame) -> Receipt:
         """Add a client's weights where it has any, and remember its mask."""
-        if reply.kind is not Kind.UPDATE:
-            raise WireError("kind", f"expected UPDATE, got {reply.kind.name}")
-        samples = claimed_samples(self._world, client, reply)
+        samples = claimed_samples(self._world, client, reply, Kind.UPDATE)
         world, mask, formula, bound = self._world, self._held(client), 0.0, 0.0
         if Section.MASK in reply.sections:
-            context = {"within": mask, "classes": world.classes}
-            mask = decode_mask(reply.sections[Section.MASK], world.layout, **context)
-            formula, bound = world.layout.total / 8, mask_bound_bits(mask, **context) / 8
+            payload, held, classes = reply.sections[Section.MASK], mask, world.classes
+            mask = decode_mask(payload, world.layout, within=held, classes=classes)
+            formula = world.layout.total / 8
+            bound = mask_bound_bits(mask, within=held, classes=classes) / 8
         footprint = self._world.footprint(mask)
         payload = reply.sections.get(Section.VALUES, b"")
-        full = np.zeros_like(self._model)
+        full = np.zeros_like(self.state.model)
         full[footprint.keep] = decode_values(payload, "float32", footprint.segments)
         self._mean.add(full, footprint.keep, samples)
         if Section.MASK in reply.sections:
-            self._masks[client] = mask
-            self._versions[client] = self._versions.get(client, 0) + 1
-        self._lost.discard(client)
+            self.state.masks[client] = mask
+            self.state.versions[client] = self.state.versions.get(client, 0) + 1
+        self.state.lost.discard(client)
         return Receipt(formula + len(payload), bound + len(payload))
 
     def finish_round(self, enough: bool) -> dict[str, Any]:
         """Average; what no client had stays as it was."""
-        self._step += 1
+        self.state.step += 1
         if enough:
-            self._model = self._mean.mean(self._model)
-            self._version = 1
+            self.state.model = self._mean.mean(self.state.model)
+            self.state.version = 1
         clients = range(len(self._world.parts))
         densities = [self._held(client).density() for client in clients]
         return {"client_density": float(np.mean(densities))}
 
     def _held(self, client: int) -> Mask:
-        return self._masks.get(client) or Mask.full(self._world.layout)
+        return self.state.masks.get(client) or Mask.full(self._world.layout)
 
     def _under(self, mask: Mask) -> Floats:
-        keep = self._world.structure.parameter_mask(mask)
-        return np.concatenate([np.where(keep, self._model[: keep.size], 0),
-                               self._model[keep.size :]])  # fmt: skip
+        keep, model = self._world.structure.parameter_mask(mask), self.state.model
+        return np.concatenate([np.where(keep, model[: keep.size], 0), model[keep.size :]])
 
     def model(self) -> Floats:
         """Return the server's model."""
@@ -121,10 +137,10 @@ class LotteryFl(ServerMethod):
 
     def mask(self) -> Mask:
         """Return the union of all clients' masks (a client never heard of has them all)."""
-        if len(self._masks) < len(self._world.parts):
+        if len(self.state.masks) < len(self._world.parts):
             return Mask.full(self._world.layout)
         union = Mask.empty(self._world.layout)
-        for mask in self._masks.values():
+        for mask in self.state.masks.values():
             union = union | mask
         return union
 
@@ -134,27 +150,4 @@ class LotteryFl(ServerMethod):
 
     def forget(self, client: int) -> None:
         """Send this client its mask along next time."""
-        self._lost.add(client)
-
-    def state(self) -> dict[str, Any]:
-        """Return everything `restore` needs."""
-        known = sorted(self._masks)
-        packed = [np.frombuffer(self._masks[client].packed(), np.uint8) for client in known]
-        empty = np.zeros((0, (self._world.layout.total + 7) // 8), np.uint8)
-        return {
-            "model": self._model,
-            "masks": np.stack(packed) if packed else empty,
-            "versions": np.array([[c, self._versions[c]] for c in known], np.int64).reshape(-1, 2),
-            "lost": np.array(sorted(self._lost), np.int64),
-            "numbers": np.array([self._step, self._version], np.int64),
-        }
-
-    def restore(self, state: Mapping[str, Any]) -> None:
-        """Take over what `state` returned."""
-        layout = self._world.layout
-        self._model = state["model"]
-        self._versions = {int(c): int(v) for c, v in state["versions"]}
-        rows = zip(self._versions, state["masks"], strict=True)
-        self._masks = {c: Mask.from_packed(layout, row.tobytes()) for c, row in rows}
-        self._lost = {int(client) for client in state["lost"]}
-        self._step, self._version = (int(n) for n in state["numbers"])
+        self.state.lost.add(client)

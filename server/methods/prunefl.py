@@ -12,28 +12,22 @@ the trained weights, not accumulated on the way; the share in question decays al
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
-from mpfl.average import FixedPointMean
-from mpfl.codecs import FLOAT32
 from mpfl.errors import InputError
 from mpfl.mask import Mask
 from mpfl.regrow import exchange_share, reconfigure
 from mpfl.seeding import numpy_rng
-from mpfl.wire.errors import WireError
 from mpfl.wire.frame import Frame, Kind, Section
 from mpfl.wire.masks import decode_mask, mask_bound_bits
-from mpfl.wire.sections import Sync
 from mpfl.wire.values import decode_values
 from mpfl.world import World
-from server.methods.averaging import WeightMethod, claimed_samples
-from server.methods.base import Floats, Receipt, Request
-
-SQUARE_LIMIT_LOG2 = 2
+from server.methods.averaging import WeightMethod
+from server.methods.base import Floats, Receipt, claimed_samples
 
 
 class PruneFl(WeightMethod):
@@ -51,74 +45,61 @@ class PruneFl(WeightMethod):
                 "prune.granularity: got 'filter', but prunefl regrows by gradient and a removed "
                 "filter has none; use 'weight' or 'kernel'"
             )
-        super().__init__(world, FLOAT32)
+        super().__init__(world, "mask")
         self._first: tuple[Mask, Floats] | None = None
-        self._squares = self._empty()
-        self._started = False
-
-    def _empty(self) -> FixedPointMean:
-        samples = sum(len(part) for part in self._world.parts)
-        return FixedPointMean(self._world.layout.total, samples, SQUARE_LIMIT_LOG2)
+        self._squares = self._unit_mean()
 
     @property
-    def phase(self) -> str:
-        """``mask`` until one client has pruned, then ``train``."""
-        return "train" if self._started else "mask"
+    def _asks(self) -> Kind:
+        """A first mask, weights, or weights and squared gradients."""
+        if self.phase == "mask":
+            return Kind.MASK_REQUEST
+        return Kind.SCORE_REQUEST if self._share else Kind.TRAIN_REQUEST
 
     @property
     def _share(self) -> float:
-        config, step = self._world.experiment, self._weights.step
-        if not self._started or step == 0 or step % config.comparator.prunefl_every:
+        config, step = self._world.experiment, self.state.step
+        if self.phase == "mask" or step == 0 or step % config.comparator.prunefl_every:
             return 0.0
         return exchange_share(config.prune.regrow_fraction, step, config.federation.rounds - 1)
 
     def choose(self, round_number: int, clients: Sequence[int]) -> list[int]:
         """Return one client while there is no mask, drawn from the seed; then all."""
-        if self._started:
+        if self.phase == "train":
             return list(clients)
         rng = numpy_rng(self._world.experiment.seed, "prunefl", round_number)
         return [int(rng.choice(list(clients)))]
 
     def begin_round(self, round_number: int, clients: Sequence[int]) -> None:
         """Start empty means."""
-        self._round, self._first = round_number, None
-        self._weights.begin_round()
-        self._squares = self._empty()
-
-    def request(self, client: int) -> Request:
-        """Ask for a first mask, for weights, or for weights and squared gradients."""
-        if not self._started:
-            sections = {Section.CONFIG: Sync().pack()}
-            return Request(Frame(Kind.MASK_REQUEST, self._round, sections))
-        kind = Kind.SCORE_REQUEST if self._share else Kind.TRAIN_REQUEST
-        return self._weights.request(self._round, client, kind)
+        super().begin_round(round_number, clients)
+        self._first = None
+        self._squares = self._unit_mean()
 
     def accept(self, client: int, reply: Frame) -> Receipt:
         """Take in what was asked for."""
-        if not self._started:
+        if self.phase == "mask":
             return self._accept_first(client, reply)
         if not self._share:
-            return self._weights.accept(client, reply)
-        samples = claimed_samples(self._world, client, reply)
+            return super().accept(client, reply)
+        samples = claimed_samples(self._world, client, reply, Kind.SCORES)
         payload = reply.sections.get(Section.SCORES, b"")
         squares = decode_values(payload, "float32", self._world.layout.units)
         self._squares.check(squares, samples)
-        receipt = self._weights.accept(client, reply, Kind.SCORES)
+        receipt = super().accept(client, reply)
         self._squares.add(squares, samples)
         size = 4.0 * self._world.layout.total
         formula, bound = receipt.formula_bytes + size, receipt.bound_bytes + size
         return replace(receipt, formula_bytes=formula, bound_bytes=bound)
 
     def _accept_first(self, client: int, reply: Frame) -> Receipt:
-        if reply.kind is not Kind.BALLOT:
-            raise WireError("kind", f"expected BALLOT, got {reply.kind.name}")
-        claimed_samples(self._world, client, reply)
+        claimed_samples(self._world, client, reply, Kind.BALLOT)
         world = self._world
         payload = reply.sections.get(Section.MASK, b"")
         mask = decode_mask(payload, world.layout, classes=world.classes)
         footprint = world.footprint(mask)
         raw = reply.sections.get(Section.VALUES, b"")
-        model = np.zeros_like(self._weights.initial)
+        model = np.zeros_like(world.initial)
         model[footprint.keep] = decode_values(raw, "float32", footprint.segments)
         self._first = mask, model
         bound = mask_bound_bits(mask, classes=world.classes) / 8 + len(raw)
@@ -126,15 +107,15 @@ class PruneFl(WeightMethod):
 
     def finish_round(self, enough: bool) -> dict[str, Any]:
         """Take over the first mask, or publish the mean under the old mask or a new one."""
-        if not self._started:
+        if self.phase == "mask":
             if self._first:
-                self._change(*self._first)
-                self._started = True
+                self._publish(*self._first)
+                self.state.phase = "train"
             return {}
         share = self._share
         if not (enough and share):
-            return self._weights.finish_round(enough)
-        model, before = self._weights.average(), self._masks.current
+            return super().finish_round(enough)
+        model, before = self._average(), self.mask()
         values = model[: self._world.structure.parameters.total]
         mask = reconfigure(
             before,
@@ -145,20 +126,10 @@ class PruneFl(WeightMethod):
             share,
             self._world.experiment.prune.min_units,
         )
-        self._weights.step += 1
-        self._change(mask, model)
+        self.state.step += 1
+        self._publish(mask, model)
         return {"moved": 1 - before.jaccard(mask)}
 
-    def _change(self, mask: Mask, model: Floats) -> None:
-        self._masks.advance(mask)
-        self._weights.refit(mask)
-        self._weights.publish(model)
-
-    def state(self) -> dict[str, Any]:
-        """Return everything `restore` needs."""
-        return {**super().state(), "started": np.array([self._started], np.uint8)}
-
-    def restore(self, state: Mapping[str, Any]) -> None:
-        """Take over what `state` returned."""
-        super().restore(state)
-        self._started = bool(state["started"][0])
+    def _publish(self, mask: Mask, model: Floats) -> None:
+        self._change(mask)
+        self.state.model.publish(model, self._channel)

@@ -11,26 +11,25 @@ shorter. Running statistics of normalisation, which have no sign, are averaged a
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from mpfl.codecs import Codecs
 from mpfl.mask import Mask
-from mpfl.network.footprint import Footprint
 from mpfl.seeding import numpy_rng
 from mpfl.training.local import learning_rate
 from mpfl.vote import Tally
 from mpfl.wire.frame import Frame, Kind, Section
 from mpfl.wire.masks import decode_mask, mask_bound_bits
 from mpfl.wire.sections import Sync
-from mpfl.wire.values import encode_values
 from mpfl.world import World
 from server.methods.base import Floats, Receipt, Request, ServerMethod
-from server.methods.buffers import BufferRounds
-from server.versions import Broadcaster
+from server.methods.buffers import BufferRound
+from server.versions import Broadcaster, Channel
 
 
 def majority_signs(
@@ -42,36 +41,43 @@ def majority_signs(
     return np.where(twice == voters, coin, twice > voters)
 
 
+@dataclass
+class SignState:
+    """What a run keeps: model, normalisation buffers float32[B], and steps so far."""
+
+    model: Broadcaster
+    buffers: Floats
+    step: int = 0
+
+
 class SignSgd(ServerMethod):
     """Every round: collect signs, send the majority's."""
 
-    def __init__(self, world: World) -> None:
-        self._world = world
-        self._layout = world.parameter_layout
-        footprint = Footprint.of(world.structure, Mask.full(world.layout), with_buffers=False)
-        seed = world.experiment.seed
-        self._broadcaster = Broadcaster("sign", seed, world.initial, footprint)
-        self._buffers = BufferRounds(world)
-        self._tally = Tally(self._layout)
-        self._round = self._step = 0
+    state: SignState
 
-    @property
-    def phase(self) -> str:
-        """Always ``train``."""
-        return "train"
+    def __init__(self, world: World) -> None:
+        super().__init__(world)
+        self._layout = world.parameter_layout
+        footprint = world.footprint(Mask.full(world.layout), with_buffers=False)
+        self._channel = Channel(
+            Codecs.of(world.experiment).downlink, world.experiment.seed, footprint
+        )
+        self.state = SignState(Broadcaster(world.initial), world.b0)
+        self.begin_round(0, [])
 
     def begin_round(self, round_number: int, clients: Sequence[int]) -> None:
         """Start an empty tally."""
-        self._round = round_number
+        super().begin_round(round_number, clients)
         self._tally = Tally(self._layout)
-        self._buffers.begin_round()
+        self._buffers = BufferRound(self._world)
 
     def request(self, client: int) -> Request:
         """Return the votes this client has missed."""
-        sync, votes, bound = self._broadcaster.offer(client, Sync())
-        sections = {Section.CONFIG: replace(sync, step=self._step).pack()}
-        if votes or (self._buffers.count and self._broadcaster.version):
-            sections[Section.VALUES] = self._buffers.prefix() + votes
+        state, sync = self.state, Sync(step=self.state.step)
+        sync, votes, bound = state.model.offer(client, sync, self._channel)
+        sections = {Section.CONFIG: sync.pack()}
+        if votes or (self._buffers.count and state.model.version):
+            sections[Section.VALUES] = self._buffers.prefix(state.buffers) + votes
             bound += 4.0 * self._buffers.count
         formula = (self._layout.total / 8 + 4 * self._buffers.count) * bool(votes)
         return Request(Frame(Kind.TRAIN_REQUEST, self._round, sections), formula, bound)
@@ -82,49 +88,30 @@ class SignSgd(ServerMethod):
         signs = decode_mask(reply.sections.get(Section.MASK, b""), self._layout)
         self._tally.add(signs)
         self._buffers.add(buffers, samples)
-        self._broadcaster.confirm(client, self._broadcaster.version)
+        self.state.model.confirm(client, self._channel)
         extra = 4.0 * self._buffers.count
         return Receipt(self._layout.total / 8 + extra, mask_bound_bits(signs) / 8 + extra)
 
     def finish_round(self, enough: bool) -> dict[str, Any]:
         """Move the model one step along the majority's signs."""
         config = self._world.experiment
-        decay = learning_rate(config.train, self._step, config.federation.rounds) / config.train.lr
-        self._step += 1
+        rate = learning_rate(config.train, self.state.step, config.federation.rounds)
+        self.state.step += 1
         if enough:
-            step = np.float32(config.comparator.sign_step * decay)
+            step = np.float32(config.comparator.sign_step * (rate / config.train.lr))
             rng = numpy_rng(config.seed, "ties", self._round)
             plus = majority_signs(self._tally.counts(), self._tally.weight, rng)
             move = np.where(plus, step, -step).astype(np.float32)
-            segments = self._broadcaster.footprint.segments
-            self._broadcaster.append(encode_values(move, "sign", segments))
-            self._buffers.finish_round()
+            version = self.state.model.version + 1
+            self.state.model.append(self._channel.encode(move, version), self._channel)
+            self.state.buffers = self._buffers.mean(self.state.buffers)
         return {}
 
     def model(self) -> Floats:
         """Return the model."""
-        return np.concatenate(
-            [self._broadcaster.public[: self._layout.total], self._buffers.latest]
-        )
-
-    def mask(self) -> Mask:
-        """Return the full mask."""
-        return Mask.full(self._world.layout)
+        values = self.state.model.public[: self._layout.total]
+        return np.concatenate([values, self.state.buffers])
 
     def forget(self, client: int) -> None:
         """Serve this client all weights again."""
-        self._broadcaster.forget(client)
-
-    def state(self) -> dict[str, Any]:
-        """Return everything `restore` needs."""
-        return {
-            "broadcaster": self._broadcaster.state(),
-            "buffers": self._buffers.state(),
-            "step": np.array([self._step], np.int64),
-        }
-
-    def restore(self, state: Mapping[str, Any]) -> None:
-        """Take over what `state` returned."""
-        self._broadcaster.restore(state["broadcaster"], self._broadcaster.footprint)
-        self._buffers.restore(state["buffers"])
-        self._step = int(state["step"][0])
+        self.state.model.forget(client)

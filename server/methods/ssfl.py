@@ -10,72 +10,51 @@ go by |w0|; every layer keeps ``prune.min_units``.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
-from mpfl.average import FixedPointMean
-from mpfl.codecs import FLOAT32
 from mpfl.mask import Mask
 from mpfl.selection import best_overall, units_to_keep
-from mpfl.wire.errors import WireError
 from mpfl.wire.frame import Frame, Kind, Section
 from mpfl.wire.values import decode_values
 from mpfl.world import World
-from server.methods.averaging import WeightMethod, claimed_samples
-from server.methods.base import Receipt, Request
-
-SCORE_LIMIT_LOG2 = 2
-"""Scores are sums of tiny numbers: a lower limit gives the mean a finer resolution."""
+from server.methods.averaging import WeightMethod
+from server.methods.base import Receipt, Request, claimed_samples
 
 
 class Ssfl(WeightMethod):
     """Round 1 scores, the others average under the mask."""
 
     def __init__(self, world: World) -> None:
-        super().__init__(world, FLOAT32)
-        self._scores = self._empty()
-        self._scoring = True
-
-    def _empty(self) -> FixedPointMean:
-        samples = sum(len(part) for part in self._world.parts)
-        return FixedPointMean(self._world.layout.total, samples, SCORE_LIMIT_LOG2)
-
-    @property
-    def phase(self) -> str:
-        """``score``, then ``train``."""
-        return "score" if self._scoring else "train"
+        super().__init__(world, "score")
+        self._scores = self._unit_mean()
 
     def begin_round(self, round_number: int, clients: Sequence[int]) -> None:
-        """Start an empty mean, of scores or of weights."""
-        self._round = round_number
-        if self._scoring:
-            self._scores = self._empty()
-        else:
-            self._weights.begin_round()
+        """Start empty means, of scores and of weights."""
+        super().begin_round(round_number, clients)
+        self._scores = self._unit_mean()
 
     def request(self, client: int) -> Request:
         """Ask for scores at w0, which needs no values, or for training."""
-        if self._scoring:
+        if self.phase == "score":
             return Request(Frame(Kind.SCORE_REQUEST, self._round, {}))
-        return self._weights.request(self._round, client)
+        return super().request(client)
 
     def accept(self, client: int, reply: Frame) -> Receipt:
         """Add scores or weights to the mean."""
-        if not self._scoring:
-            return self._weights.accept(client, reply)
-        if reply.kind is not Kind.SCORES:
-            raise WireError("kind", f"expected SCORES, got {reply.kind.name}")
-        samples = claimed_samples(self._world, client, reply)
+        if self.phase == "train":
+            return super().accept(client, reply)
+        samples = claimed_samples(self._world, client, reply, Kind.SCORES)
         payload = reply.sections.get(Section.SCORES, b"")
         self._scores.add(decode_values(payload, "float32", self._world.layout.units), samples)
         return Receipt(4.0 * self._world.layout.total, len(payload))
 
     def finish_round(self, enough: bool) -> dict[str, Any]:
         """Fix the mask, or publish the mean."""
-        if not self._scoring:
-            return self._weights.finish_round(enough)
+        if self.phase == "train":
+            return super().finish_round(enough)
         if enough:
             layout, config = self._world.layout, self._world.experiment.prune
             keep = best_overall(
@@ -85,16 +64,6 @@ class Ssfl(WeightMethod):
                 units_to_keep(config.density, layout.total),
                 config.min_units,
             )
-            self._masks.advance(Mask.from_bools(layout, keep))
-            self._weights.refit(self._masks.current)
-            self._scoring = False
+            self._change(Mask.from_bools(layout, keep))
+            self.state.phase = "train"
         return {}
-
-    def state(self) -> dict[str, Any]:
-        """Return everything `restore` needs."""
-        return {**super().state(), "scoring": np.array([self._scoring], np.uint8)}
-
-    def restore(self, state: Mapping[str, Any]) -> None:
-        """Take over what `state` returned."""
-        super().restore(state)
-        self._scoring = bool(state["scoring"][0])

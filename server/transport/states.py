@@ -2,36 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, MutableMapping
+from collections import UserDict
+from dataclasses import dataclass, field
 from typing import Any
 
-import numpy as np
+
+@dataclass(frozen=True)
+class Holdings:
+    """What a checkpoint keeps: every content once, and which of them each node holds."""
+
+    contents: list[bytes] = field(default_factory=list)
+    holders: dict[int, int] = field(default_factory=dict)
 
 
-class StateStore(MutableMapping[int, bytes]):
+class StateStore(UserDict[int, bytes]):
     """Node id → state. Clients that saw the same rounds hold equal bytes: these are shared."""
 
     def __init__(self) -> None:
-        self._states: dict[int, bytes] = {}
+        super().__init__()
         self._users: dict[bytes, list[Any]] = {}  # content → [the one object, number of nodes]
-
-    def __getitem__(self, node: int) -> bytes:
-        return self._states[node]
 
     def __setitem__(self, node: int, state: bytes) -> None:
         entry = self._users.setdefault(state, [state, 0])
         entry[1] += 1
-        self._release(self._states.get(node))
-        self._states[node] = entry[0]
+        self._release(self.data.get(node))
+        self.data[node] = entry[0]
 
     def __delitem__(self, node: int) -> None:
-        self._release(self._states.pop(node))
-
-    def __iter__(self) -> Iterator[int]:
-        return iter(self._states)
-
-    def __len__(self) -> int:
-        return len(self._states)
+        self._release(self.data.pop(node))
 
     @property
     def distinct(self) -> int:
@@ -46,17 +44,12 @@ class StateStore(MutableMapping[int, bytes]):
         if not entry[1]:
             del self._users[state]
 
-    def arrays(self) -> dict[str, Any]:
-        """Return what `restore` needs: every content once, and who holds which."""
-        number = {state: i for i, state in enumerate(self._users)}
-        pairs = [(node, number[state]) for node, state in sorted(self._states.items())]
-        return {
-            "holders": np.array(pairs, np.int64).reshape(-1, 2),
-            "contents": {str(i): np.frombuffer(s, np.uint8) for s, i in number.items()},
-        }
+    def holdings(self) -> Holdings:
+        """Return what `restore` needs."""
+        place = {state: i for i, state in enumerate(self._users)}
+        return Holdings(list(place), {node: place[state] for node, state in self.items()})
 
-    def restore(self, arrays: Mapping[str, Any]) -> None:
-        """Take over what `arrays` returned."""
-        contents = {int(i): raw.tobytes() for i, raw in arrays.get("contents", {}).items()}
-        for node, number in arrays.get("holders", []):
-            self[int(node)] = contents[int(number)]
+    def restore(self, holdings: Holdings) -> None:
+        """Take over what `holdings` returned."""
+        for node, place in holdings.holders.items():
+            self[node] = holdings.contents[place]

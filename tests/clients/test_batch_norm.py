@@ -55,15 +55,15 @@ def test_aggregate_averages_running_statistics() -> None:
 def test_local_statistics_stay_with_each_client() -> None:
     federation = play("local", rounds=2)
     count = federation.world.structure.parameters.total
-    kept = [federation.states[n]["buffers"].copy() for n in range(2)]
+    kept = [federation.states[n].buffers.copy() for n in range(2)]
     assert not np.allclose(kept[0], kept[1])
     for n in range(2):
         np.testing.assert_array_equal(kept[n], federation.trained[n][count:])
     np.testing.assert_array_equal(federation.method.model()[count:], federation.world.b0)
     federation.play()
     for n in range(2):  # the next round went on from them: one epoch moves them only so far
-        moved = np.abs(federation.states[n]["buffers"] - kept[n]).max()
-        reset = np.abs(federation.states[n]["buffers"] - federation.world.b0).max()
+        moved = np.abs(federation.states[n].buffers - kept[n]).max()
+        reset = np.abs(federation.states[n].buffers - federation.world.b0).max()
         assert 0 < moved < reset
 
 
@@ -73,5 +73,5 @@ def test_frozen_statistics_never_change() -> None:
     for n in range(2):
         np.testing.assert_array_equal(federation.trained[n][count:], world.b0)
         assert np.isfinite(federation.trained[n]).all()
-        assert "buffers" not in federation.states[n]
+        assert federation.states[n].buffers is None
     np.testing.assert_array_equal(federation.method.model()[count:], world.b0)

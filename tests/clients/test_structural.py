@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 import mpfl.training.masked
+import mpfl.training.vectorised
 from benchmarks.running.experiment import resume, run
 from mpfl.wire.frame import Section
 from tests.federation import Federation, tiny
@@ -26,13 +27,13 @@ QUICK = {
 def sizes(monkeypatch):
     """Parameters of every network that is trained."""
     seen = []
-    train = mpfl.training.masked.train
+    train = mpfl.training.vectorised.train
 
     def watched(model, *arguments, **options):
         seen.append(model.values.numel())
         return train(model, *arguments, **options)
 
-    monkeypatch.setattr(mpfl.training.masked, "train", watched)
+    monkeypatch.setattr(mpfl.training.vectorised, "train", watched)
     return seen
 
 

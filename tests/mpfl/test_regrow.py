@@ -97,7 +97,8 @@ def test_masks_change_at_constant_density_and_regrown_weights_start_at_zero(
 def test_clients_follow_regrown_masks() -> None:
     federation = Federation(tiny(prune__regrow="random", prune__rounds=1, federation__rounds=9))
     federation.play(5)
-    held = Mask.from_packed(federation.world.layout, federation.states[2]["mask"].tobytes())
+    masks = federation.states[2].masks
+    held = masks[max(masks)]
     assert held != federation.method.mask()
     federation.play()
     for number in range(4):

@@ -9,6 +9,7 @@ import pytest
 from benchmarks.running.experiment import run
 from clients.client import Client
 from clients.methods import METHODS as CLIENT_METHODS
+from clients.replica import ClientState
 from mpfl.world import build_world
 from server.methods import METHODS
 from tests.federation import tiny
@@ -82,7 +83,7 @@ def test_lost_replies_and_lost_states_are_noticed_and_mended(world, method):
     game = rounds(world, method)
     game.play()
     game.play(lost=[0, 2])
-    game.states[1] = {}
+    game.states[1] = ClientState()
     game.play()
     assert set(game.refused) <= {0, 1, 2}
     game.play()

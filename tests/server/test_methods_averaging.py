@@ -7,7 +7,7 @@ from flwr.app import Array, ArrayRecord, Message, MetricRecord, RecordDict
 from flwr.serverapp.strategy import FedAvg
 
 from mpfl.average import OverlapMean
-from mpfl.codecs import topk_codecs
+from mpfl.codecs import Codecs
 from mpfl.models import build_model
 from mpfl.seeding import torch_generator
 from mpfl.wire.frame import Section
@@ -109,7 +109,7 @@ def test_topk_of_everything_is_fedavg():
 def test_topk_sends_k_entries_and_feedback_loses_nothing_over_time():
     experiment = tiny(method="topk", comparator__topk_fraction=0.02)
     game = Rounds(experiment)
-    codec, size = topk_codecs(experiment).uplink, game.world.w0.size
+    codec, size = Codecs.of(experiment).uplink, game.world.w0.size
     segments = game.world.parameter_layout.units
     sent = np.zeros((4, size))
     wanted = np.zeros((4, size))
@@ -122,7 +122,7 @@ def test_topk_sends_k_entries_and_feedback_loses_nothing_over_time():
             assert np.count_nonzero(decoded) == round(0.02 * size)
             sent[number] += decoded
             wanted[number] += game.trained[number] - public
-    owed = np.stack([game.states[number]["residual"] for number in range(4)])
+    owed = np.stack([game.states[number].residual for number in range(4)])
     np.testing.assert_allclose(sent + owed, wanted, atol=1e-5)
     assert np.abs(owed).max() > 1e-3
 

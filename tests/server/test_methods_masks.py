@@ -73,7 +73,7 @@ def test_fedpm_aggregates_as_the_closed_form_says(reset):
 
 
 def test_fedpm_sends_theta_rounded_once_more_ballots_than_levels_stand_behind_it():
-    posterior = BetaPosterior(3)
+    posterior = BetaPosterior(np.zeros(3, np.uint32))
     posterior.update(np.array([0, 150, 300], np.uint32), 300, 1)
     levels, top = posterior.levels()
     assert top == 255
@@ -228,11 +228,11 @@ def test_lotteryfl_sends_each_client_its_own_part_and_gates_pruning():
 def test_lotteryfl_averages_each_weight_over_the_clients_that_have_it():
     game = Rounds(tiny(method="lotteryfl", prune__gate=0.3))
     game.play(2)
-    before = game.method._model.copy()
+    before = game.method.state.model.copy()
     game.play()
     keeps = [game.world.structure.parameter_mask(game.method._held(n)) for n in range(4)]
     weights = np.stack([w * keep for w, keep in zip(game.weights(), keeps, strict=True)])
     rows = np.stack([game.trained[n] for n in range(4)]).astype(np.float64)
     total = weights.sum(axis=0)
     wanted = np.where(total > 0, (rows * weights).sum(axis=0) / np.maximum(total, 1), before)
-    np.testing.assert_allclose(game.method._model, wanted, atol=1e-6)
+    np.testing.assert_allclose(game.method.state.model, wanted, atol=1e-6)

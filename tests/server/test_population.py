@@ -16,9 +16,10 @@ from hypothesis import strategies as st
 from benchmarks.running.experiment import run, validate
 from mpfl.config import Experiment, from_mapping
 from mpfl.mask import Layout, Mask
+from mpfl.state import flatten, restore
 from server.checkpoint import load_checkpoint
-from server.transport.states import StateStore
-from server.versions import MaskLog
+from server.transport.states import Holdings, StateStore
+from server.versions import MaskCoder, MaskLog
 from tests.federation import tiny
 from tests.memory import Peak
 from tests.runs import records
@@ -41,7 +42,7 @@ def test_a_store_is_a_dictionary_that_holds_each_content_once(
     assert dict(store) == plain
     assert store.distinct == len(set(plain.values())) == len({id(s) for s in store.values()})
     again = StateStore()
-    again.restore(store.arrays())
+    again.restore(restore(Holdings, flatten(store.holdings()), Layout((), ())))
     assert dict(again) == plain
     assert again.distinct == store.distinct
 
@@ -52,32 +53,32 @@ def test_a_checkpoint_holds_what_many_clients_have_in_common_once(tmp_path: Path
         folder = tmp_path / str(clients)
         run(tiny(data__clients=clients, federation__rounds=2, prune__rounds=2), folder)
         _, arrays = load_checkpoint(folder / "checkpoint" / "latest")
-        assert len(arrays["clients"]["holders"]) == clients
-        assert len(arrays["clients"]["contents"]) == 1
+        held = restore(Holdings, arrays, Layout((), ()), "clients/")
+        assert len(held.holders) == clients
+        assert len(held.contents) == 1
         sizes[clients] = (folder / "checkpoint" / "latest").stat().st_size
     assert sizes[12] < sizes[2] + 10 * 100
 
 
 def test_masks_that_nobody_holds_are_forgotten() -> None:
     layout = Layout(("a",), (64,))
-    log = MaskLog(layout, np.zeros(64, np.uint8), "raw")
-    log.confirm(7, 0)
+    log, coder = MaskLog.start(layout), MaskCoder(np.zeros(64, np.uint8), "raw")
+    log.confirm(7)
     for version in range(1, 30):
         keep = np.arange(64) >= version
         log.advance(Mask.from_bools(layout, keep))
         assert log.version == version
         for client in range(3):
-            log.confirm(client, version)
+            log.confirm(client)
         if version == 10:
-            log.confirm(8, 10)
-    assert log.versions == [0, 10, 28, 29]
-    twin = MaskLog(layout, np.zeros(64, np.uint8), "raw")
-    twin.restore(log.state())
-    assert (twin.version, twin.current, twin.versions) == (29, log.current, log.versions)
+            log.confirm(8)
+    assert sorted(log.masks) == [0, 10, 28, 29]
+    twin = restore(MaskLog, flatten(log), layout)
+    assert (twin.version, twin) == (29, log)
     log.advance(Mask.empty(layout))
     twin.advance(Mask.empty(layout))
     for client in (0, 7, 8, 9):
-        assert twin.offer(client) == log.offer(client)
+        assert twin.offer(client, coder) == log.offer(client, coder)
 
 
 # ------------------------------------------------------------------------------- real data

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from pathlib import Path
 
 import numpy as np
@@ -10,8 +11,10 @@ import pytest
 from benchmarks.running.experiment import run
 from clients.replica import follow
 from mpfl.regrow import training_rounds
+from mpfl.state import flatten, restore
 from mpfl.wire.frame import Kind, Section
 from server.ledger import UPLINK
+from server.methods.averaging import WeightState
 from server.methods.mpfl import Mpfl
 from tests.federation import Federation, tiny
 from tests.runs import ledger, records
@@ -53,8 +56,8 @@ def test_finetuning_clients_and_server_agree_on_the_model(codec: str) -> None:
         federation.play()
         federation.method.begin_round(federation.number + 1, list(federation.states))
         frame = federation.method.request(1).frame
-        state = dict(federation.states[1])
-        replica = follow(federation.world, state, frame, codec, with_buffers=True)
+        state = copy.copy(federation.states[1])
+        replica = follow(federation.world, state, frame)
         np.testing.assert_array_equal(replica.public, federation.method.model())
 
 
@@ -76,7 +79,8 @@ def test_state_of_a_finetuning_run_survives_a_restart() -> None:
     federation = Federation(tiny(prune__recovery="finetune"))
     federation.play()
     twin = Mpfl(federation.world)
-    twin.restore(federation.method.state())
+    written = flatten(federation.method.state)
+    twin.restore(restore(WeightState, written, federation.world.layout))
     for method in (federation.method, twin):
         method.begin_round(2, [0, 1, 2, 3])
     for client in range(4):

@@ -51,7 +51,7 @@ class Decoder:
         size = len(blob) - begin
         width = size if size <= 4 else 4 - size % 2
         state = int.from_bytes(blob[begin : begin + width], "little")
-        if state >> 8 * (width - 1) == 0 if width else True:
+        if not width or not blob[begin + width - 1]:
             raise WireError("rans.states", "the state is not in its shortest form")
         self._states = np.array([state], np.int64)
         return begin + width

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 import mpfl.training.masked
+import mpfl.training.vectorised
 from mpfl.config import TrainConfig
 from mpfl.data import Samples
 from mpfl.mask import Mask
@@ -15,7 +16,7 @@ from mpfl.network.flat import FlatModel
 from mpfl.network.structure import find_structure
 from mpfl.scores.gradient import MovementObserver
 from mpfl.training.local import evaluate, train
-from mpfl.training.masked import MaskedNetwork
+from mpfl.training.masked import MaskedNetwork, Small, Whole
 from tests.networks import generator, inputs_for, random_mask, shape_of
 
 # Both networks on the same memory format: another one alone moves resnet20 by more than 1e-5.
@@ -49,7 +50,7 @@ def both_ways(name: str, config: TrainConfig = CONFIG, observers=(None, None), *
         call |= options
         if cut:
             masked = MaskedNetwork(model, structure)
-            assert masked.small(mask) is not None
+            assert isinstance(masked.part(mask), Small)
             result = masked.train(samples, mask, config, **call)
         else:
             keep = torch.from_numpy(structure.parameter_mask(mask).astype(np.float32))
@@ -88,7 +89,7 @@ def test_channels_last_is_left_out_where_it_corrupts_memory(monkeypatch, channel
         used.append(config.channels_last)
         return train(model, samples, config, **options)
 
-    monkeypatch.setattr(mpfl.training.masked, "train", watched)
+    monkeypatch.setattr(mpfl.training.vectorised, "train", watched)
     model, structure, samples = network("resnet20")
     layers = Mask.full(structure.layout).layers()
     layers = {name: np.arange(bits.size) < 31 for name, bits in layers.items()}
@@ -156,25 +157,25 @@ def test_a_network_is_built_once_per_mask_and_two_are_kept(monkeypatch):
     masked = MaskedNetwork(model, structure)
     a, b, c = (random_mask(structure, seed, 0.5) for seed in (1, 2, 3))
     for mask in (a, a, b, a, b, a):
-        assert masked.small(mask) is masked.small(mask)
+        assert masked.part(mask) is masked.part(mask)
     assert built == [a, b]
     for mask in (c, a):  # b was used before a
-        masked.small(mask)
+        masked.part(mask)
     assert built == [a, b, c]
-    masked.small(b)
+    masked.part(b)
     assert built == [a, b, c, b]
 
 
 def test_nothing_is_cut_where_nothing_can_be():
     for granularity in ("weight", "kernel"):
         model, structure, _ = network("lenet5", granularity)
-        assert MaskedNetwork(model, structure).small(random_mask(structure, 1)) is None
+        assert isinstance(MaskedNetwork(model, structure).part(random_mask(structure, 1)), Whole)
     model, structure, samples = network("lenet5")
     masked = MaskedNetwork(model, structure)
-    assert masked.small(Mask.full(structure.layout)) is None
+    assert isinstance(masked.part(Mask.full(structure.layout)), Whole)
     layers = {layer.name: np.ones(layer.units, np.bool_) for layer in structure.layers}
     layers["conv1"][:] = False
     mask = Mask.from_layers(layers)
-    assert masked.small(mask) is None
+    assert isinstance(masked.part(mask), Whole)
     masked.train(samples, mask, CONFIG, lr=0.1, epochs=1, generator=generator())
     assert (model.values.numpy()[~structure.parameter_mask(mask)] == 0).all()
