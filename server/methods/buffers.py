@@ -16,8 +16,8 @@ from server.methods.base import claimed_samples
 class BufferRound:
     """Checks a round's replies and averages their running statistics, weighted by samples.
 
-    As float32 they stand alone in the VALUES section of a reply and at its front in a request; networks
-    without such buffers send nothing.
+    As float32 they stand alone in the VALUES section of a reply and at its front in a request;
+    networks without such buffers send nothing.
     """
 
     def __init__(self, world: World) -> None:
