@@ -27,7 +27,7 @@ from benchmarks.report.write import write_report
 from benchmarks.results.frames import comparison_frame, ledger_frame, rounds_frame
 from benchmarks.results.loading import comparison_settings, is_comparison, load_folders, load_run
 from benchmarks.results.rows import Row, comparison_table
-from benchmarks.results.rundata import Ledger, Round, RunData
+from benchmarks.results.rundata import Ledger, RunData
 from benchmarks.running import comparison as comparing
 from benchmarks.running import experiment as running
 from benchmarks.running.sinks import Feed, check_sink, show_in_sink
@@ -36,6 +36,7 @@ from mpfl.errors import InputError
 from mpfl.mask import Mask
 from mpfl.nested import with_override
 from mpfl.registry import unknown_name
+from server.records import RoundRecord, to_json
 from server.runfolder import MODEL
 
 Config = str | Path | Mapping[str, Any] | Experiment
@@ -67,10 +68,10 @@ class Run:
     @property
     def summary(self) -> Mapping[str, Any]:
         """The content of ``summary.json``: final accuracy, bytes, digests, versions."""
-        return self.data.summary
+        return dict(to_json(self.data.summary))
 
     @property
-    def rounds(self) -> tuple[Round, ...]:
+    def rounds(self) -> tuple[RoundRecord, ...]:
         """One record a round; byte counts are cumulative."""
         return self.data.rounds
 

@@ -408,8 +408,7 @@ def from_mapping(table: Mapping[str, Any]) -> Experiment:
     InputError
         For an unknown key (naming the nearest known one), a wrong type or a value out of range.
     """
-    experiment: Experiment = build(Experiment, table)
-    return experiment
+    return build(Experiment, table)
 
 
 def from_toml(text: str) -> Experiment:

@@ -6,7 +6,7 @@ import hashlib
 import json
 import struct
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
@@ -154,6 +154,11 @@ class Mask:
         """Return kept units / units."""
         return self.count() / self.layout.total
 
+    def layer_densities(self) -> dict[str, float]:
+        """Return kept units / units of each layer."""
+        rows = zip(self.layout.names, self.counts(), self.layout.units, strict=True)
+        return {name: kept / units for name, kept, units in rows}
+
     def jaccard(self, other: Mask) -> float:
         """Return |A ∩ B| / |A ∪ B| (1.0 for two empty masks)."""
         self._check(other)
@@ -227,9 +232,3 @@ class Mask:
         except (KeyError, TypeError, ValueError, OverflowError, RecursionError) as error:
             raise ValueError(f"mask file has a bad layer table: {error}") from error
         return cls.from_packed(layout, body[length:])
-
-
-def mean_jaccard(masks: Sequence[Mask]) -> float:
-    """Return the mean Jaccard overlap over all pairs (1.0 for fewer than two masks)."""
-    pairs = [a.jaccard(b) for i, a in enumerate(masks) for b in masks[:i]]
-    return float(np.mean(pairs)) if pairs else 1.0

@@ -6,10 +6,14 @@ import dataclasses
 import math
 import tomllib
 from collections.abc import Mapping
-from typing import Any, NoReturn
+from functools import cache
+from types import UnionType
+from typing import Any, NoReturn, TypeVar, get_args, get_origin, get_type_hints
 
 from mpfl.errors import InputError
 from mpfl.registry import unknown_name
+
+T = TypeVar("T")
 
 
 def read_toml(text: str) -> dict[str, Any]:
@@ -73,35 +77,57 @@ def dotted(table: Mapping[str, Any]) -> dict[str, Any]:
     return flat
 
 
-def build(cls: type[Any], table: Mapping[str, Any], prefix: str = "") -> Any:
+def build(cls: type[T], table: object, prefix: str = "") -> T:
     """Build a dataclass of plain values, and of such dataclasses, from nested tables.
+
+    Its annotations say what is allowed: plain types, ``X | None``, ``list[X]``, ``dict[str, X]``
+    and ``Any``. Where None is allowed, a number that is not finite is read as None.
 
     Raises
     ------
     InputError
-        For an unknown key (naming the nearest known one), a wrong type or a number that is not
-        finite; `prefix` begins the key's name in the message.
+        For an unknown key (naming the nearest known one), a missing one that has no default, a
+        wrong type or a number that is not finite; `prefix` begins the key's name in the message.
     """
-    fields = {item.name: item for item in dataclasses.fields(cls)}
-    values: dict[str, Any] = {}
-    for key, value in table.items():
-        if key not in fields:
-            raise unknown_name("key", prefix + key, [prefix + name for name in fields])
-        values[key] = _convert(fields[key], value, prefix + key)
-    return cls(**values)
+    if not isinstance(table, Mapping):
+        fail(prefix.rstrip(".") or "content", table, "a table")
+    kinds, required = _keys(cls)  # type: ignore[arg-type]
+    for key in table:
+        if key not in kinds:
+            raise unknown_name("key", prefix + key, [prefix + name for name in kinds])
+    for key in required:
+        if key not in table:
+            raise InputError(f"no key {prefix + key!r}")
+    return cls(**{key: _convert(kinds[key], value, prefix + key) for key, value in table.items()})
 
 
-def _convert(item: dataclasses.Field[Any], value: Any, key: str) -> Any:
-    if item.default_factory is not dataclasses.MISSING:
-        if not isinstance(value, Mapping):
-            fail(key, value, "a table")
-        return build(item.default_factory, value, key + ".")  # type: ignore[arg-type]
-    wanted: type[Any] = type(item.default)
-    if wanted is float and isinstance(value, int) and not isinstance(value, bool):
+@cache
+def _keys(cls: type[Any]) -> tuple[dict[str, Any], list[str]]:
+    """Return the type of every field, and the fields that have no default."""
+    kinds, missing = get_type_hints(cls), dataclasses.MISSING
+    fields = dataclasses.fields(cls)
+    required = [f.name for f in fields if f.default is missing and f.default_factory is missing]
+    return {item.name: kinds[item.name] for item in fields}, required
+
+
+def _convert(kind: Any, value: Any, key: str) -> Any:
+    origin, inner = get_origin(kind), get_args(kind)
+    if kind is Any:
+        return value
+    if dataclasses.is_dataclass(kind):
+        return build(kind, value, key + ".")  # type: ignore[arg-type]
+    if origin is UnionType:
+        absent = value is None or (isinstance(value, float) and not math.isfinite(value))
+        return None if absent else _convert(inner[0], value, key)
+    if origin is dict and isinstance(value, Mapping):
+        return {name: _convert(inner[1], found, f"{key}.{name}") for name, found in value.items()}
+    if origin is list and isinstance(value, list):
+        return [_convert(inner[0], found, f"{key}[{place}]") for place, found in enumerate(value)]
+    if kind is float and type(value) is int:
         value = float(value)
-    if type(value) is not wanted:
-        fail(key, value, f"a value of type {wanted.__name__}")
-    if wanted is float and not math.isfinite(value):
+    if type(value) is not kind:
+        fail(key, value, f"a value of type {origin.__name__ if origin else kind.__name__}")
+    if kind is float and not math.isfinite(value):
         fail(key, value, "a finite number")
     return value
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from mpfl.config import Experiment, from_toml, to_toml
 from mpfl.errors import InputError
 from mpfl.world import World, world_from_toml
 from server.loop import OnRound, run_rounds
+from server.records import to_json
 from server.runfolder import Progress, RunFolder
 from server.summary import model_bytes, summarize
 from server.transport.grid import LocalGrid
@@ -40,10 +42,10 @@ def run_session(
     torch.set_num_threads(1)  # as in every client: results must not depend on threads
     state = run_rounds(world, grid, folder, progress, on_round)
     workers = grid.workers if isinstance(grid, LocalGrid) else 0
-    summary = {**summarize(world, state, engine, workers), **(tags or {})}
+    summary = replace(summarize(world, state, engine, workers), **(tags or {}))
     mask = state.method.mask().to_bytes()
     folder.finish(mask, model_bytes(world, state.method.model()), summary)
-    return summary
+    return dict(to_json(summary))
 
 
 def experiment_of(run_config: Mapping[str, Any]) -> Experiment:

@@ -6,7 +6,8 @@ import json
 import os
 import struct
 import zlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +17,20 @@ from safetensors.numpy import load, save
 
 from mpfl.errors import InputError
 from mpfl.state import Arrays
+from server.records import json_text
 
 _MAGIC = b"MPFLCKPT"
 _VERSION = 2
 _HEADER = struct.Struct("<8sBIQ")  # magic, version, CRC-32 of the body, length of the JSON
+
+
+@contextmanager
+def writing(path: Path, option: str = "--out") -> Iterator[None]:
+    """Turn what the system refuses to write into an InputError that names option and path."""
+    try:
+        yield
+    except OSError as error:
+        raise InputError(f"{option}: cannot write {path}: {error.strerror}") from None
 
 
 def write_atomically(path: Path, content: bytes) -> None:
@@ -34,7 +45,7 @@ def write_atomically(path: Path, content: bytes) -> None:
 
 def save_checkpoint(path: Path, facts: Mapping[str, Any], arrays: Arrays) -> None:
     """Write JSON-able `facts` and named arrays."""
-    text = json.dumps(facts, sort_keys=True).encode()
+    text = json_text(facts, sort_keys=True).encode()
     body = text + save({name: np.ascontiguousarray(array) for name, array in arrays.items()})
     header = _HEADER.pack(_MAGIC, _VERSION, zlib.crc32(body), len(text))
     write_atomically(path, header + body)

@@ -3,47 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import astuple, dataclass, fields
 
 from mpfl.wire.frame import Frame, Section
-
-UPLINK, DOWNLINK = "uplink", "downlink"
-
-
-@dataclass(frozen=True, order=True)
-class Row:
-    """One message. All sizes in bytes; the six kinds add up to ``message_bytes``.
-
-    Attributes
-    ----------
-    formula_bytes
-        What the method's paper would say.
-    bound_bytes
-        Entropy of the content, given what the receiver holds.
-    """
-
-    round: int
-    client: int
-    direction: str
-    phase: str
-    mask_bytes: int
-    values_bytes: int
-    scores_bytes: int
-    metrics_bytes: int
-    config_bytes: int
-    framing_bytes: int
-    message_bytes: int
-    formula_bytes: float
-    bound_bytes: float
-
-    def csv(self) -> str:
-        """Return the row as a line of ``ledger.csv``."""
-        return ",".join(
-            f"{value:.1f}" if isinstance(value, float) else str(value) for value in astuple(self)
-        )
-
-
-HEADER = ",".join(item.name for item in fields(Row))
+from server.records import DOWNLINK, UPLINK, Row
 
 
 class Ledger:
@@ -86,20 +48,17 @@ class Ledger:
             Length of the serialized message that carried the blob.
         """
         sections = frame.sections if frame else {}
-        sizes = [len(sections.get(section, b"")) for section in Section]
-        by_section = dict(zip(Section, sizes, strict=True))
+        sizes = {
+            f"{section.name.lower()}_bytes": len(sections.get(section, b"")) for section in Section
+        }
         self._rows.append(
             Row(
                 round=round_number,
                 client=client,
                 direction=direction,
                 phase=phase,
-                mask_bytes=by_section[Section.MASK],
-                values_bytes=by_section[Section.VALUES],
-                scores_bytes=by_section[Section.SCORES],
-                metrics_bytes=by_section[Section.METRICS],
-                config_bytes=by_section[Section.CONFIG],
-                framing_bytes=message_bytes - sum(sizes),
+                **sizes,
+                framing_bytes=message_bytes - sum(sizes.values()),
                 message_bytes=message_bytes,
                 formula_bytes=float(formula_bytes),
                 bound_bytes=float(bound_bytes),

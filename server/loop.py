@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 from flwr.serverapp import Grid
 
 from mpfl.config import Experiment
+from mpfl.nested import build
 from mpfl.state import Arrays, flatten, restore
 from mpfl.training.local import Evaluation
 from mpfl.world import World
-from server.ledger import DOWNLINK, UPLINK, Ledger
+from server.ledger import Ledger
 from server.methods import METHODS
 from server.methods.base import ServerMethod
+from server.records import DOWNLINK, UPLINK, RoundRecord, to_json
 from server.round import Exchange, RunState
 from server.runfolder import Progress, RunFolder
 from server.sampling import asked_clients
@@ -48,25 +51,22 @@ def run_rounds(
     clients = experiment.data.clients if state.method.uses_clients else 0
     courier = Courier(grid, clients, experiment.engine.timeout)
     while state.round < experiment.federation.rounds and not _stop(experiment, state):
-        started = time.monotonic()
-        record = _round(world, courier, state, folder)
-        state.seconds += time.monotonic() - started
-        record["seconds"] = round(state.seconds, 3)
-        state.last = record
-        if record["test_accuracy"] is None and _stop(experiment, state):
+        record = state.last = _round(world, courier, state, folder)
+        if record.test_accuracy is None and _stop(experiment, state):
             result = evaluate_model(world, state.method)  # the last round always is
-            record |= {"test_accuracy": result.accuracy, "test_loss": result.loss}
+            record = replace(record, test_accuracy=result.accuracy, test_loss=result.loss)
+            state.last = record
         folder.write_round(record, state.ledger.close_round())
         last = state.round == experiment.federation.rounds
         if last or state.round % experiment.engine.checkpoint_every == 0:
             folder.checkpoint(*_checkpoint(state, grid))
         if on_round:
-            on_round(record)
+            on_round(to_json(record))
     return state
 
 
-def _round(world: World, courier: Courier, state: RunState, folder: RunFolder) -> dict[str, Any]:
-    experiment, method = world.experiment, state.method
+def _round(world: World, courier: Courier, state: RunState, folder: RunFolder) -> RoundRecord:
+    experiment, method, started = world.experiment, state.method, time.monotonic()
     state.round += 1
     clients = asked_clients(experiment, method, state.round)
     phase = method.phase
@@ -77,26 +77,28 @@ def _round(world: World, courier: Courier, state: RunState, folder: RunFolder) -
     enough = exchange.accepted >= min(experiment.federation.min_replies, len(clients))
     columns = method.finish_round(enough)
     result = _evaluate(world, state)
-    density, density_all = world.structure.densities(method.mask())
+    mask = method.mask()
+    density, density_all = world.structure.densities(mask)
     up, down = state.ledger.totals[UPLINK], state.ledger.totals[DOWNLINK]
-    return {
-        "round": state.round,
-        "phase": phase,
-        "density": density,
-        "density_all_parameters": density_all,
-        "test_accuracy": result.accuracy if result else None,
-        "test_loss": result.loss if result else None,
-        "uplink_bytes": up,
-        "downlink_bytes": down,
-        "total_bytes": up + down,
-        "clients_sampled": len(clients),
-        "clients_replied": exchange.accepted,
-        "counted": enough,
-        "rejected": dict(sorted(exchange.rejected.items())),
-        "errors": exchange.errors,
-        "layer_density": _layer_density(method),
-        **columns,
-    }
+    state.seconds += time.monotonic() - started
+    return RoundRecord(
+        round=state.round,
+        phase=phase,
+        density=density,
+        density_all_parameters=density_all,
+        test_accuracy=result.accuracy if result else None,
+        test_loss=result.loss if result else None,
+        uplink_bytes=up,
+        downlink_bytes=down,
+        total_bytes=up + down,
+        clients_sampled=len(clients),
+        clients_replied=exchange.accepted,
+        rejected=dict(sorted(exchange.rejected.items())),
+        errors=exchange.errors,
+        layer_density=mask.layer_densities(),
+        seconds=round(state.seconds, 3),
+        **{"counted": enough, **columns},
+    )
 
 
 def evaluate_model(world: World, method: ServerMethod) -> Evaluation:
@@ -118,20 +120,14 @@ def _evaluate(world: World, state: RunState) -> Evaluation | None:
     return evaluate_model(world, state.method)
 
 
-def _layer_density(method: ServerMethod) -> dict[str, float]:
-    mask = method.mask()
-    counts = zip(mask.layout.names, mask.counts(), mask.layout.units, strict=True)
-    return {name: kept / units for name, kept, units in counts}
-
-
 def _stop(experiment: Experiment, state: RunState) -> bool:
     if state.last is None:
         return False
     rule, last = experiment.stop, state.last
-    accuracy = last["test_accuracy"]
+    accuracy = last.test_accuracy
     return bool(
         (rule.target_accuracy and accuracy is not None and accuracy >= rule.target_accuracy)
-        or (rule.byte_budget and last["total_bytes"] >= rule.byte_budget)
+        or (rule.byte_budget and last.total_bytes >= rule.byte_budget)
         or (rule.seconds and state.seconds >= rule.seconds)
     )
 
@@ -142,7 +138,7 @@ def _checkpoint(state: RunState, grid: Grid) -> tuple[dict[str, Any], Arrays]:
         "seconds": state.seconds,
         "totals": state.ledger.totals,
         "digest": state.ledger.digest,
-        "last": state.last,
+        "last": to_json(state.last),
     }
     clients = grid.states.holdings() if isinstance(grid, LocalGrid) else Holdings()
     return facts, flatten(state.method.state, "method/") | flatten(clients, "clients/")
@@ -150,7 +146,8 @@ def _checkpoint(state: RunState, grid: Grid) -> tuple[dict[str, Any], Arrays]:
 
 def _restore(world: World, state: RunState, grid: Grid, progress: Progress) -> None:
     facts = progress.facts
-    state.round, state.seconds, state.last = facts["round"], facts["seconds"], facts["last"]
+    state.round, state.seconds = facts["round"], facts["seconds"]
+    state.last = build(RoundRecord, facts["last"], "last.")
     state.ledger.totals = dict(facts["totals"])
     state.ledger.digest = facts["digest"]
     kind, arrays = type(state.method.state), progress.arrays

@@ -6,12 +6,12 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
 
 from mpfl.wire.errors import WireError
 from mpfl.wire.frame import Frame, Kind, decode_frame, encode_frame
-from server.ledger import DOWNLINK, UPLINK, Ledger
+from server.ledger import Ledger
 from server.methods.base import Receipt, Request, ServerMethod
+from server.records import DOWNLINK, UPLINK, RoundRecord
 from server.runfolder import RunFolder
 from server.transport.courier import Delivery
 
@@ -36,7 +36,7 @@ class RunState:
     ledger: Ledger
     round: int = 0
     seconds: float = 0.0
-    last: dict[str, Any] | None = None
+    last: RoundRecord | None = None
 
 
 class Exchange:

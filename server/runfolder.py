@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,11 +10,11 @@ from typing import Any
 from mpfl.config import Experiment, from_toml, to_toml
 from mpfl.errors import InputError
 from mpfl.state import Arrays
-from server.checkpoint import load_checkpoint, save_checkpoint, write_atomically
-from server.ledger import HEADER, Row
+from server.checkpoint import load_checkpoint, save_checkpoint, write_atomically, writing
+from server.records import HEADER, RoundRecord, Row, Summary, json_text
 
 CONFIG, ROUNDS, LEDGER, SUMMARY = "config.toml", "rounds.jsonl", "ledger.csv", "summary.json"
-MASK, MODEL = "mask.mpfl", "model.safetensors"
+MASK, MODEL, RETRAIN = "mask.mpfl", "model.safetensors", "central_retrain.json"
 _BEFORE_CONFIG = {"checkpoint", ROUNDS, LEDGER, f"{CONFIG}.tmp"}  # a start that was cut short
 
 
@@ -51,14 +50,12 @@ class RunFolder:
             If the folder is not empty or cannot be written.
         """
         check_empty(path)
-        try:
+        with writing(path):
             path.mkdir(parents=True, exist_ok=True)
             (path / "checkpoint").mkdir(exist_ok=True)
             (path / ROUNDS).write_text("")
             (path / LEDGER).write_text(HEADER + "\n")
             write_atomically(path / CONFIG, to_toml(experiment).encode())
-        except OSError as error:
-            raise InputError(f"--out: cannot write {path}: {error.strerror}") from None
         return cls(path)
 
     @classmethod
@@ -70,11 +67,7 @@ class RunFolder:
         InputError
             If the folder is no run folder, or its configuration or checkpoint is damaged.
         """
-        config = path / CONFIG
-        if not config.is_file():
-            raise InputError(f"{path} is not a run folder: it has no {CONFIG}")
-        experiment = from_toml(config.read_text())
-        folder = cls(path)
+        folder, experiment = cls(path), read_config(path)
         if folder.finished:
             return folder, experiment, None
         progress = None
@@ -97,12 +90,12 @@ class RunFolder:
         """Whether the run has come to its end."""
         return (self.path / SUMMARY).is_file()
 
-    def write_round(self, record: Mapping[str, Any], rows: Sequence[Row]) -> None:
+    def write_round(self, record: RoundRecord, rows: Sequence[Row]) -> None:
         """Append a round's record and its ledger rows."""
         with (self.path / LEDGER).open("a") as file:
             file.writelines(row.csv() + "\n" for row in rows)
         with (self.path / ROUNDS).open("a") as file:
-            file.write(json.dumps(record) + "\n")
+            file.write(json_text(record) + "\n")
 
     def checkpoint(self, facts: Mapping[str, Any], arrays: Arrays) -> None:
         """Write a checkpoint that resumes after the rows written so far."""
@@ -116,12 +109,23 @@ class RunFolder:
         folder.mkdir(parents=True, exist_ok=True)
         write_atomically(folder / f"client-{client}.mpfl", packed)
 
-    def finish(self, mask: bytes, model: bytes, summary: Mapping[str, Any]) -> None:
+    def finish(self, mask: bytes, model: bytes, summary: Summary) -> None:
         """Write the result; the summary comes last and marks the run as finished."""
         write_atomically(self.path / MASK, mask)
         write_atomically(self.path / MODEL, model)
-        text = json.dumps(summary, indent=2, sort_keys=True) + "\n"
+        text = json_text(summary, indent=2, sort_keys=True) + "\n"
         write_atomically(self.path / SUMMARY, text.encode())
+
+
+def read_config(folder: Path) -> Experiment:
+    """Return a run folder's configuration. InputError naming what is missing or wrong."""
+    file = folder / CONFIG
+    if not file.is_file():
+        raise InputError(f"{folder} is not a run folder: it has no {CONFIG}")
+    try:
+        return from_toml(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise InputError(f"{file}: {error}") from None
 
 
 def check_empty(path: Path) -> None:
@@ -132,10 +136,8 @@ def check_empty(path: Path) -> None:
     InputError
         If there is something already, or it is no folder.
     """
-    try:
+    with writing(path):
         if path.exists() and {entry.name for entry in path.iterdir()} - _BEFORE_CONFIG:
             raise InputError(
                 f"--out: {path} is not empty; choose another folder or use mpfl resume"
             )
-    except OSError as error:
-        raise InputError(f"--out: cannot write {path}: {error.strerror}") from None

@@ -14,10 +14,11 @@ from mpfl.config import Experiment, to_toml
 from mpfl.errors import InputError
 from mpfl.mask import Mask
 from mpfl.world import World, world_from_toml
-from server.ledger import DOWNLINK, UPLINK, Ledger
+from server.ledger import Ledger
 from server.loop import evaluate_model
 from server.methods import METHODS
 from server.methods.base import Floats, ServerMethod
+from server.records import DOWNLINK, UPLINK
 from server.round import Exchange, RunState
 from server.sampling import asked_clients
 from server.transport.courier import Courier, Delivery

@@ -8,7 +8,6 @@ import platform
 import resource
 import sys
 from importlib import metadata
-from typing import Any
 
 import numpy as np
 import torch
@@ -19,9 +18,14 @@ from mpfl.network.cost import macs
 from mpfl.training.local import evaluate
 from mpfl.world import World
 from server.methods.base import ServerMethod
+from server.records import Machine, Summary
 from server.round import RunState
 
 _PACKAGES = ("mpfl", "flwr", "torch", "torchvision", "numpy", "bitarray", "zstandard")
+_AS_AFTER_THE_LAST_ROUND = (
+    *("test_accuracy", "test_loss", "density", "density_all_parameters"),
+    *("uplink_bytes", "downlink_bytes", "total_bytes"),
+)
 
 
 def model_bytes(world: World, model: np.ndarray) -> bytes:
@@ -30,55 +34,43 @@ def model_bytes(world: World, model: np.ndarray) -> bytes:
     return save({name: np.ascontiguousarray(tensor) for name, tensor in named.items()})
 
 
-def summarize(world: World, state: RunState, engine: str, workers: int) -> dict[str, Any]:
+def summarize(world: World, state: RunState, engine: str, workers: int) -> Summary:
     """Return the content of ``summary.json``."""
-    last = state.last or {}
     mask = state.method.mask()
     model = state.method.model()
     keep = world.structure.parameter_mask(mask)
-    usage = [resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF,)]
-    children = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
-    unit = 1 if sys.platform == "darwin" else 1024
-    return {
-        "method": world.experiment.method,
-        "label": world.experiment.method,
-        "seed": world.experiment.seed,
-        "sweep": {},
-        "engine": engine,
-        "rounds": state.round,
-        "seconds": round(state.seconds, 3),
-        **{
-            key: last.get(key)
-            for key in (
-                "test_accuracy",
-                "test_loss",
-                "density",
-                "density_all_parameters",
-                "uplink_bytes",
-                "downlink_bytes",
-                "total_bytes",
-            )
-        },
-        "mask_digest": mask.digest(),
-        "model_digest": hashlib.sha256(np.ascontiguousarray(model).tobytes()).hexdigest(),
-        "payload_digest": state.ledger.digest,
-        "parameters": int(keep.size),
-        "prunable": int(world.structure.prunable().sum()),
-        "surviving_parameters": int(keep.sum()),
+    return Summary(
+        method=world.experiment.method,
+        label=world.experiment.method,
+        seed=world.experiment.seed,
+        sweep={},
+        engine=engine,
+        rounds=state.round,
+        seconds=round(state.seconds, 3),
+        **{name: getattr(state.last, name) for name in _AS_AFTER_THE_LAST_ROUND},
+        mask_digest=mask.digest(),
+        model_digest=hashlib.sha256(np.ascontiguousarray(model).tobytes()).hexdigest(),
+        payload_digest=state.ledger.digest,
+        parameters=int(keep.size),
+        prunable=int(world.structure.prunable().sum()),
+        surviving_parameters=int(keep.sum()),
         **_costs(world, keep),
-        "units": world.layout.total,
-        "surviving_units": mask.count(),
-        "client_accuracy": client_accuracy(world, state.method),
-        "partition": partition_counts(world),
-        "peak_memory_bytes": (usage[0] + workers * children) * unit,
-        "versions": versions(),
-        "machine": {
-            "processor": platform.machine(),
-            "system": platform.system(),
-            "cores": os.cpu_count(),
-            "workers": workers,
-        },
-    }
+        units=world.layout.total,
+        surviving_units=mask.count(),
+        client_accuracy=client_accuracy(world, state.method),
+        partition=partition_counts(world),
+        peak_memory_bytes=_peak_memory(workers),
+        versions=versions(),
+        machine=Machine(platform.machine(), platform.system(), os.cpu_count(), workers),
+    )
+
+
+def _peak_memory(workers: int) -> int:
+    own, largest = (
+        resource.getrusage(who).ru_maxrss
+        for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
+    )
+    return (own + workers * largest) * (1 if sys.platform == "darwin" else 1024)
 
 
 def _costs(world: World, keep: np.ndarray) -> dict[str, int]:
@@ -98,7 +90,7 @@ def partition_counts(world: World) -> list[list[int]]:
     return [np.bincount(targets[p], minlength=world.data.classes).tolist() for p in world.parts]
 
 
-def client_accuracy(world: World, method: ServerMethod, most: int = 100) -> list[float]:
+def client_accuracy(world: World, method: ServerMethod, most: int = 100) -> list[float | None]:
     """Return accuracy on the test set as each client would weigh its classes.
 
     For every client the test accuracy per class is averaged with the client's own class

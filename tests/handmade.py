@@ -3,26 +3,45 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
-import numpy as np
+from benchmarks.results.loading import read_summary
+from benchmarks.results.rundata import Ledger, RunData
+from server.records import DOWNLINK, UPLINK, RoundRecord, Row
 
-from benchmarks.results.rundata import KINDS, Ledger, Round, RunData
+_SUMMARY = read_summary(Path(__file__).parent / "golden" / "folders" / "finished" / "summary.json")
+
+
+def record(number: int, total: int, accuracy: float | None) -> RoundRecord:
+    """Return a round of one client after which `total` bytes are spent."""
+    return RoundRecord(
+        round=number,
+        phase="train",
+        density=0.5,
+        density_all_parameters=0.5,
+        test_accuracy=accuracy,
+        test_loss=None,
+        uplink_bytes=total // 2,
+        downlink_bytes=total - total // 2,
+        total_bytes=total,
+        clients_sampled=1,
+        clients_replied=1,
+        counted=True,
+        rejected={},
+        errors=[],
+        layer_density={},
+        seconds=0.0,
+    )
 
 
 def ledger(rows: Sequence[tuple[int, int, bool, int]]) -> Ledger:
     """Build a ledger of (round, client, uplink, bytes), all of it values."""
-    table = np.array([row[:2] + row[3:] for row in rows], np.int64).reshape(-1, 3)
-    sizes = table[:, 2]
-    return Ledger(
-        round=table[:, 0],
-        client=table[:, 1],
-        phase=("train",) * len(rows),
-        uplink=np.array([row[2] for row in rows], np.bool_),
-        kinds={kind: sizes if kind == "values" else np.zeros_like(sizes) for kind in KINDS},
-        message_bytes=sizes,
-        formula_bytes=np.full(len(rows), np.nan),
-        bound_bytes=np.full(len(rows), np.nan),
+    return Ledger.of(
+        [
+            Row(r, c, UPLINK if up else DOWNLINK, "train", 0, size, 0, 0, 0, 0, size, 0.0, 0.0)
+            for r, c, up, size in rows
+        ]
     )
 
 
@@ -34,26 +53,13 @@ def run_of(
     messages: Ledger | None = None,
 ) -> RunData:
     """Build a run from (total bytes, accuracy) per round."""
-    rounds = tuple(
-        Round(
-            round=number,
-            phase="train",
-            uplink_bytes=total // 2,
-            downlink_bytes=total - total // 2,
-            total_bytes=total,
-            density=0.5,
-            test_accuracy=accuracy,
-        )
-        for number, (total, accuracy) in enumerate(points, start=1)
-    )
     return RunData(
         folder="f",
         label=label,
-        method=label,
         seed=seed,
         sweep=sweep or {},
         config={},
-        rounds=rounds,
+        rounds=tuple(record(n, total, a) for n, (total, a) in enumerate(points, start=1)),
         ledger=messages or ledger([]),
-        summary={},
+        summary=_SUMMARY,
     )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -21,6 +20,7 @@ from rich.progress import (
 
 from benchmarks.running.comparison import CELLS, Cell, OnCell
 from benchmarks.units import bytes_text
+from server.records import json_text
 from server.runfolder import ROUNDS, SUMMARY
 
 _SPEED_SECONDS = 3600.0
@@ -123,4 +123,4 @@ class Reporter:
     def result(self, value: Any) -> None:
         """Print a result as JSON where that is asked for."""
         if self.as_json:
-            print(json.dumps(value, indent=2, sort_keys=True))
+            print(json_text(value, indent=2, sort_keys=True))

@@ -15,7 +15,8 @@ from benchmarks.cli.console import Reporter
 from benchmarks.cli.options import Json, write_output
 from benchmarks.figures.one_run import mask_blocks, weight_shape
 from benchmarks.figures.style import Picture, new_figure, picture, styled
-from benchmarks.results.mask_export import FORMATS, export_mask, read_mask, run_of, weight_shapes
+from benchmarks.results.loading import read_mask, weight_shapes
+from benchmarks.results.mask_export import FORMATS, export_mask, run_of
 from mpfl.errors import InputError
 from mpfl.mask import Mask
 from mpfl.registry import unknown_name

@@ -10,8 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from benchmarks.presets import resolve
-from mpfl.errors import InputError
-from server.checkpoint import write_atomically
+from server.checkpoint import write_atomically, writing
 
 Config = Annotated[str, typer.Argument(help="A preset's name, or a TOML file.")]
 Set = Annotated[list[str], typer.Option("--set", help="key=value, e.g. prune.density=0.05")]
@@ -48,7 +47,5 @@ def new_folder(config: str, prefix: str = "") -> Path:
 
 def write_output(path: Path, content: bytes, option: str = "--out") -> None:
     """Write a file that the user asked for; InputError naming the option where that fails."""
-    try:
+    with writing(path, option):
         write_atomically(path, content)
-    except OSError as error:
-        raise InputError(f"{option}: cannot write {path}: {error.strerror}") from None

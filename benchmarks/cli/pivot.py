@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
@@ -12,13 +12,11 @@ from rich.table import Table
 
 from benchmarks.cli.console import Reporter
 from benchmarks.cli.options import Json
-from benchmarks.cli.retrain import RESULT
 from benchmarks.presets import parse_assignment
-from benchmarks.results.loading import comparison_settings, load_folders, read_summary
+from benchmarks.results.loading import comparison_settings, load_folders
 from benchmarks.results.measures import Estimate
 from benchmarks.results.pivot import Place, pivot_cells
 from benchmarks.results.rundata import RunData
-from benchmarks.running.comparison import CELLS
 from benchmarks.units import value_text
 
 
@@ -51,7 +49,7 @@ def pivot(
 
 
 def _runs(folder: Path, keys: Sequence[str], reporter: Reporter) -> list[RunData]:
-    """Return the finished runs as configured, first key first, and what `mpfl retrain` found."""
+    """Return the finished runs in the order of configuration, first key first."""
     runs, unfinished = load_folders([folder])
     if unfinished:
         reporter.note(f"{len(unfinished)} runs are not finished")
@@ -64,12 +62,7 @@ def _runs(folder: Path, keys: Sequence[str], reporter: Reporter) -> list[RunData
         return [[*orders[key], values.get(key)].index(values.get(key)) for key in known]
 
     runs.sort(key=lambda run: (place(run), run.seed))
-    return [_retrained(run, folder / CELLS / run.folder / RESULT) for run in runs]
-
-
-def _retrained(run: RunData, file: Path) -> RunData:
-    found = {file.stem: read_summary(file)} if file.is_file() else {}
-    return replace(run, summary={**run.summary, **found})
+    return runs
 
 
 def _table(cells: Mapping[Place, Estimate], heads: Sequence[str], value: str) -> Table:

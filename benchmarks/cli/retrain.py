@@ -2,27 +2,23 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import torch
 import typer
 
 from benchmarks.cli.console import Reporter
 from benchmarks.cli.options import DataDir, Json, Quiet, write_output
-from benchmarks.results.loading import read_summary
-from benchmarks.results.mask_export import read_mask
+from benchmarks.results.loading import read_mask, read_summary
 from mpfl.central import CentralRetrain, central_retrain
-from mpfl.config import Experiment, from_toml, to_toml
+from mpfl.config import Experiment, to_toml
 from mpfl.errors import InputError
 from mpfl.mask import Mask
 from mpfl.world import World, world_from_toml
-from server.runfolder import CONFIG, MASK, SUMMARY
-
-RESULT = "central_retrain.json"
+from server.records import RetrainRecord, Summary, json_text, to_json
+from server.runfolder import CONFIG, MASK, RETRAIN, SUMMARY, read_config
 
 
 def retrain(
@@ -39,7 +35,7 @@ def retrain(
 ) -> None:
     """Evaluate a run's mask otherwise: central_retrain, w0 trained under it on pooled data."""
     reporter = Reporter(quiet=quiet, as_json=as_json)
-    target = run / RESULT if out is None else out
+    target = run / RETRAIN if out is None else out
     experiment, mask, summary = _finished_run(run)
     if target.exists():
         raise InputError(f"{target} is there already; choose another file with --out")
@@ -59,57 +55,48 @@ def retrain(
 
     found = central_retrain(world, mask, epochs, on_epoch)
     record = _record(world, mask, found, summary)
-    write_output(target, (json.dumps(record, indent=2, sort_keys=True) + "\n").encode())
+    write_output(target, (json_text(record, indent=2, sort_keys=True) + "\n").encode())
     reporter.say(retrain_line(record))
     reporter.say(f"written: {target}")
-    reporter.result(record)
+    reporter.result(to_json(record))
 
 
-def retrain_line(record: Mapping[str, Any]) -> str:
+def retrain_line(record: RetrainRecord) -> str:
     """Return the one line that says what was found, and what it is not."""
     return (
-        f"central_retrain: test accuracy {record['test_accuracy']:.4f} after "
-        f"{record['epochs']} epochs on {record['samples']} pooled samples from {record['start']} "
-        f"at density {record['density']:.4f}; the federated model's is "
-        f"{record['federated_test_accuracy']:.4f}"
+        f"central_retrain: test accuracy {record.test_accuracy:.4f} after "
+        f"{record.epochs} epochs on {record.samples} pooled samples from {record.start} "
+        f"at density {record.density:.4f}; the federated model's is "
+        f"{record.federated_test_accuracy:.4f}"
     )
 
 
-def _finished_run(run: Path) -> tuple[Experiment, Mask, Mapping[str, Any]]:
-    if not (run / CONFIG).is_file():
-        raise InputError(f"{run} is not a run folder: it has no {CONFIG}")
+def _finished_run(run: Path) -> tuple[Experiment, Mask, Summary]:
+    experiment = read_config(run)
     if not (run / SUMMARY).is_file():
         raise InputError(f"{run} is not finished: it has no {SUMMARY}; use mpfl resume")
-    try:
-        experiment = from_toml((run / CONFIG).read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise InputError(f"{run / CONFIG}: {error}") from None
     mask, summary = read_mask(run / MASK), read_summary(run / SUMMARY)
-    if summary.get("mask_digest") != mask.digest():
+    if summary.mask_digest != mask.digest():
         raise InputError(f"{run / MASK} is not the mask that {SUMMARY} names")
-    if not isinstance(summary.get("test_accuracy"), int | float):
-        raise InputError(f"{run / SUMMARY}: damaged (no test_accuracy)")
     return experiment, mask, summary
 
 
-def _record(
-    world: World, mask: Mask, found: CentralRetrain, summary: Mapping[str, Any]
-) -> dict[str, Any]:
+def _record(world: World, mask: Mask, found: CentralRetrain, summary: Summary) -> RetrainRecord:
     experiment = world.experiment
     density, density_all = world.structure.densities(mask)
-    return {
-        "evaluation": "central_retrain",
-        "method": experiment.method,
-        "seed": experiment.seed,
-        "start": experiment.model.weights or "w0",
-        "epochs": len(found.losses),
-        "samples": found.samples,
-        "losses": list(found.losses),
-        "test_accuracy": found.test.accuracy,
-        "test_loss": found.test.loss,
-        "test_predictions": found.test.samples,
-        "federated_test_accuracy": summary["test_accuracy"],
-        "density": density,
-        "density_all_parameters": density_all,
-        "mask_digest": mask.digest(),
-    }
+    return RetrainRecord(
+        evaluation="central_retrain",
+        method=experiment.method,
+        seed=experiment.seed,
+        start=experiment.model.weights or "w0",
+        epochs=len(found.losses),
+        samples=found.samples,
+        losses=list(found.losses),
+        test_accuracy=found.test.accuracy,
+        test_loss=found.test.loss,
+        test_predictions=found.test.samples,
+        federated_test_accuracy=summary.test_accuracy,
+        density=density,
+        density_all_parameters=density_all,
+        mask_digest=mask.digest(),
+    )

@@ -7,19 +7,15 @@ import io
 from pathlib import Path
 from typing import Annotated, Any
 
-import numpy as np
 import typer
 from rich.table import Column, Table
 
 from benchmarks.cli.console import Reporter
 from benchmarks.cli.options import Json
-from benchmarks.figures.style import Picture
 from benchmarks.figures.votes import vote_histogram
 from benchmarks.results.ballots import Judged, judge
-from benchmarks.results.rundata import KINDS, Ledger, Round, RunData, Vote
 from benchmarks.units import percent_text
-from mpfl.errors import InputError
-from server.checkpoint import write_atomically
+from server.checkpoint import write_atomically, writing
 
 FOLDER = "votes"
 
@@ -107,33 +103,12 @@ def rule_csv(rows: list[dict[str, Any]]) -> str:
     return text.getvalue()
 
 
-def votes_picture(judged: Judged) -> Picture | None:
-    """Draw how many units of each layer got how many ballots."""
-    line = Round(
-        round=judged.round,
-        phase="mask",
-        uplink_bytes=0,
-        downlink_bytes=0,
-        total_bytes=0,
-        vote=Vote(histogram=judged.histogram),
-    )
-    none, nothing = np.zeros(0, np.int64), np.zeros(0)
-    ledger = Ledger(none, none, (), none > 0, dict.fromkeys(KINDS, none), none, nothing, nothing)
-    run = RunData("", "", "", 0, {}, {}, (line,), ledger, {})
-    made: Picture | None = vote_histogram(run)
-    return made
-
-
 def _write(folder: Path, judged: Judged, rows: list[dict[str, Any]]) -> list[Path]:
     stem = folder / f"round-{judged.round}"
-    contents = {".csv": rule_csv(rows).encode()}
-    made = votes_picture(judged)
-    if made is not None:
-        contents |= {".svg": made.svg.encode(), ".png": made.png}
-    try:
+    made = vote_histogram(judged.round, judged.histogram)
+    contents = {".csv": rule_csv(rows).encode(), ".svg": made.svg.encode(), ".png": made.png}
+    with writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
         for ending, content in contents.items():
             write_atomically(Path(f"{stem}{ending}"), content)
-    except OSError as error:
-        raise InputError(f"--out: cannot write {folder}: {error.strerror}") from None
     return [Path(f"{stem}{ending}") for ending in contents]

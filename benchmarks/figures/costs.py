@@ -31,8 +31,9 @@ from benchmarks.figures.style import (
     styled,
 )
 from benchmarks.results.measures import byte_composition, client_spread
-from benchmarks.results.rundata import KINDS, RunData
+from benchmarks.results.rundata import RunData
 from benchmarks.units import bytes_text, percent_text
+from server.records import KINDS
 
 KIND_COLORS = dict(zip(KINDS, (VERMILION, BLUE, PURPLE, GREEN, ORANGE, MUTED), strict=True))
 
@@ -164,7 +165,7 @@ def spread_over_clients(groups: Sequence[Group]) -> Picture | None:
     names = [group.name for group, _ in known]
     figure, axes = new_figure(0.75 + row_height(names, 0.3))
     for place, (group, spread) in enumerate(known):
-        values = np.sort(np.asarray(group.runs[0].final_client_accuracy))
+        values = np.sort(np.asarray(group.runs[0].client_accuracy))
         wave = 0.2 * np.sin(2.4 * np.arange(values.size))
         axes.plot(
             values, place + wave, color=group.style.color, marker="o", ms=3.2, ls="", alpha=0.6

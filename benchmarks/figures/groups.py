@@ -75,7 +75,7 @@ def _outcome(run: RunData) -> tuple[object, ...]:
     """Return everything figures show of a run."""
     curve = [(n.round, n.test_accuracy, n.density, n.total_bytes) for n in run.rounds]
     sums = [int(values.sum()) for values in run.ledger.kinds.values()]
-    return (*curve, *sums, *run.final_client_accuracy)
+    return (*curve, *sums, *run.client_accuracy)
 
 
 def _group_of(run: RunData, groups: Mapping[str, Sequence[RunData]]) -> str:

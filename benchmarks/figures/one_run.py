@@ -28,7 +28,7 @@ from benchmarks.figures.style import (
     round_axis,
     styled,
 )
-from benchmarks.figures.votes import rule_density, vote_agreement, vote_histogram
+from benchmarks.figures.votes import last_histogram, rule_density, vote_agreement
 from benchmarks.results.measures import byte_composition
 from benchmarks.results.rundata import RunData
 from benchmarks.units import bytes_text
@@ -38,7 +38,7 @@ _MOST_LAYERS = 12
 
 def pruning_pictures(run: RunData) -> list[Picture]:
     """Return the figures about a run's mask and votes that its folder has data for."""
-    votes = (vote_agreement(run), rule_density(run), vote_histogram(run))
+    votes = (vote_agreement(run), rule_density(run), last_histogram(run))
     return drawn(layer_density(run), *votes, mask_maps(run))
 
 
@@ -212,12 +212,9 @@ def bytes_per_round(run: RunData) -> Picture | None:
 @styled
 def partition_map(run: RunData) -> Picture | None:
     """Draw how many samples of each class each client holds."""
-    table = run.summary.get("partition")
-    if not table:
+    if not run.summary.partition:
         return None
-    counts = np.asarray(table, np.float64)
-    if counts.ndim != 2 or not counts.size:
-        return None
+    counts = np.asarray(run.summary.partition, np.float64)
     clients, classes = counts.shape
     figure, axes = new_figure(min(4.6, 1.6 + 0.12 * clients))
     image = axes.imshow(counts, cmap="cividis", vmin=0, aspect="auto", interpolation="nearest")

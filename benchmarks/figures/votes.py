@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,14 +32,14 @@ from benchmarks.units import percent_text
 
 @styled
 def vote_agreement(run: RunData) -> Picture | None:
-    """Draw unanimity and mean pairwise overlap of the ballots over rounds."""
-    lines = [(n.round, n.vote) for n in run.rounds if n.vote and n.vote.unanimity is not None]
+    """Draw unanimity and pooled overlap of the ballots over rounds."""
+    lines = [(line.round, line.vote) for line in run.rounds if line.vote]
     if not lines:
         return None
     figure, axes = new_figure(2.7)
     rounds = [number for number, _ in lines]
     unanimity = [vote.unanimity for _, vote in lines]
-    overlap = [math.nan if vote.overlap is None else vote.overlap for _, vote in lines]
+    overlap = [vote.overlap for _, vote in lines]
     axes.plot(rounds, unanimity, color=BLUE, marker="s", label="unanimous")
     axes.plot(rounds, overlap, color=VERMILION, marker="o", label="overlap")
     axes.set(ylabel="share (%)", ylim=(0, 1.03))
@@ -51,16 +51,16 @@ def vote_agreement(run: RunData) -> Picture | None:
         "vote_agreement",
         "How far the clients agree",
         "Share of units on which all ballots of a round agree, and how much two ballots overlap "
-        "on average (Jaccard: kept by both / kept by either).",
+        "(Jaccard: units kept by both / kept by either, each summed over all pairs).",
         f"In the last vote {percent_text(unanimity[-1], 1)} of the units are unanimous and the "
-        f"mean overlap is {percent_text(overlap[-1], 1)}.",
+        f"overlap is {percent_text(overlap[-1], 1)}.",
     )
 
 
 @styled
 def rule_density(run: RunData) -> Picture | None:
     """Draw the density that every vote rule would have given on the same ballots."""
-    lines = [(n.round, n.vote.rule_density) for n in run.rounds if n.vote and n.vote.rule_density]
+    lines = [(line.round, line.vote.densities) for line in run.rounds if line.vote]
     if not lines:
         return None
     if len(lines) == 1:
@@ -108,21 +108,34 @@ def _rule_words(table: Mapping[str, float]) -> str:
     return f"On the last ballots: {values}."
 
 
-@styled
-def vote_histogram(run: RunData) -> Picture | None:
+def last_histogram(run: RunData) -> Picture | None:
     """Draw how many units got how many votes in the last vote."""
-    voted = [line for line in run.rounds if line.vote and line.vote.histogram]
-    if not voted or voted[-1].vote is None:
+    voted = [(line, line.vote.histogram) for line in run.rounds if line.vote]
+    if not voted:
         return None
-    table = voted[-1].vote.histogram
+    line, table = voted[-1]
+    made: Picture = vote_histogram(line.round, table, line.clients_replied)
+    return made
+
+
+@styled
+def vote_histogram(number: int, table: Mapping[str, Sequence[int]], ballots: int = 0) -> Picture:
+    """Draw how many units of each layer got how many of the ballots of round `number`.
+
+    Parameters
+    ----------
+    table
+        Layer → units by votes, as in `VoteStatistics`; or by each possible number of votes.
+    ballots
+        How many there were, where that is not to be read off `table`.
+    """
     if len(table) > len(PALETTE):
-        longest = max(map(len, table.values()))
-        pooled = np.sum([np.pad(v, (0, longest - len(v))) for v in table.values()], axis=0)
-        table = {f"all {len(table)} layers": tuple(float(n) for n in pooled)}
+        pooled = np.sum(list(table.values()), axis=0)
+        table = {f"all {len(table)} layers": pooled.tolist()}
     figure, axes = new_figure(2.9)
     for index, (name, counts) in enumerate(table.items()):
         shares = np.asarray(counts) / max(1.0, float(np.sum(counts)))
-        bins, places = vote_shares(shares.size, voted[-1].clients_replied)
+        bins, places = vote_shares(shares.size, ballots)
         drawn = np.where(shares > 0, shares, np.nan)[bins]
         steps = {"drawstyle": "steps-mid", "markevery": None}
         draw_line(axes, places, drawn, layer_style(index), label=name, **steps)
@@ -135,8 +148,8 @@ def vote_histogram(run: RunData) -> Picture | None:
         "vote_histogram",
         "Votes per unit",
         f"Share of each layer's units by the share of ballots that keep them, in the last vote "
-        f"(round {voted[-1].round}); log scale. Agreement piles up at both ends.",
-        f"Histogram of votes per unit in round {voted[-1].round}.",
+        f"(round {number}); log scale. Agreement piles up at both ends.",
+        f"Histogram of votes per unit in round {number}.",
     )
 
 

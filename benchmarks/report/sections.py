@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from benchmarks.report.table import Column, columns
@@ -94,14 +94,13 @@ def environments(runs: Sequence[RunData]) -> str:
 
 
 def _environment(run: RunData) -> str:
-    known = {key: run.summary[key] for key in ("versions", "machine") if run.summary.get(key)}
+    known = {"versions": run.summary.versions, "machine": asdict(run.summary.machine)}
     return json.dumps(known, indent=2, ensure_ascii=False)
 
 
 def _digests(run: RunData) -> str:
-    found = {kind: run.summary.get(f"{kind}_digest") for kind in ("mask", "model")}
-    known = ", ".join(f"{kind} {digest}" for kind, digest in found.items() if digest)
-    return f"{run.name}, seed {run.seed}: {known or 'no digest'}"
+    digests = f"mask {run.summary.mask_digest}, model {run.summary.model_digest}"
+    return f"{run.name}, seed {run.seed}: {digests}"
 
 
 def facts(run: RunData) -> dict[str, str]:
@@ -116,10 +115,10 @@ def facts(run: RunData) -> dict[str, str]:
         "downlink": bytes_text(last.downlink_bytes),
         "total": bytes_text(last.total_bytes),
         "rounds": str(last.round),
-        "parameters": count_text(summary.get("parameters")),
-        "surviving": count_text(summary.get("surviving_parameters")),
-        "wall time": duration_text(summary.get("seconds")),
-        "peak memory": bytes_text(summary.get("peak_memory_bytes")),
+        "parameters": count_text(summary.parameters),
+        "surviving": count_text(summary.surviving_parameters),
+        "wall time": duration_text(summary.seconds),
+        "peak memory": bytes_text(summary.peak_memory_bytes),
         "rejected replies": str(rejected or "–"),
     }
     return {name: text for name, text in found.items() if text != "–"}
@@ -238,5 +237,5 @@ def _spread(run: RunData) -> Cell:
 
 
 def _figure(run: RunData, key: str) -> float | None:
-    value = run.summary.get(key)
-    return float(value) if isinstance(value, int | float) else None
+    value = getattr(run.summary, key)
+    return None if value is None else float(value)

@@ -9,10 +9,9 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.results.loading import read_rounds
-from benchmarks.results.mask_export import read_mask
-from benchmarks.results.rundata import Round
+from benchmarks.results.loading import read_mask, read_rounds
 from mpfl.ballot import vote_density
+from mpfl.config import to_toml
 from mpfl.errors import InputError
 from mpfl.mask import Mask
 from mpfl.vote import Tally, VoteContext, decide
@@ -20,11 +19,12 @@ from mpfl.vote.laboratory import (
     RuleResult,
     compare_rules,
     default_rules,
-    pooled_overlap,
     tally_for,
+    vote_statistics,
 )
 from mpfl.world import World, world_from_toml
-from server.runfolder import CONFIG, ROUNDS
+from server.records import RoundRecord
+from server.runfolder import ROUNDS, read_config
 
 _BALLOT = re.compile(r"client-(\d+)\.mpfl")
 _ROUND = re.compile(r"round-(\d+)")
@@ -59,7 +59,7 @@ class Judged:
     results: tuple[RuleResult, ...]
     unanimity: float
     overlap: float
-    histogram: Mapping[str, tuple[float, ...]]
+    histogram: Mapping[str, list[int]]
 
 
 def judge(folder: Path, round_number: int = 0) -> Judged:
@@ -78,8 +78,7 @@ def judge(folder: Path, round_number: int = 0) -> Judged:
         If the folder holds no run, no ballots of that round or of one before it, damaged
         ballots, or ballots that do not lead to the densities the run has recorded.
     """
-    if not (folder / CONFIG).is_file():
-        raise InputError(f"{folder} is not a run folder: it has no {CONFIG}")
+    experiment = read_config(folder)
     recorded = recorded_rounds(folder)
     if not recorded:
         raise InputError(
@@ -89,7 +88,7 @@ def judge(folder: Path, round_number: int = 0) -> Judged:
     if number not in recorded:
         known = ", ".join(map(str, sorted(recorded)))
         raise InputError(f"--round: no ballots of round {number} (recorded: {known})")
-    world = world_from_toml((folder / CONFIG).read_text())
+    world = world_from_toml(to_toml(experiment))
     lines = {line.round: line for line in read_rounds(folder / ROUNDS)}
     if number not in lines:
         raise InputError(f"--round: round {number} is not finished")
@@ -127,7 +126,7 @@ def read_ballots(folder: Path, world: World) -> tuple[list[int], list[Mask]]:
 
 
 def _judge(
-    world: World, line: Round, previous: Mask, clients: Sequence[int], ballots: Sequence[Mask]
+    world: World, line: RoundRecord, previous: Mask, clients: Sequence[int], ballots: Sequence[Mask]
 ) -> Judged:
     weights, context = _context(world, line, previous, clients, ballots)
     used = _decided(world, line, previous, clients, ballots) if line.vote else None
@@ -136,11 +135,9 @@ def _judge(
     tally = Tally(world.layout)
     tally.extend(ballots)
     counts, eligible = tally.counts(), context.eligible
-    split = np.count_nonzero((counts > 0) & (counts < len(ballots)) & eligible)
+    statistics = vote_statistics(counts, len(ballots), context, rules=())
     histogram = {
-        name: tuple(
-            float(n) for n in np.bincount(counts[part][eligible[part]], minlength=len(ballots) + 1)
-        )
+        name: np.bincount(counts[part][eligible[part]], minlength=len(ballots) + 1).tolist()
         for name, part in zip(world.layout.names, world.layout.slices(), strict=True)
     }
     return Judged(
@@ -148,32 +145,32 @@ def _judge(
         used=used,
         rule=world.experiment.prune.vote,
         results=tuple(compare_rules(ballots, context, weights, rules)),
-        unanimity=1.0 - int(split) / max(1, int(np.count_nonzero(eligible))),
-        overlap=pooled_overlap(counts, len(ballots)),
+        unanimity=statistics.unanimity,
+        overlap=statistics.overlap,
         histogram=histogram,
     )
 
 
 def _decided(
-    world: World, line: Round, previous: Mask, clients: Sequence[int], ballots: Sequence[Mask]
+    world: World, line: RoundRecord, previous: Mask, clients: Sequence[int], ballots: Sequence[Mask]
 ) -> Mask:
     """Repeat a round's vote; InputError if the run has recorded another result."""
     rule = world.experiment.prune.vote
     weights, context = _context(world, line, previous, clients, ballots)
     tally = tally_for(rule, ballots, weights, context)
     mask = decide(rule, tally.counts(), tally.weight, context)
-    for name, kept, units in zip(mask.layout.names, mask.counts(), mask.layout.units, strict=True):
+    for name, density in mask.layer_densities().items():
         recorded = line.layer_density.get(name)
-        if recorded is not None and abs(recorded - kept / units) > _CLOSE:
+        if recorded is not None and abs(recorded - density) > _CLOSE:
             raise InputError(
                 f"round {line.round}: the recorded ballots give {name} a density of "
-                f"{kept / units:.6f}, but the run had {recorded:.6f}"
+                f"{density:.6f}, but the run had {recorded:.6f}"
             )
     return mask
 
 
 def _context(
-    world: World, line: Round, previous: Mask, clients: Sequence[int], ballots: Sequence[Mask]
+    world: World, line: RoundRecord, previous: Mask, clients: Sequence[int], ballots: Sequence[Mask]
 ) -> tuple[list[int], VoteContext]:
     """Return the ballots' weights and what else the server knew."""
     config = world.experiment.prune

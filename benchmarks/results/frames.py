@@ -9,23 +9,24 @@ from typing import Any
 
 from benchmarks.results.measures import Estimate
 from benchmarks.results.rows import Row
-from benchmarks.results.rundata import Round, RunData
+from benchmarks.results.rundata import RunData
+from server.records import DOWNLINK, UPLINK
 
-_NESTED = ("rejected", "layer_density", "vote", "client_accuracy")
+_NESTED = ("rejected", "errors", "layer_density", "vote")
 
 
 def rounds_frame(run: RunData) -> Any:
-    """Return one row a round, indexed by round; densities of layers as ``layer_density.name``."""
-    plain = [item.name for item in fields(Round) if item.name not in _NESTED]
+    """Return one row a round, indexed by round; densities of layers as ``layer_density.name``.
+
+    Of a vote there are ``vote.unanimity`` and ``vote.overlap``; ``rejected`` counts replies.
+    """
     rows = []
     for line in run.rounds:
-        row = {name: getattr(line, name) for name in plain}
+        row = {name: value for name, value in vars(line).items() if name not in _NESTED}
         row["rejected"] = sum(line.rejected.values())
         if line.vote:
-            row["vote.unanimity"] = line.vote.unanimity
-            row["vote.overlap"] = line.vote.overlap
-        row |= {f"layer_density.{name}": value for name, value in line.layer_density.items()}
-        rows.append(row)
+            row |= {f"vote.{name}": getattr(line.vote, name) for name in ("unanimity", "overlap")}
+        rows.append(row | {f"layer_density.{k}": v for k, v in line.layer_density.items()})
     return _pandas().DataFrame(rows).set_index("round")
 
 
@@ -36,7 +37,7 @@ def ledger_frame(run: RunData) -> Any:
         "round": ledger.round,
         "client": ledger.client,
         "phase": list(ledger.phase),
-        "direction": ["uplink" if up else "downlink" for up in ledger.uplink],
+        "direction": [UPLINK if up else DOWNLINK for up in ledger.uplink],
         **{f"{kind}_bytes": values for kind, values in ledger.kinds.items()},
         "message_bytes": ledger.message_bytes,
         "formula_bytes": ledger.formula_bytes,

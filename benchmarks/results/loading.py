@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import csv
 import json
-import struct
 import tomllib
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -12,19 +10,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
+from safetensors import SafetensorError, safe_open
 
-from benchmarks.results.rundata import KINDS, Ledger, Round, RunData, Vote, finite
+from benchmarks.results.rundata import Ledger, RunData
 from mpfl.errors import InputError
 from mpfl.mask import Mask
-
-_COLUMNS = (
-    *("round", "client", "phase", "direction"),
-    *(f"{kind}_bytes" for kind in (*KINDS, "message", "formula", "bound")),
-)
-_DIRECTIONS = ("uplink", "downlink")
-_MALFORMED = (AttributeError, KeyError, OverflowError, TypeError, ValueError)
+from server.records import HEADER, RetrainRecord, RoundRecord, Row, Summary, from_json
+from server.runfolder import CONFIG, LEDGER, MASK, MODEL, RETRAIN, ROUNDS, SUMMARY
 
 
 def load_run(folder: Path) -> RunData:
@@ -35,23 +27,19 @@ def load_run(folder: Path) -> RunData:
     InputError
         One line naming the file, for one that is missing, damaged or inconsistent.
     """
-    summary = read_summary(folder / "summary.json")
-    rounds = read_rounds(folder / "rounds.jsonl")
-    config = _read_toml(folder / "config.toml")
-    method = str(summary.get("method", config.get("method", "?")))
-    mask_file, model_file = folder / "mask.mpfl", folder / "model.safetensors"
+    summary = read_summary(folder / SUMMARY)
     return RunData(
         folder=folder.resolve().name,
-        label=str(summary.get("label") or method),
-        method=method,
-        seed=int(summary.get("seed", config.get("seed", 0))),
-        sweep=dict(summary.get("sweep") or {}),
-        config=config,
-        rounds=rounds,
-        ledger=_read_ledger(folder / "ledger.csv"),
+        label=summary.label,
+        seed=summary.seed,
+        sweep=summary.sweep,
+        config=_read_toml(folder / CONFIG),
+        rounds=read_rounds(folder / ROUNDS),
+        ledger=_read_ledger(folder / LEDGER),
         summary=summary,
-        mask=_read_mask(mask_file) if mask_file.exists() else None,
-        shapes=_read_shapes(model_file) if model_file.exists() else {},
+        mask=read_mask(folder / MASK) if (folder / MASK).exists() else None,
+        shapes=weight_shapes(folder),
+        retrained=_read_retrained(folder / RETRAIN),
     )
 
 
@@ -92,7 +80,7 @@ def load_folders(folders: Iterable[Path]) -> tuple[list[RunData], list[str]]:
             runs.append(load_run(folder))
             continue
         for cell in sorted(path for path in (folder / "cells").glob("*") if path.is_dir()):
-            if (cell / "summary.json").exists():
+            if (cell / SUMMARY).exists():
                 runs.append(load_run(cell))
             else:
                 unfinished.append(cell.name)
@@ -136,121 +124,64 @@ def _read_toml(path: Path) -> Mapping[str, Any]:
         raise InputError(f"{path}: damaged ({error})") from None
 
 
-def read_summary(path: Path) -> Mapping[str, Any]:
+def read_summary(path: Path) -> Summary:
     """Read a ``summary.json``. InputError naming what is damaged."""
-    try:
-        summary = json.loads(_read_text(path))
-    except json.JSONDecodeError as error:
-        raise InputError(f"{path}: damaged ({error})") from None
-    if not isinstance(summary, dict):
-        raise InputError(f"{path}: damaged (expected an object, got {type(summary).__name__})")
-    for key, kind in (("method", str), ("seed", int), ("label", str), ("sweep", dict)):
-        if not isinstance(summary.get(key, kind()), kind):
-            raise InputError(f"{path}: damaged ({key} is {summary[key]!r})")
-    return summary
+    return from_json(Summary, _read_text(path), str(path))
 
 
-def read_rounds(path: Path) -> tuple[Round, ...]:
+def _read_retrained(path: Path) -> RetrainRecord | None:
+    if not path.exists():
+        return None
+    return from_json(RetrainRecord, _read_text(path), str(path))
+
+
+def read_rounds(path: Path) -> tuple[RoundRecord, ...]:
     """Read a ``rounds.jsonl``. InputError naming the line that is damaged."""
-    rounds: list[Round] = []
+    rounds: list[RoundRecord] = []
     for number, line in enumerate(_read_text(path).splitlines(), start=1):
-        try:
-            rounds.append(_round(json.loads(line)))
-        except _MALFORMED as error:
-            reason = f"no {error}" if isinstance(error, KeyError) else error
-            raise InputError(f"{path}: line {number} is damaged ({reason})") from None
+        where = f"{path}: line {number}"
+        rounds.append(from_json(RoundRecord, line, where))
         if len(rounds) > 1 and rounds[-1].total_bytes < rounds[-2].total_bytes:
-            raise InputError(f"{path}: line {number} is damaged (cumulative bytes decrease)")
+            raise InputError(f"{where}: damaged (cumulative bytes decrease)")
     if not rounds:
         raise InputError(f"{path}: holds no round")
     return tuple(rounds)
 
 
-def _round(line: Mapping[str, Any]) -> Round:
-    vote = line.get("vote")
-    return Round(
-        round=int(line["round"]),
-        phase=str(line["phase"]),
-        uplink_bytes=int(line["uplink_bytes"]),
-        downlink_bytes=int(line["downlink_bytes"]),
-        total_bytes=int(line["total_bytes"]),
-        density=finite(line.get("density")),
-        density_all_parameters=finite(line.get("density_all_parameters")),
-        test_accuracy=finite(line.get("test_accuracy")),
-        test_loss=finite(line.get("test_loss")),
-        clients_sampled=int(line.get("clients_sampled") or 0),
-        clients_replied=int(line.get("clients_replied") or 0),
-        rejected=dict(line.get("rejected") or {}),
-        seconds=float(line.get("seconds") or 0.0),
-        lr=finite(line.get("lr")),
-        layer_density={k: float(v) for k, v in (line.get("layer_density") or {}).items()},
-        vote=_vote(vote) if vote else None,
-        client_accuracy=tuple(
-            float(value) for value in line.get("client_accuracy") or () if value is not None
-        ),
-    )
-
-
-def _vote(table: Mapping[str, Any]) -> Vote:
-    return Vote(
-        unanimity=finite(table.get("unanimity")),
-        overlap=finite(table.get("overlap")),
-        rule_density={k: float(v) for k, v in (table.get("densities") or {}).items()},
-        histogram={
-            k: tuple(float(n) for n in v) for k, v in (table.get("histogram") or {}).items()
-        },
-    )
-
-
 def _read_ledger(path: Path) -> Ledger:
-    text = _read_text(path)
+    header, *lines = _read_text(path).splitlines() or [""]
+    if header != HEADER:
+        raise InputError(f"{path}: damaged (expected the columns {HEADER})")
+    rows: list[Row] = []
+    for number, line in enumerate(lines, start=2):
+        try:
+            rows.append(Row.from_csv(line))
+        except ValueError as error:
+            raise InputError(f"{path}: line {number}: damaged ({error})") from None
     try:
-        reader = csv.DictReader(text.splitlines(), strict=True)
-        absent = [name for name in _COLUMNS if name not in (reader.fieldnames or ())]
-        if absent:
-            raise InputError(f"no column {absent[0]}")
-        rows = list(reader)
-        kinds = {kind: _integers(rows, f"{kind}_bytes") for kind in KINDS}
-        ledger = Ledger(
-            round=_integers(rows, "round"),
-            client=_integers(rows, "client"),
-            phase=tuple(row["phase"] for row in rows),
-            uplink=np.array([_DIRECTIONS.index(row["direction"]) == 0 for row in rows], np.bool_),
-            kinds=kinds,
-            message_bytes=_integers(rows, "message_bytes"),
-            formula_bytes=_floats(rows, "formula_bytes"),
-            bound_bytes=_floats(rows, "bound_bytes"),
-        )
-    except (csv.Error, *_MALFORMED) as error:
+        return Ledger.of(rows)
+    except OverflowError as error:
         raise InputError(f"{path}: damaged ({error})") from None
-    wrong = np.flatnonzero(sum(kinds.values()) != ledger.message_bytes)
-    if wrong.size:
-        line = int(wrong[0]) + 2
-        raise InputError(f"{path}: line {line} is damaged (the kinds do not add up to the message)")
-    return ledger
 
 
-def _integers(rows: Sequence[Mapping[str, str]], column: str) -> NDArray[np.int64]:
-    return np.array([int(row[column]) for row in rows], np.int64)
-
-
-def _floats(rows: Sequence[Mapping[str, str]], column: str) -> NDArray[np.float64]:
-    return np.array([float(row[column] or "nan") for row in rows], np.float64)
-
-
-def _read_mask(path: Path) -> Mask:
+def read_mask(path: Path) -> Mask:
+    """Read a mask file. InputError naming it, if it is missing or damaged."""
     try:
         return Mask.from_bytes(path.read_bytes())
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror})") from None
     except ValueError as error:
         raise InputError(f"{path}: {error}") from None
 
 
-def _read_shapes(path: Path) -> dict[str, tuple[int, ...]]:
-    """Read the tensor shapes from a safetensors header without loading the tensors."""
+def weight_shapes(run: Path | None) -> dict[str, tuple[int, ...]]:
+    """Return the shapes of a run's tensors by name; empty without a run or its model."""
+    file = None if run is None else run / MODEL
+    if file is None or not file.is_file():
+        return {}
     try:
-        with path.open("rb") as file:
-            (length,) = struct.unpack("<Q", file.read(8))
-            header = json.loads(file.read(min(length, 100_000_000)))
-        return {k: tuple(v["shape"]) for k, v in header.items() if k != "__metadata__"}
-    except (struct.error, *_MALFORMED) as error:
-        raise InputError(f"{path}: damaged ({error})") from None
+        with safe_open(file, "np") as tensors:
+            names = list(tensors.keys())
+            return {name: tuple(tensors.get_slice(name).get_shape()) for name in names}
+    except (OSError, SafetensorError) as error:
+        raise InputError(f"{file}: damaged ({error})") from None

@@ -11,17 +11,19 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
+from benchmarks.results.loading import weight_shapes
+from mpfl.config import to_toml
 from mpfl.errors import InputError
 from mpfl.mask import Mask
 from mpfl.network.layers import Tensors
 from mpfl.registry import Registry
 from mpfl.world import World, world_from_toml
-from server.checkpoint import write_atomically
-from server.runfolder import CONFIG, MODEL
+from server.checkpoint import write_atomically, writing
+from server.runfolder import CONFIG, MODEL, read_config
 
 _EPOCH = (1980, 1, 1, 0, 0, 0)
 
@@ -39,40 +41,11 @@ class Export:
     write: Callable[[Mask, Path | None], bytes]
 
 
-def read_mask(path: Path) -> Mask:
-    """Read a mask file.
-
-    Raises
-    ------
-    InputError
-        One line naming the file, if it is missing or damaged.
-    """
-    try:
-        return Mask.from_bytes(path.read_bytes())
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror})") from None
-    except ValueError as error:
-        raise InputError(f"{path}: {error}") from None
-
-
 def run_of(path: Path, run: Path | None) -> Path | None:
     """Return the run folder that a mask belongs to: the one named, or the one it lies in."""
     if run is not None:
         return run
     return path.parent if (path.parent / CONFIG).is_file() else None
-
-
-def weight_shapes(run: Path | None) -> dict[str, tuple[int, ...]]:
-    """Return the shapes of a run's tensors by name; empty without a run or its model."""
-    file = None if run is None else run / MODEL
-    if file is None or not file.is_file():
-        return {}
-    try:
-        with safe_open(file, "np") as tensors:
-            names = list(tensors.keys())
-            return {name: tuple(tensors.get_slice(name).get_shape()) for name in names}
-    except (OSError, SafetensorError) as error:
-        raise InputError(f"{file}: damaged ({error})") from None
 
 
 def parameter_masks(mask: Mask, world: World) -> dict[str, NDArray[np.bool_]]:
@@ -99,10 +72,8 @@ def export_mask(mask: Mask, form: str, out: Path, run: Path | None) -> None:
         For an unknown format, a missing or unfitting run, or a file that cannot be written.
     """
     content = FORMATS[form].write(mask, run)
-    try:
+    with writing(out):
         write_atomically(out, content)
-    except OSError as error:
-        raise InputError(f"--out: cannot write {out}: {error.strerror}") from None
 
 
 def _npz(mask: Mask, run: Path | None) -> bytes:
@@ -148,10 +119,7 @@ FORMATS: Registry[Export] = Registry(
 def _world(run: Path | None, form: str) -> World:
     if run is None:
         raise InputError(f"--run: the format {form} needs the run folder the mask comes from")
-    config = run / CONFIG
-    if not config.is_file():
-        raise InputError(f"{run} is not a run folder: it has no {CONFIG}")
-    return world_from_toml(config.read_text())
+    return world_from_toml(to_toml(read_config(run)))
 
 
 def _model(run: Path | None, world: World) -> Mapping[str, Tensor]:

@@ -11,8 +11,9 @@ from statistics import fmean
 import numpy as np
 from scipy.special import stdtrit
 
-from benchmarks.results.rundata import KINDS, Round, RunData
+from benchmarks.results.rundata import RunData
 from mpfl.errors import InputError
+from server.records import KINDS, RoundRecord
 
 
 @dataclass(frozen=True)
@@ -250,15 +251,15 @@ def transfer_seconds(run: RunData, link: Link) -> float:
 
 def client_spread(run: RunData) -> Spread | None:
     """Return how the final model's accuracy differs between clients; None if not measured."""
-    if not run.final_client_accuracy:
+    if not run.client_accuracy:
         return None
-    values = run.final_client_accuracy
+    values = run.client_accuracy
     return Spread(min(values), float(np.median(values)), max(values))
 
 
 def common_rounds(group: Sequence[RunData]) -> list[Tested]:
     """Return what was measured in the rounds that were evaluated in every run."""
-    tables: list[Mapping[int, Round]] = [{n.round: n for n in run.evaluated} for run in group]
+    tables: list[Mapping[int, RoundRecord]] = [{n.round: n for n in run.evaluated} for run in group]
     numbers = sorted(set(tables[0]).intersection(*tables[1:])) if tables else []
     return [
         Tested(
@@ -270,7 +271,7 @@ def common_rounds(group: Sequence[RunData]) -> list[Tested]:
     ]
 
 
-def _accuracy(line: Round) -> float:
+def _accuracy(line: RoundRecord) -> float:
     if line.test_accuracy is None:
         raise InputError(f"round {line.round} was not evaluated")
     return line.test_accuracy

@@ -11,6 +11,7 @@ from benchmarks.results.rundata import RunData
 from mpfl.errors import InputError
 from mpfl.nested import dotted
 from mpfl.registry import unknown_name
+from server.records import to_json
 
 Place = tuple[Any, ...]
 """One value for each key of a table."""
@@ -99,5 +100,6 @@ def _fact(run: RunData, key: str) -> Any:
 
 
 def _numbers(run: RunData) -> dict[str, float]:
-    facts = dotted(run.summary)
+    found = {"central_retrain": to_json(run.retrained)} if run.retrained else {}
+    facts = dotted({**to_json(run.summary), **found})
     return {k: v for k, v in facts.items() if type(v) in (int, float) and math.isfinite(v)}

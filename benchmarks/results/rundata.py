@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -11,54 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mpfl.mask import Mask
-
-KINDS = ("mask", "values", "scores", "metrics", "config", "framing")
-"""What the bytes of a message are for; they add up to the message."""
-
-
-@dataclass(frozen=True)
-class Vote:
-    """What one round's ballots looked like.
-
-    Attributes
-    ----------
-    unanimity
-        Share of units on which all ballots agree.
-    overlap
-        Mean pairwise Jaccard overlap of the ballots.
-    rule_density
-        The density each vote rule would have given on these ballots.
-    histogram
-        Per layer, how many units got 0, 1, …, K votes.
-    """
-
-    unanimity: float | None = None
-    overlap: float | None = None
-    rule_density: Mapping[str, float] = field(default_factory=dict)
-    histogram: Mapping[str, Sequence[float]] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class Round:
-    """One line of ``rounds.jsonl``; byte counts are cumulative over rounds and clients."""
-
-    round: int
-    phase: str
-    uplink_bytes: int
-    downlink_bytes: int
-    total_bytes: int
-    density: float | None = None
-    density_all_parameters: float | None = None
-    test_accuracy: float | None = None
-    test_loss: float | None = None
-    clients_sampled: int = 0
-    clients_replied: int = 0
-    rejected: Mapping[str, int] = field(default_factory=dict)
-    seconds: float = 0.0
-    lr: float | None = None
-    layer_density: Mapping[str, float] = field(default_factory=dict)
-    vote: Vote | None = None
-    client_accuracy: Sequence[float] = ()
+from server.records import KINDS, UPLINK, RetrainRecord, RoundRecord, Row, Summary
 
 
 @dataclass(frozen=True)
@@ -74,12 +26,11 @@ class Ledger:
     uplink
         bool: client to server.
     kinds
-        Bytes per kind (int64), see `KINDS`.
+        Bytes per kind (int64), see `server.records.KINDS`.
     message_bytes
         int64, what was sent.
     formula_bytes, bound_bytes
-        float64, what the paper's formula claims and what the entropy allows; NaN where the
-        method has none.
+        float64, what the paper's formula claims and what the entropy allows.
     """
 
     round: NDArray[np.int64]
@@ -90,6 +41,24 @@ class Ledger:
     message_bytes: NDArray[np.int64]
     formula_bytes: NDArray[np.float64]
     bound_bytes: NDArray[np.float64]
+
+    @classmethod
+    def of(cls, rows: Sequence[Row]) -> Ledger:
+        """Return the rows by columns. OverflowError for bytes that no file can have."""
+
+        def column(name: str, kind: type[Any] = np.int64) -> NDArray[Any]:
+            return np.array([getattr(row, name) for row in rows], kind)
+
+        return cls(
+            round=column("round"),
+            client=column("client"),
+            phase=tuple(row.phase for row in rows),
+            uplink=np.array([row.direction == UPLINK for row in rows], np.bool_),
+            kinds={kind: column(f"{kind}_bytes") for kind in KINDS},
+            message_bytes=column("message_bytes"),
+            formula_bytes=column("formula_bytes", np.float64),
+            bound_bytes=column("bound_bytes", np.float64),
+        )
 
     def __len__(self) -> int:
         return len(self.phase)
@@ -108,22 +77,24 @@ class RunData:
     sweep
         Swept configuration keys and this run's values.
     mask
-        The final mask; None for a method without one.
+        The final mask; None where it was not kept.
     shapes
-        Shapes of the model's tensors by name; empty where no model was saved.
+        Shapes of the model's tensors by name; empty where no model was kept.
+    retrained
+        What ``mpfl retrain`` found; None where it was not asked.
     """
 
     folder: str
     label: str
-    method: str
     seed: int
     sweep: Mapping[str, Any]
     config: Mapping[str, Any]
-    rounds: tuple[Round, ...]
+    rounds: tuple[RoundRecord, ...]
     ledger: Ledger
-    summary: Mapping[str, Any]
+    summary: Summary
     mask: Mask | None = None
     shapes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    retrained: RetrainRecord | None = None
 
     @property
     def name(self) -> str:
@@ -132,16 +103,14 @@ class RunData:
         return " ".join([self.label, *swept])
 
     @property
-    def evaluated(self) -> tuple[Round, ...]:
+    def evaluated(self) -> tuple[RoundRecord, ...]:
         """The rounds after which the model was tested."""
         return tuple(line for line in self.rounds if line.test_accuracy is not None)
 
     @property
-    def final_client_accuracy(self) -> Sequence[float]:
-        """Accuracy per client as measured last; empty where it never was."""
-        last = next((n.client_accuracy for n in reversed(self.rounds) if n.client_accuracy), ())
-        values = self.summary.get("client_accuracy") or last
-        return tuple(v for v in map(finite, values) if v is not None)
+    def client_accuracy(self) -> tuple[float, ...]:
+        """Accuracy of the final model at every client that has samples."""
+        return tuple(v for v in self.summary.client_accuracy if v is not None)
 
     @property
     def total_bytes(self) -> int:
@@ -152,11 +121,3 @@ class RunData:
     def is_ceiling(self) -> bool:
         """Whether the run is a reference that sends nothing (training on pooled data)."""
         return self.total_bytes == 0
-
-
-def finite(value: object) -> float | None:
-    """Return a finite float, or None for null and NaN (a diverged loss is no figure)."""
-    if value is None:
-        return None
-    number = float(value)  # type: ignore[arg-type]
-    return number if math.isfinite(number) else None

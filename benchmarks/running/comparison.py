@@ -19,12 +19,11 @@ import tomli_w
 
 from benchmarks.running.experiment import resume, run, validate
 from benchmarks.running.folder_lock import held
-from mpfl.config import Experiment, from_mapping, from_toml, to_mapping
+from mpfl.config import Experiment, from_mapping, to_mapping
 from mpfl.errors import InputError
-from mpfl.nested import read_toml, value_at, with_override
-from mpfl.registry import unknown_name
-from server.checkpoint import write_atomically
-from server.runfolder import CONFIG, SUMMARY
+from mpfl.nested import build, fail, read_toml, value_at, with_override
+from server.checkpoint import write_atomically, writing
+from server.runfolder import CONFIG, SUMMARY, read_config
 from server.transport.grid import worker_count
 
 COMPARISON, CELLS = "comparison.toml", "cells"
@@ -76,22 +75,15 @@ class Cell:
 
 
 def split_table(table: Mapping[str, Any]) -> tuple[dict[str, Any], CompareConfig]:
-    """Separate ``[compare]`` from the experiment's tables; InputError on unknown keys."""
+    """Separate ``[compare]`` from the experiment's tables; InputError for what is wrong in it."""
     rest = {key: value for key, value in table.items() if key != "compare"}
-    wanted = table.get("compare", {})
-    known = {item.name: item for item in dataclasses.fields(CompareConfig)}
-    for key in wanted:
-        if key not in known:
-            raise unknown_name("key", f"compare.{key}", [f"compare.{name}" for name in known])
-    config = CompareConfig(**wanted)
-    for key, kind in (("methods", str), ("seeds", int)):
-        values = getattr(config, key)
-        if not isinstance(values, list) or not values or {type(v) for v in values} != {kind}:
-            raise InputError(f"compare.{key}: got {values!r}, expected a list of {kind.__name__}")
+    config = build(CompareConfig, table.get("compare", {}), "compare.")
+    for key in ("methods", "seeds"):
+        if not getattr(config, key):
+            fail(f"compare.{key}", [], "at least one")
     for rule in config.adjust:
-        tables = isinstance(rule, Mapping) and all(isinstance(t, Mapping) for t in rule.values())
-        if not tables or set(rule) != {"when", "set"}:
-            raise InputError(f"compare.adjust: got {rule!r}, expected the tables when and set")
+        if set(rule) != {"when", "set"}:
+            fail("compare.adjust", rule, "the tables when and set")
     return rest, config
 
 
@@ -167,7 +159,7 @@ def _claim(out: Path, table: Mapping[str, Any], cells: Sequence[Cell]) -> None:
     rest, config = split_table(table)
     text = tomli_w.dumps({**rest, "compare": dataclasses.asdict(config)})
     file = out / COMPARISON
-    try:
+    with writing(out):
         if file.is_file():
             if read_toml(file.read_text()) != read_toml(text):
                 raise InputError(f"--out: {out} holds another comparison; choose another folder")
@@ -177,12 +169,10 @@ def _claim(out: Path, table: Mapping[str, Any], cells: Sequence[Cell]) -> None:
                 raise InputError(f"--out: {out} is not empty and holds no comparison")
             write_atomically(file, text.encode())
         (out / CELLS).mkdir(exist_ok=True)
-    except OSError as error:
-        raise InputError(f"--out: cannot write {out}: {error.strerror}") from None
     for cell in cells:
-        stored = out / CELLS / cell.name / CONFIG
-        if stored.is_file() and from_toml(stored.read_text()) != cell.experiment:
-            raise InputError(f"{stored} is of another configuration; choose another --out")
+        stored = out / CELLS / cell.name
+        if (stored / CONFIG).is_file() and read_config(stored) != cell.experiment:
+            raise InputError(f"{stored / CONFIG} is of another configuration; choose another --out")
 
 
 def _run_cell(cell: Cell, out: Path, on_cell: OnCell | None, workers: int | None = None) -> None:

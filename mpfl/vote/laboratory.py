@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -46,6 +45,24 @@ class RuleResult:
     overlap_with_budget: float
     mean_overlap_with_ballots: float
     ballots: int
+
+
+@dataclass(frozen=True)
+class VoteStatistics:
+    """What one round's ballots looked like, as far as their tally tells."""
+
+    densities: dict[str, float]
+    """Vote rule → the density, a share, that it would have given on these ballots; every registered
+    rule that a tally suffices for."""
+    unanimity: float
+    """Share of the eligible units on which all votes agree, one way or the other."""
+    overlap: float
+    """Pooled Jaccard overlap: the sum of |A ∩ B| over all pairs of votes divided by that of
+    |A ∪ B|, 1.0 for a single one. Equal to the mean of the pairs' overlaps where all unions are
+    equally large, and all that a tally can tell; weighted ballots count as that many equal ones."""
+    histogram: dict[str, list[int]]
+    """Layer → eligible units by their share of votes v, in 11 bins whatever the number of ballots:
+    v = 0, then 0 < v <= 0.1, …, 0.9 < v <= 1."""
 
 
 def default_rules(with_ballots: bool = True) -> list[str]:
@@ -90,7 +107,7 @@ def compare_rules(
                 rule=spec,
                 mask=mask,
                 density=mask.density(),
-                layer_densities=_layer_densities(mask),
+                layer_densities=mask.layer_densities(),
                 overlap_with_budget=mask.jaccard(reference),
                 mean_overlap_with_ballots=float(np.mean([mask.jaccard(b) for b in ballots])),
                 ballots=counted,
@@ -104,8 +121,8 @@ def vote_statistics(
     total: int,
     context: VoteContext,
     rules: Sequence[str] | None = None,
-) -> dict[str, Any]:
-    """Describe one tally without its ballots; everything in it is plain data.
+) -> VoteStatistics:
+    """Describe one tally without its ballots.
 
     Parameters
     ----------
@@ -113,31 +130,20 @@ def vote_statistics(
         As for `decide`.
     rules
         Rules to try (None: every registered one that a tally suffices for).
-
-    Returns
-    -------
-    dict
-        ``densities``: density each rule would give. ``unanimity``: share of the eligible units
-        on which all votes agree, one way or the other. ``overlap``: pooled Jaccard overlap, the
-        sum of |A ∩ B| over all pairs of votes divided by the sum of |A ∪ B|; equal to the mean
-        of the pairs' Jaccard overlaps where all unions are equally large, and all that a tally
-        can tell (1.0 for one ballot; weighted ballots count as that many equal ones).
-        ``histogram``: per layer, eligible units by share of votes v in 11 bins: v = 0, then
-        0 < v <= 0.1, …, 0.9 < v <= 1.
     """
     check_counts(counts, total, context.layout)
     specs = default_rules(with_ballots=False) if rules is None else rules
     eligible = context.eligible
     split = np.count_nonzero((counts > 0) & (counts < total) & eligible)
-    return {
-        "densities": {spec: decide(spec, counts, total, context).density() for spec in specs},
-        "unanimity": 1.0 - int(split) / max(1, int(np.count_nonzero(eligible))),
-        "overlap": pooled_overlap(counts, total),
-        "histogram": {
+    return VoteStatistics(
+        densities={spec: decide(spec, counts, total, context).density() for spec in specs},
+        unanimity=1.0 - int(split) / max(1, int(np.count_nonzero(eligible))),
+        overlap=pooled_overlap(counts, total),
+        histogram={
             name: vote_histogram(counts[part][eligible[part]], total)
             for name, part in zip(context.layout.names, context.layout.slices(), strict=True)
         },
-    }
+    )
 
 
 def pooled_overlap(counts: NDArray[np.uint32], total: int) -> float:
@@ -153,7 +159,7 @@ def pooled_overlap(counts: NDArray[np.uint32], total: int) -> float:
 
 
 def vote_histogram(counts: NDArray[np.uint32], total: int) -> list[int]:
-    """Count units by votes: none, then in ten equal classes up to all; see `vote_statistics`."""
+    """Count units by votes: none, then in ten equal classes up to all; see `VoteStatistics`."""
     classes = (counts.astype(np.uint64) * np.uint64(_BINS - 1) + np.uint64(total - 1)) // total
     return [int(n) for n in np.bincount(classes.astype(np.intp), minlength=_BINS)]
 
@@ -176,11 +182,3 @@ def _result(
 ) -> tuple[Mask, int]:
     tally = tally_for(spec, ballots, weights, context)
     return decide(spec, tally.counts(), tally.weight, context), tally.ballots
-
-
-def _layer_densities(mask: Mask) -> dict[str, float]:
-    layout = mask.layout
-    return {
-        name: kept / units
-        for name, kept, units in zip(layout.names, mask.counts(), layout.units, strict=True)
-    }

@@ -102,7 +102,7 @@ class ServerMethod(ABC):
 
     @abstractmethod
     def finish_round(self, enough: bool) -> dict[str, Any]:
-        """End the round and return extra columns for its record.
+        """End the round and return further columns of its `RoundRecord`.
 
         Parameters
         ----------

@@ -15,7 +15,7 @@ from bitarray import bitarray
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mpfl.mask import Layout, Mask, mean_jaccard
+from mpfl.mask import Layout, Mask
 
 
 @st.composite
@@ -85,14 +85,6 @@ def test_full_and_empty_are_complements():
     assert ~Mask.full(SMALL) == Mask.empty(SMALL)
     assert Mask.full(SMALL).density() == 1.0
     assert Mask.empty(SMALL).jaccard(Mask.empty(SMALL)) == 1.0
-
-
-def test_mean_jaccard_averages_over_all_pairs():
-    layout = Layout(("a",), (4,))
-    rows = np.array([[1, 1, 0, 0], [1, 0, 0, 0], [0, 0, 1, 1]], np.bool_)
-    three = [Mask.from_bools(layout, row) for row in rows]
-    assert mean_jaccard(three) == pytest.approx((0.5 + 0 + 0) / 3)
-    assert mean_jaccard(three[:1]) == 1.0
 
 
 def test_equal_masks_hash_alike_and_layout_takes_part_in_digest_and_equality():

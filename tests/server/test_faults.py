@@ -18,7 +18,7 @@ from mpfl.config import Experiment, to_toml
 from mpfl.faults.replies import FAULTS, Loss, fault_of, loss_reason
 from mpfl.wire.errors import WireError
 from mpfl.wire.frame import Frame, Kind, Section, decode_frame, encode_frame
-from server.ledger import DOWNLINK, UPLINK
+from server.records import DOWNLINK, UPLINK
 from tests.federation import Federation, tiny
 from tests.runs import digests, ledger, records
 

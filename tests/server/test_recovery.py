@@ -13,9 +13,9 @@ from clients.replica import follow
 from mpfl.regrow import training_rounds
 from mpfl.state import flatten, restore
 from mpfl.wire.frame import Kind, Section
-from server.ledger import UPLINK
 from server.methods.averaging import WeightState
 from server.methods.mpfl import Mpfl
+from server.records import UPLINK
 from tests.federation import Federation, tiny
 from tests.runs import ledger, records
 

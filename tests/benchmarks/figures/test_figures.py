@@ -30,6 +30,7 @@ from benchmarks.figures.style import Picture, method_styles, variant
 from benchmarks.figures.votes import rule_density, vote_agreement, vote_shares
 from benchmarks.results.loading import load_folders, load_run
 from benchmarks.results.rows import comparison_table
+from tests.benchmarks.conftest import edit_summary
 
 Make = Callable[..., Path]
 
@@ -61,7 +62,7 @@ def words_in(picture: Picture) -> set[str]:
 
 @pytest.fixture(scope="module")
 def comparison(make_comparison: Make, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_comparison(tmp_path_factory.mktemp("figures"), seeds=3)
+    return make_comparison(tmp_path_factory.mktemp("figures"))
 
 
 @pytest.fixture(scope="module")
@@ -125,13 +126,14 @@ def test_alternatives_hold_the_figures(compared: dict[str, Picture], comparison:
     mine = next(run for run in runs if run.label == "mpfl")
     sent = sum(mine.ledger.message_bytes)
     assert claim_sums(mine)["sent"] == sent
-    assert f"{sent / 1000:.1f} kB" in compared["claimed_sent_possible"].alternative
+    assert f"sent {sent / 1000:.0f} kB" in compared["claimed_sent_possible"].alternative
 
 
 def test_a_figure_follows_the_data_and_nothing_else(make_run: Make, tmp_path: Path) -> None:
     drawn = []
-    for name, peak in (("a", 0.8), ("b", 0.9), ("c", 0.8)):
-        run = load_run(make_run(tmp_path / name, peak=peak))
+    for name, last in (("a", 0.8), ("b", 0.9), ("c", 0.8)):
+        points = [(1, 0.1), (2, 0.2), (3, 0.3), (4, last)]
+        run = load_run(make_run(tmp_path / name, points=points))
         groups = drawn_groups([run], comparison_table([run]), "fedavg")
         drawn.append(accuracy_per_round(groups))
     assert drawn[0] != drawn[1]
@@ -139,7 +141,8 @@ def test_a_figure_follows_the_data_and_nothing_else(make_run: Make, tmp_path: Pa
 
 
 def test_what_was_not_recorded_is_not_drawn(make_run: Make, tmp_path: Path) -> None:
-    run = load_run(make_run(tmp_path / "bare", label="fedavg", extras=False))
+    edit_summary(make_run(tmp_path / "bare", "fedavg"), partition=[], client_accuracy=[])
+    run = load_run(tmp_path / "bare")
     assert pruning_pictures(run) == []
     assert partition_map(run) is None
     names = _compared(tmp_path / "bare")
@@ -148,14 +151,14 @@ def test_what_was_not_recorded_is_not_drawn(make_run: Make, tmp_path: Path) -> N
 
 
 def test_a_run_without_messages_has_no_byte_figures(make_run: Make, tmp_path: Path) -> None:
-    run = load_run(make_run(tmp_path / "pooled", label="centralized"))
+    run = load_run(make_run(tmp_path / "pooled", "centralized"))
     assert byte_pictures(run) == []
-    assert set(_compared(tmp_path / "pooled")) == {"accuracy_rounds"}
+    assert set(_compared(tmp_path / "pooled")) == {"accuracy_rounds", "client_accuracy"}
 
 
 def test_drawing_leaves_matplotlibs_settings_alone(make_run: Make, tmp_path: Path) -> None:
     before = dict(mpl.rcParams)
-    assert "accuracy_bytes" in _compared(make_run(tmp_path / "run", rounds=2))
+    assert "accuracy_bytes" in _compared(make_run(tmp_path / "run"))
     assert dict(mpl.rcParams) == before
 
 

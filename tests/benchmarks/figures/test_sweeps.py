@@ -29,14 +29,15 @@ def swept(make_run: Make, tmp_path: Path) -> Callable[..., list[RunData]]:
         for place, sweep in enumerate(values):
             for seed in range(seeds):
                 cell = f"{place}-{seed}"
-                peak, size = 0.5 + 0.1 * place, 1000 * 10**place
+                size = 1000 * 10**place
+                points = [(n * size, 0.1 * (n + place) + 0.01 * seed) for n in range(1, 5)]
                 for label, options in {
-                    "mpfl": {"peak": peak, "sizes": (size, size, 0.1)},
+                    "mpfl": {"points": points},
                     "fedavg": {},
                     "centralized": {},
                 }.items():
                     folder = tmp_path / "c" / "cells" / f"{label}-{cell}"
-                    make_run(folder, label=label, seed=seed, sweep=sweep, **options)
+                    make_run(folder, label, seed=seed, sweep=sweep, **options)
         return load_folders([tmp_path / "c"])[0]
 
     return make
@@ -60,7 +61,7 @@ def test_a_line_a_method_over_the_values(swept: Callable[..., Any], seeds: int) 
     assert "centralized: a reference that sends nothing" in drawn.caption
     for run in runs:
         if run.label == "mpfl" and seeds == 1:
-            accuracy = 100 * run.summary["test_accuracy"]
+            accuracy = 100 * run.summary.test_accuracy
             assert f"{run.sweep[DENSITY]:g}: {accuracy:.1f} % for" in drawn.alternative
 
 

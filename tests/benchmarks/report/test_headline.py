@@ -11,36 +11,37 @@ from benchmarks.results.loading import load_folders, load_run
 from benchmarks.results.rows import comparison_table
 from mpfl.config import from_mapping, from_toml, to_toml
 from mpfl.nested import read_toml, with_override
+from server.records import Row
+from tests.handmade import run_of
 
 Make = Callable[..., Path]
 
 
-def headline(folder: Path) -> str:
-    runs, _ = load_folders([folder])
+FEDAVG = [(10_000, 0.5), (20_000, 0.9), (30_000, 0.9), (40_000, 0.9)]
+
+
+def headline(**points: list[tuple[int, float]]) -> str:
+    runs = [run_of(rounds, label) for label, rounds in points.items()]
     return comparison_headline(comparison_table(runs), "fedavg", 0.005)
 
 
-def test_it_names_the_cheapest_method_at_equal_accuracy(make_run: Make, tmp_path: Path) -> None:
-    for label, peak, size in (("fedavg", 0.9, 5000), ("mpfl", 0.95, 1000), ("topk", 0.95, 500)):
-        cell = tmp_path / "cells" / label
-        make_run(cell, label=label, peak=peak, speed=8, sizes=(size, size, 1.0))
-    text = headline(tmp_path)
+def test_it_names_the_cheapest_method_at_equal_accuracy() -> None:
+    ours, topk = [(1000, 0.5), (2000, 0.95)], [(500, 0.5), (1000, 0.95)]
+    text = headline(fedavg=FEDAVG, mpfl=ours, topk=topk)
     assert text.startswith("topk reaches fedavg's accuracy")
     assert "1/20 of fedavg's bytes" in text
     assert "mpfl needs 1/10" in text
 
 
-def test_it_says_when_mpfl_misses_the_target(make_run: Make, tmp_path: Path) -> None:
-    for label, peak in (("fedavg", 0.9), ("mpfl", 0.8), ("topk", 0.95)):
-        make_run(tmp_path / "cells" / label, label=label, peak=peak, sizes=(900, 900, 1.0))
-    assert "mpfl ends at" in headline(tmp_path)
-    assert "does not reach it" in headline(tmp_path)
+def test_it_says_when_mpfl_misses_the_target() -> None:
+    text = headline(fedavg=FEDAVG, mpfl=[(10, 0.8)], topk=[(10, 0.95)])
+    assert "mpfl ends at" in text
+    assert "does not reach it" in text
 
 
-def test_it_says_when_nobody_reaches_the_target(make_run: Make, tmp_path: Path) -> None:
-    for label, peak in (("fedavg", 0.9), ("mpfl", 0.8)):
-        make_run(tmp_path / "cells" / label, label=label, peak=peak)
-    assert headline(tmp_path).startswith("No method reaches fedavg's accuracy")
+def test_it_says_when_nobody_reaches_the_target() -> None:
+    text = headline(fedavg=FEDAVG, mpfl=[(10, 0.8)])
+    assert text.startswith("No method reaches fedavg's accuracy")
 
 
 def test_the_setting_names_the_rounds_of_most_runs(make_comparison: Make, tmp_path: Path) -> None:
@@ -55,11 +56,13 @@ def test_the_setting_names_the_rounds_of_most_runs(make_comparison: Make, tmp_pa
 
 
 def test_a_ledger_that_does_not_add_up_is_said(make_run: Make, tmp_path: Path) -> None:
-    folder = make_run(tmp_path / "run", label="fedavg")
-    lines = (folder / "ledger.csv").read_text().splitlines()
-    (folder / "ledger.csv").write_text("\n".join(lines[:-1]) + "\n")
+    folder = make_run(tmp_path / "run", "fedavg")
+    sent = load_run(folder).total_bytes
+    *lines, last = (folder / "ledger.csv").read_text().splitlines()
+    (folder / "ledger.csv").write_text("\n".join(lines) + "\n")
+    less = sent - Row.from_csv(last).message_bytes
     (said,) = doubts([load_run(folder)])
-    assert said == "The ledger of fedavg, seed 0, adds up to 315000 bytes, its rounds to 320000."
+    assert said == f"The ledger of fedavg, seed 0, adds up to {less} bytes, its rounds to {sent}."
 
 
 def test_replies_that_did_not_count_are_said_with_their_reasons(
@@ -74,7 +77,7 @@ def test_replies_that_did_not_count_are_said_with_their_reasons(
 
 def test_runs_on_different_work_are_said(make_run: Make, tmp_path: Path) -> None:
     runs = [
-        load_run(make_run(tmp_path / label, label=label, clients=clients))
+        load_run(make_run(tmp_path / label, label, data__clients=clients))
         for label, clients in (("fedavg", 3), ("mpfl", 4))
     ]
     assert doubts(runs) == ["Not the same work for all: data.clients differs."]

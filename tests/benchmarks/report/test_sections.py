@@ -21,7 +21,7 @@ from benchmarks.results.rundata import RunData
 def runs(make_run: Callable[..., Path], tmp_path: Path) -> list[RunData]:
     """Return a run of mpfl, one of fedavg, and one that sends nothing."""
     labels = ("mpfl", "fedavg", "centralized")
-    return [load_run(make_run(tmp_path / label, label=label)) for label in labels]
+    return [load_run(make_run(tmp_path / label, label)) for label in labels]
 
 
 @pytest.mark.parametrize(
@@ -34,11 +34,10 @@ def test_a_cell_sorts_by_its_exact_value(value: object, key: str) -> None:
 def test_a_column_that_nobody_knows_anything_for_is_left_out(runs: list[RunData]) -> None:
     groups = {run.name: [run] for run in runs}
     assert "MACs compacted" not in sections.models(groups).headings
-    known = replace(runs[0], summary={**runs[0].summary, "macs_compacted": 640})
+    known = replace(runs[0], summary=replace(runs[0].summary, macs_compacted=640))
     table = sections.models({**groups, "mpfl": [known]})
     place = table.headings.index("MACs compacted") - 1
     assert [line.cells[place].text for line in table.lines] == ["640", "–", "–"]
-    assert sections.times({"mpfl": [replace(runs[0], summary={})]}).lines == []
 
 
 def test_budgets_and_transfers_are_of_those_who_send(runs: list[RunData]) -> None:
@@ -73,8 +72,7 @@ def test_only_keys_that_differ_are_shown(runs: list[RunData]) -> None:
 
 def test_facts_without_a_figure_are_left_out(runs: list[RunData]) -> None:
     facts = sections.facts(runs[0])
-    assert facts["rounds"] == "8"
+    assert facts["rounds"] == "4"
     assert "rejected replies" not in facts
     lost = tuple(replace(line, rejected={"no reply": 1}) for line in runs[0].rounds)
-    assert sections.facts(replace(runs[0], rounds=lost))["rejected replies"] == "8"
-    assert "peak memory" not in sections.facts(replace(runs[0], summary={}))
+    assert sections.facts(replace(runs[0], rounds=lost))["rejected replies"] == "4"

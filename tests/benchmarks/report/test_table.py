@@ -21,7 +21,7 @@ from benchmarks.results.rundata import RunData
 def runs(
     make_comparison: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory
 ) -> list[RunData]:
-    return load_folders([make_comparison(tmp_path_factory.mktemp("table") / "c", seeds=2)])[0]
+    return load_folders([make_comparison(tmp_path_factory.mktemp("table") / "c")])[0]
 
 
 def test_the_csv_is_exact(runs: list[RunData]) -> None:
@@ -29,14 +29,15 @@ def test_the_csv_is_exact(runs: list[RunData]) -> None:
     rows = {row["method"]: row for row in csv.DictReader(file)}
     assert set(rows) == {"fedavg", "mpfl", "signsgd_mv", "centralized"}
     mine = [run for run in runs if run.label == "mpfl"]
-    accuracy = [run.summary["test_accuracy"] for run in mine]
+    accuracy = [run.summary.test_accuracy for run in mine]
     assert float(rows["mpfl"]["test_accuracy"]) == pytest.approx(sum(accuracy) / 2)
-    assert int(rows["mpfl"]["total_bytes"]) == mine[0].ledger.message_bytes.sum()
+    sent = [run.ledger.message_bytes.sum() for run in mine]
+    assert float(rows["mpfl"]["total_bytes"]) == pytest.approx(sum(sent) / 2)
     assert rows["mpfl"]["seeds"] == "0 1"
     assert rows["centralized"]["total_ratio"] == ""
     assert float(rows["fedavg"]["total_ratio"]) == 1
     assert rows["centralized"]["pareto"] == rows["centralized"]["seeds_reaching_target"] == ""
-    assert rows["mpfl"]["pareto"] == "1"
+    assert (rows["signsgd_mv"]["pareto"], rows["mpfl"]["pareto"]) == ("1", "0")
     low, high = (float(rows["mpfl"][f"total_ratio_{end}"]) for end in ("low", "high"))
     assert low <= float(rows["mpfl"]["total_ratio"]) <= high
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 import shutil
 import subprocess
@@ -18,6 +17,7 @@ from benchmarks.report.table import table_csv
 from benchmarks.report.write import write_report
 from benchmarks.results.loading import load_folders
 from benchmarks.results.rows import comparison_table
+from tests.benchmarks.conftest import edit_summary
 
 Make = Callable[..., Path]
 
@@ -70,7 +70,7 @@ class Page(HTMLParser):
 
 @pytest.fixture(scope="module")
 def comparison(make_comparison: Make, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = make_comparison(tmp_path_factory.mktemp("report") / "noniid", seeds=2)
+    folder = make_comparison(tmp_path_factory.mktemp("report") / "noniid")
     write_report(folder)
     return folder
 
@@ -86,10 +86,10 @@ def one_run(make_run: Make, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def swept(make_run: Make, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("report") / "sweep"
     for place, density in enumerate((0.05, 0.2, 0.5)):
-        cell, peak, size = folder / "cells" / f"mpfl-{density}", 0.8 + 0.05 * place, 500 + place
-        sweep = {"prune.density": density}
-        make_run(cell, label="mpfl", peak=peak, sweep=sweep, sizes=(size, size, density))
-    make_run(folder / "cells" / "fedavg", label="fedavg")
+        cell, sweep = folder / "cells" / f"mpfl-{density}", {"prune.density": density}
+        points = [(n * (500 + place), 0.2 * n + 0.05 * place) for n in range(1, 5)]
+        make_run(cell, sweep=sweep, points=points)
+    make_run(folder / "cells" / "fedavg", "fedavg")
     write_report(folder)
     return folder
 
@@ -157,9 +157,7 @@ def test_times_do_not_reach_the_tables(make_comparison: Make, tmp_path: Path) ->
     write_report(folder)
     before = [(folder / name).read_bytes() for name in ("table.csv", "table.tex")]
     for cell in (folder / "cells").iterdir():
-        summary = json.loads((cell / "summary.json").read_text())
-        summary |= {"seconds": 1234.5, "peak_memory_bytes": 1, "machine": {"cores": 99}}
-        (cell / "summary.json").write_text(json.dumps(summary))
+        edit_summary(cell, seconds=1234.5, peak_memory_bytes=1)
     write_report(folder)
     assert [(folder / name).read_bytes() for name in ("table.csv", "table.tex")] == before
     assert "20 min 3" in (folder / "report.html").read_text()
@@ -200,7 +198,7 @@ def test_a_template_does_not_pass_over_what_it_was_not_given(
 
 @pytest.mark.usefixtures("without_figures")
 def test_names_are_escaped(make_run: Make, tmp_path: Path) -> None:
-    folder = make_run(tmp_path / "run", label='<script>alert("x")</script> & co', method="mpfl")
+    folder = make_run(tmp_path / "run", '<script>alert("x")</script> & co', method="mpfl")
     text = write_report(folder).path.read_text()
     assert "<script>alert" not in text
     assert "&lt;script&gt;" in text
@@ -209,7 +207,7 @@ def test_names_are_escaped(make_run: Make, tmp_path: Path) -> None:
 
 @pytest.mark.usefixtures("without_figures")
 def test_several_folders_need_somewhere_to_write(make_run: Make, tmp_path: Path) -> None:
-    folders = [make_run(tmp_path / name, label=name, method="mpfl") for name in ("a", "b")]
+    folders = [make_run(tmp_path / name, name, method="mpfl") for name in ("a", "b")]
     with pytest.raises(ValueError, match="folder to write to"):
         write_report(folders)
     result = write_report(folders, tmp_path / "out")
@@ -221,14 +219,14 @@ def test_several_folders_need_somewhere_to_write(make_run: Make, tmp_path: Path)
 @pytest.mark.usefixtures("without_figures")
 def test_unfinished_cells_are_named(make_comparison: Make, tmp_path: Path) -> None:
     folder = make_comparison(tmp_path / "c", seeds=1, methods=("fedavg", "mpfl"))
-    (folder / "cells" / "mpfl-seed0" / "summary.json").unlink()
+    (folder / "cells" / "mpfl__seed0" / "summary.json").unlink()
     text = write_report(folder).path.read_text()
-    assert "Not finished, and not in any figure: mpfl-seed0." in text
+    assert "Not finished, and not in any figure: mpfl__seed0." in text
 
 
 @pytest.mark.usefixtures("without_figures")
 def test_a_ledger_that_does_not_add_up_is_said(make_run: Make, tmp_path: Path) -> None:
-    folder = make_run(tmp_path / "run", label="fedavg")
+    folder = make_run(tmp_path / "run", "fedavg")
     lines = (folder / "ledger.csv").read_text().splitlines()
     (folder / "ledger.csv").write_text("\n".join(lines[:-1]) + "\n")
     assert "its rounds to" in write_report(folder).path.read_text()

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import json
+import math
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,6 +12,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from benchmarks.results.loading import comparison_settings, load_folders, load_run
+from mpfl.errors import InputError
+from tests.benchmarks.conftest import edit_rounds
+from tests.runs import records
 
 FILES = ("config.toml", "rounds.jsonl", "ledger.csv", "summary.json")
 
@@ -18,23 +22,25 @@ Make = Callable[..., Path]
 
 
 def test_a_run_arrives_as_it_was_written(make_run: Make, tmp_path: Path) -> None:
-    run = load_run(make_run(tmp_path / "run", seed=3, rounds=6, clients=2, eval_every=4))
-    assert (run.label, run.method, run.seed, run.folder) == ("mpfl", "mpfl", 3, "run")
+    keys = {"federation__rounds": 6, "federation__eval_every": 4, "data__clients": 2}
+    run = load_run(make_run(tmp_path / "run", seed=3, **keys))
+    assert (run.label, run.summary.method, run.seed, run.folder) == ("mpfl", "mpfl", 3, "run")
     assert len(run.rounds) == 6
     assert [line.round for line in run.evaluated] == [4, 6]
     assert len(run.ledger) == 6 * 2 * 2
-    assert run.total_bytes == run.ledger.message_bytes.sum() == run.summary["total_bytes"]
+    assert run.total_bytes == run.ledger.message_bytes.sum() == run.summary.total_bytes
     assert run.rounds[-1].uplink_bytes == run.ledger.message_bytes[run.ledger.uplink].sum()
     assert run.mask is not None
-    assert run.mask.layout.names == ("fc1", "fc2")
-    assert run.shapes["fc1.weight"] == (20, 64)
+    assert run.mask.digest() == run.summary.mask_digest
+    assert run.shapes["fc1.weight"] == (300, 64)
     assert run.rounds[0].vote is not None
-    assert run.rounds[0].vote.rule_density["any"] > run.rounds[0].vote.rule_density["unanimous"]
+    assert run.rounds[0].vote.densities["any"] > run.rounds[0].vote.densities["unanimous"]
 
 
 def test_a_run_without_optional_parts_loads(make_run: Make, tmp_path: Path) -> None:
-    folder = make_run(tmp_path / "run", label="fedavg", extras=False)
-    (folder / "model.safetensors").unlink()
+    folder = make_run(tmp_path / "run", "fedavg")
+    for name in ("mask.mpfl", "model.safetensors"):
+        (folder / name).unlink()
     run = load_run(folder)
     assert run.mask is None
     assert run.shapes == {}
@@ -42,11 +48,10 @@ def test_a_run_without_optional_parts_loads(make_run: Make, tmp_path: Path) -> N
 
 
 def test_a_not_a_number_loss_counts_as_none(make_run: Make, tmp_path: Path) -> None:
-    folder = make_run(tmp_path / "run", rounds=1)
-    file = folder / "rounds.jsonl"
-    line = json.loads(file.read_text()) | {"test_loss": float("nan")}
-    file.write_text(json.dumps(line) + "\n")
-    assert load_run(folder).rounds[0].test_loss is None
+    folder = make_run(tmp_path / "run")
+    edit_rounds(folder, [line | {"test_loss": math.nan} for line in records(folder)])
+    assert "NaN" in (folder / "rounds.jsonl").read_text()
+    assert {line.test_loss for line in load_run(folder).rounds} == {None}
 
 
 @pytest.mark.parametrize("name", FILES)
@@ -97,6 +102,33 @@ def test_bytes_that_decrease_are_damage(make_run: Make, tmp_path: Path) -> None:
     _refused(folder, "rounds.jsonl: line 2")
 
 
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ('"test_accuracy"', '"test_accuraay"', "unknown key 'test_accuraay'; did you mean"),
+        ('"moved"', '"mooved"', "unknown key 'mooved'; did you mean 'moved'?"),
+        ('"unanimity"', '"unanimty"', "unknown key 'vote.unanimty'; did you mean"),
+        ('"phase": "mask", ', "", "no key 'phase'"),
+        ('"counted": true', '"counted": 1', "counted: got 1, expected a value of type bool"),
+        ('"density": ', '"density": 1e999, "_": ', "unknown key '_'"),
+        ('"rejected": {}', '"rejected": {"late": "2"}', "rejected.late: got '2', expected"),
+    ],
+)
+def test_a_wrong_key_is_named_with_its_line(
+    make_run: Make, tmp_path: Path, old: str, new: str, message: str
+) -> None:
+    file = make_run(tmp_path / "run") / "rounds.jsonl"
+    first, second, *rest = file.read_text().splitlines()
+    file.write_text("\n".join([first, second.replace(old, new, 1), *rest]) + "\n")
+    _refused(tmp_path / "run", f"rounds.jsonl: line 2: damaged ({message}")
+
+
+def test_a_wrong_key_of_the_summary_is_named(make_run: Make, tmp_path: Path) -> None:
+    file = make_run(tmp_path / "run") / "summary.json"
+    file.write_text(file.read_text().replace('"cores"', '"chores"'))
+    _refused(tmp_path / "run", "summary.json: damaged (unknown key 'machine.chores'; did you mean")
+
+
 def test_kinds_that_do_not_add_up_are_damage(make_run: Make, tmp_path: Path) -> None:
     folder = make_run(tmp_path / "run")
     file = folder / "ledger.csv"
@@ -119,7 +151,7 @@ def test_kinds_that_do_not_add_up_are_damage(make_run: Make, tmp_path: Path) -> 
 def test_any_damage_is_a_value_error_or_harmless(
     make_run: Make, tmp_path: Path, name: str, place: float, byte: int, cut: bool
 ) -> None:
-    folder = make_run(tmp_path / "run", rounds=2, clients=1)
+    folder = make_run(tmp_path / "run")
     content = bytearray((folder / name).read_bytes())
     index = int(place * len(content))
     if cut:
@@ -138,10 +170,10 @@ def test_any_damage_is_a_value_error_or_harmless(
 
 def test_unfinished_cells_are_reported_not_read(make_comparison: Make, tmp_path: Path) -> None:
     folder = make_comparison(tmp_path / "c", seeds=1)
-    (folder / "cells" / "mpfl-seed0" / "summary.json").unlink()
+    (folder / "cells" / "mpfl__seed0" / "summary.json").unlink()
     runs, unfinished = load_folders([folder])
     assert [run.label for run in runs] == ["centralized", "fedavg", "signsgd_mv"]
-    assert unfinished == ["mpfl-seed0"]
+    assert unfinished == ["mpfl__seed0"]
 
 
 def test_a_comparison_without_a_finished_cell_is_an_error(tmp_path: Path) -> None:
@@ -164,7 +196,7 @@ def test_runs_on_other_work_are_not_taken_for_seeds(make_run: Make, tmp_path: Pa
     make_run(tmp_path / "a", seed=0)
     make_run(tmp_path / "b", seed=1)
     assert {run.name for run in load_folders([tmp_path / "a", tmp_path / "b"])[0]} == {"mpfl"}
-    make_run(tmp_path / "b", seed=1, clients=5)
+    make_run(tmp_path / "b", seed=1, data__clients=5)
     runs, _ = load_folders([tmp_path / "a", tmp_path / "b"])
     assert [run.name for run in runs] == ["mpfl (a)", "mpfl (b)"]
 
@@ -177,6 +209,6 @@ def test_the_comparisons_own_settings_are_read(make_comparison: Make, tmp_path: 
 
 
 def _refused(folder: Path, name: str) -> None:
-    with pytest.raises(ValueError, match=name.replace(".", r"\.")) as caught:
+    with pytest.raises(InputError, match=re.escape(name)) as caught:
         load_run(folder)
     assert "\n" not in str(caught.value)

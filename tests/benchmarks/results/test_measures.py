@@ -34,7 +34,8 @@ from benchmarks.results.measures import (
     pareto_front,
     transfer_seconds,
 )
-from benchmarks.results.rundata import KINDS, RunData
+from benchmarks.results.rundata import RunData
+from server.records import KINDS
 from tests.handmade import ledger, run_of
 
 curves = st.lists(
@@ -177,7 +178,7 @@ class TestBytes:
     def test_the_composition_adds_up_to_the_csv(
         self, make_run: Callable[..., Path], tmp_path: Path
     ) -> None:
-        folder = make_run(tmp_path / "run", method="ssfl", sizes=(700, 900, 0.5))
+        folder = make_run(tmp_path / "run", "ssfl")
         sums: dict[tuple[str, str], int] = {}
         with (folder / "ledger.csv").open() as file:
             for row in csv.DictReader(file):
@@ -219,20 +220,11 @@ class TestBytes:
 
 
 class TestSpread:
-    def test_the_spread_is_of_the_summary_or_else_of_the_last_round(self) -> None:
+    def test_a_client_without_samples_is_left_out(self) -> None:
         run = run_of([(1, 0.5)])
         assert client_spread(run) is None
-        lines = (replace(run.rounds[0], client_accuracy=(0.1, 0.5, 0.9)),)
-        spread = client_spread(replace(run, rounds=lines))
-        assert spread is not None
-        assert (spread.lowest, spread.median, spread.highest) == (0.1, 0.5, 0.9)
-        spread = client_spread(replace(run, rounds=lines, summary={"client_accuracy": [1.0]}))
-        assert spread is not None
-        assert spread.lowest == 1.0
-
-    def test_a_client_without_samples_is_left_out(self) -> None:
-        run = replace(run_of([(1, 0.5)]), summary={"client_accuracy": [0.5, math.nan]})
-        assert client_spread(run) == Spread(0.5, 0.5, 0.5)
+        summary = replace(run.summary, client_accuracy=[0.1, None, 0.9, 0.5])
+        assert client_spread(replace(run, summary=summary)) == Spread(0.1, 0.5, 0.9)
 
 
 class TestBaseline:
