@@ -52,7 +52,9 @@ def columns(baseline: str) -> tuple[Column, ...]:
         Column("method", own("method"), "method", "method"),
         Column("seeds", own("seeds"), "seeds", "", lambda seeds, row: str(len(seeds))),
         Column("test_accuracy", own("accuracy"), "test accuracy", "test\nacc. %", _accuracy, True),
-        Column("density", own("density"), "density", "density", _share),
+        Column(
+            "density", own("density"), "density", "density", lambda share, row: ratio_text(share)
+        ),
         Column("density_all_parameters", own("density_all_parameters")),
         Column("uplink_bytes", own("uplink_bytes"), "uplink", "up", _sent),
         Column("downlink_bytes", own("downlink_bytes"), "downlink", "down", _sent),
@@ -82,10 +84,6 @@ def accuracy_text(estimate: Estimate) -> str:
 
 def _accuracy(estimate: Estimate, row: Row) -> str:
     return accuracy_text(estimate)
-
-
-def _share(share: float | None, row: Row) -> str:
-    return ratio_text(share)
 
 
 def _ratio(ratio: Estimate | None, row: Row) -> str:
