@@ -81,8 +81,8 @@ def _signals_later() -> Iterator[None]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-        for number in met:
-            signal.raise_signal(number)
+        for held_back in met:
+            signal.raise_signal(held_back)
 
 
 class Programs:

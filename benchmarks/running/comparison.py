@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import product
 from multiprocessing.connection import Connection, wait
+from multiprocessing.context import ForkProcess
 from pathlib import Path
 from typing import Any
 
@@ -188,7 +189,8 @@ def _run_cell(cell: Cell, out: Path, on_cell: OnCell | None, workers: int | None
 
 def _run_cells(cells: Iterable[Cell], out: Path, on_cell: OnCell | None, processes: int) -> None:
     context = multiprocessing.get_context("fork")
-    pending, running = list(cells), {}
+    pending = list(cells)
+    running: dict[Connection, tuple[Cell, ForkProcess]] = {}
     try:
         while pending or running:
             while pending and len(running) < processes:
@@ -199,13 +201,14 @@ def _run_cells(cells: Iterable[Cell], out: Path, on_cell: OnCell | None, process
                 process.start()
                 theirs.close()
                 running[ours] = cell, process
-            for ready in wait(list(running)):
-                cell, process = running[ready]
+            ready = set(wait(list(running)))
+            for connection in [ours for ours in running if ours in ready]:
+                cell, process = running[connection]
                 try:
-                    record = ready.recv()
+                    record: Any = connection.recv()
                 except EOFError:
                     process.join()
-                    del running[ready]
+                    del running[connection]
                     _check_finished(cell, out, process.exitcode)
                     record = None
                 if isinstance(record, InputError):
