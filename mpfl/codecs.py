@@ -6,6 +6,8 @@ from dataclasses import dataclass
 
 from mpfl.config import Experiment
 from mpfl.registry import parse_spec
+from mpfl.wire.values import value_codec
+from mpfl.wire.values.sparse import SparseCodec
 
 
 @dataclass(frozen=True)
@@ -53,7 +55,7 @@ def formula_bytes(codec: str, count: int) -> float:
 
     A sparse value counts with a 32-bit index, but never more than a dense vector.
     """
-    name, arguments = parse_spec(codec)
-    if name == "sparse":
-        return min(8.0 * float(arguments[0]) if arguments else 4.0, 4.0) * count
-    return _BITS.get(name, 32) / 8 * count
+    written = value_codec(codec)
+    if isinstance(written, SparseCodec):
+        return min(8.0 * written.share, 4.0) * count
+    return _BITS.get(parse_spec(codec)[0], 32) / 8 * count

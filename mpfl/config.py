@@ -9,7 +9,7 @@ from typing import Any
 
 import tomli_w
 
-from mpfl.errors import InputError
+from mpfl.errors import InputError, keyed
 from mpfl.nested import build, fail, read_toml
 from mpfl.registry import parse_spec, unknown_name
 
@@ -104,8 +104,7 @@ class TrainConfig:
         _check(0 <= self.momentum < 1, "train.momentum", self.momentum, "0 <= momentum < 1")
         _check(self.weight_decay >= 0, "train.weight_decay", self.weight_decay, "at least 0")
         _check(self.clip >= 0, "train.clip", self.clip, "at least 0")
-        name, _ = _spec("train.lr_decay", self.lr_decay)
-        _choice("train.lr_decay", name, ("none", "cosine", "exponential"))
+        _spec("train.lr_decay", self.lr_decay)
         _choice("train.precision", self.precision, ("float32", "bf16"))
         _choice("train.device", self.device, ("cpu", "cuda"))
 
@@ -121,8 +120,8 @@ class PruneConfig:
     score: str = "magnitude"
     """Importance score: see ``mpfl list scores``."""
     ranking: str = "layer"
-    """``layer``, ``flat``, ``flat_normalized`` or ``coverage`` (neural relief: alpha_fc and
-    alpha_conv decide; density and schedule are ignored, ``budget`` aims at the ballots' mean)."""
+    """``layer``, ``flat``, ``flat_normalized``, ``erk`` or ``coverage`` (neural relief: alpha_fc
+    and alpha_conv decide, not density and schedule; ``budget`` aims at the ballots' mean)."""
     vote: str = "budget"
     """Vote rule: see ``mpfl list rules``."""
     tie: str = "prune"
@@ -187,6 +186,11 @@ class PruneConfig:
         for key in ("alpha_fc", "alpha_conv"):
             alpha = getattr(self, key)
             _check(0 < alpha <= 1, f"prune.{key}", alpha, "0 < alpha <= 1")
+
+    @property
+    def by_coverage(self) -> bool:
+        """Whether the ranking is ``coverage``, where alpha decides how much a ballot keeps."""
+        return parse_spec(self.ranking)[0] == "coverage"
 
 
 @dataclass(frozen=True)
@@ -393,11 +397,9 @@ class Experiment:
         return wanted if gpu or wanted > 1 else 0
 
 
-def _spec(key: str, text: str) -> tuple[str, tuple[str, ...]]:
-    try:
-        return parse_spec(text)
-    except InputError as error:
-        raise InputError(f"{key}: {error}") from None
+def _spec(key: str, text: str) -> None:
+    with keyed(key):
+        parse_spec(text)
 
 
 def from_mapping(table: Mapping[str, Any]) -> Experiment:

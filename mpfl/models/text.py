@@ -42,7 +42,9 @@ class RecurrentNetwork(nn.Module):
         return self.decoder(states)  # type: ignore[no-any-return]
 
 
-def _check(model: str, shapes: Shapes) -> None:
+def _check(model: str, shapes: Shapes, hidden: int) -> None:
+    if hidden < 1:
+        raise InputError(f"model {model!r}: got {hidden} hidden units, expected 1, 2, ...")
     if len(shapes.input_shape) != 1:
         raise InputError(
             f"model {model!r} reads token sequences of shape (time,), "
@@ -52,27 +54,27 @@ def _check(model: str, shapes: Shapes) -> None:
 
 def lstm(shapes: Shapes, hidden: int = HIDDEN) -> nn.Module:
     """LSTM text classifier (embedding 128, hidden 256; or lstm(512)); decodes the mean state."""
-    _check("lstm", shapes)
+    _check("lstm", shapes, hidden)
     layer = nn.LSTM(EMBEDDING, hidden, batch_first=True)
     return RecurrentNetwork(layer, shapes.vocabulary, shapes.classes, every_step=False)
 
 
 def gru(shapes: Shapes, hidden: int = HIDDEN) -> nn.Module:
     """GRU text classifier (embedding 128, hidden 256; or gru(512)); decodes the mean state."""
-    _check("gru", shapes)
+    _check("gru", shapes, hidden)
     layer = nn.GRU(EMBEDDING, hidden, batch_first=True)
     return RecurrentNetwork(layer, shapes.vocabulary, shapes.classes, every_step=False)
 
 
 def lstm_lm(shapes: Shapes, hidden: int = HIDDEN) -> nn.Module:
     """LSTM language model (embedding 128, hidden 256; or lstm_lm(512)) over `classes` tokens."""
-    _check("lstm_lm", shapes)
+    _check("lstm_lm", shapes, hidden)
     layer = nn.LSTM(EMBEDDING, hidden, batch_first=True)
     return RecurrentNetwork(layer, shapes.classes, shapes.classes, every_step=True)
 
 
 def gru_lm(shapes: Shapes, hidden: int = HIDDEN) -> nn.Module:
     """GRU language model (embedding 128, hidden 256; or gru_lm(512)) over `classes` tokens."""
-    _check("gru_lm", shapes)
+    _check("gru_lm", shapes, hidden)
     layer = nn.GRU(EMBEDDING, hidden, batch_first=True)
     return RecurrentNetwork(layer, shapes.classes, shapes.classes, every_step=True)

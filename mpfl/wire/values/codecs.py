@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from functools import lru_cache, partial
+from typing import ClassVar, Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mpfl.errors import InputError
-from mpfl.registry import Registry, number_argument, parse_spec
+from mpfl.registry import Registry
 from mpfl.wire.errors import WireError
 from mpfl.wire.values.quantised import (
     QuantisedCodec,
@@ -137,10 +138,10 @@ def _check_classes(classes: Classes, segments: Sequence[int]) -> None:
         raise ValueError(f"classes: got {got}, expected uint8[{sum(segments)}]")
 
 
+@lru_cache(maxsize=64)
 def value_codec(spec: str) -> ValueCodec:
     """Return the codec a spec such as ``"int4(nearest)"`` asks for; InputError if there is none."""
-    name, arguments = parse_spec(spec)
-    return VALUE_CODECS[name].build(spec, arguments)
+    return VALUE_CODECS.bind(spec)()
 
 
 @dataclass(frozen=True)
@@ -154,8 +155,8 @@ class FloatCodec:
         nearest, ties to even).
     """
 
+    relative: ClassVar[bool] = False
     name: str
-    relative: bool = False
 
     @property
     def bytes_each(self) -> int:
@@ -209,74 +210,37 @@ class FloatCodec:
         return wide.view(np.float32)
 
 
-@dataclass(frozen=True)
-class ValueEntry:
-    """What a name in the registry stands for.
-
-    Attributes
-    ----------
-    build
-        From a spec and its arguments to the codec; InputError if they do not fit.
-    relative
-        True: it loses much, and is meant for differences against what the receiver holds.
-    """
-
-    build: Callable[[str, tuple[str, ...]], ValueCodec]
-    relative: bool
+def integers(
+    name: str, largest: int, rounding: Literal["stochastic", "nearest"] = "stochastic"
+) -> ValueCodec:
+    """Integers times a step for each layer: no bias, or the least error (nearest)."""
+    if rounding == "nearest":
+        return QuantisedCodec(name, least_error(largest), nearest, largest)
+    return QuantisedCodec(name, full_range(largest), stochastic, largest)
 
 
-def _float_entry(name: str) -> ValueEntry:
-    def build(spec: str, arguments: tuple[str, ...]) -> ValueCodec:
-        if arguments:
-            raise InputError(f"{spec!r}: {name} takes no arguments")
-        return FloatCodec(name)
-
-    return ValueEntry(build, relative=False)
-
-
-def _integer_entry(name: str, largest: int) -> ValueEntry:
-    def build(spec: str, arguments: tuple[str, ...]) -> ValueCodec:
-        rounding = arguments[0] if len(arguments) == 1 else "" if arguments else "stochastic"
-        if rounding == "stochastic":
-            return QuantisedCodec(name, full_range(largest), stochastic, largest)
-        if rounding == "nearest":
-            return QuantisedCodec(name, least_error(largest), nearest, largest)
-        raise InputError(f"{spec!r}: expected {name}, {name}(stochastic) or {name}(nearest)")
-
-    return ValueEntry(build, relative=True)
-
-
-def _build_step(spec: str, arguments: tuple[str, ...]) -> ValueCodec:
-    factor = number_argument(spec, arguments[:1], 1.0)
-    threshold = number_argument(spec, arguments[1:], 0.5)
+def step(factor: float = 1.0, threshold: float = 0.5) -> ValueCodec:
+    """Integers times `factor` times each layer's root mean square, small ones cut to zero."""
     if not 0.02 <= factor <= 100.0 or not 0.5 <= threshold <= 1.0:
-        raise InputError(f"{spec!r}: expected step(0.02 to 100, 0.5 to 1)")
+        got = f"step({factor:g}, {threshold:g})"
+        raise InputError(f"got {got}, expected step(0.02 to 100, 0.5 to 1)")
     return QuantisedCodec("step", of_root_mean_square(factor), dead_zone(threshold), 127)
 
 
-def _build_sparse(spec: str, arguments: tuple[str, ...]) -> ValueCodec:
-    share = number_argument(spec, arguments, 1.0)
-    if not 0 < share <= 1:
-        raise InputError(f"{spec!r}: expected a share above 0 and at most 1")
-    return SparseCodec(share)
-
-
-def _build_sign(spec: str, arguments: tuple[str, ...]) -> ValueCodec:
-    if arguments:
-        raise InputError(f"{spec!r}: sign takes no arguments")
-    return SignCodec()
-
-
-VALUE_CODECS: Registry[ValueEntry] = Registry(
+VALUE_CODECS: Registry[Callable[..., ValueCodec]] = Registry(
     "value codec",
-    {name: _float_entry(name) for name in ("float32", "float16", "bfloat16")}
-    | {
-        name: _integer_entry(name, largest)
-        for name, largest in (("int8", 127), ("int4", 7), ("int3", 3), ("ternary", 1))
-    }
-    | {
-        "step": ValueEntry(_build_step, relative=True),
-        "sparse": ValueEntry(_build_sparse, relative=True),
-        "sign": ValueEntry(_build_sign, relative=True),
+    {
+        "float32": partial(FloatCodec, "float32"),
+        "float16": partial(FloatCodec, "float16"),
+        "bfloat16": partial(FloatCodec, "bfloat16"),
+        "int8": partial(integers, "int8", 127),
+        "int4": partial(integers, "int4", 7),
+        "int3": partial(integers, "int3", 3),
+        "ternary": partial(integers, "ternary", 1),
+        "step": step,
+        "sparse": SparseCodec,
+        "sign": SignCodec,
     },
+    given=0,
 )
+"""What makes a codec from the arguments of its name: a class, or a function."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -39,11 +40,11 @@ class QuantisedCodec:
         Integers go from -largest to largest.
     """
 
+    relative: ClassVar[bool] = True
     name: str
     choose_step: Callable[[Doubles], float]
     round: Callable[[Doubles, np.random.Generator | None], Doubles]
     largest: int
-    relative: bool = True
 
     def encode(
         self,

@@ -5,10 +5,12 @@ from __future__ import annotations
 import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
+from mpfl.errors import InputError
 from mpfl.mask import Layout, Mask
 from mpfl.selection import top, units_to_keep
 from mpfl.wire.errors import WireError
@@ -40,8 +42,12 @@ class SparseCodec:
         Of the values, over all segments together, that may be sent; at least one is.
     """
 
-    share: float
-    relative: bool = True
+    relative: ClassVar[bool] = True
+    share: float = 1.0
+
+    def __post_init__(self) -> None:
+        if not 0 < self.share <= 1:
+            raise InputError(f"got share = {self.share:g}, expected 0 < share <= 1")
 
     def encode(
         self,
@@ -94,7 +100,7 @@ class SparseCodec:
 class SignCodec:
     """One magnitude for all (float32), and a sign a value; zero counts as positive."""
 
-    relative: bool = True
+    relative: ClassVar[bool] = True
 
     def encode(
         self,
