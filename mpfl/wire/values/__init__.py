@@ -1,9 +1,9 @@
 """Values as bytes: float formats, quantised and sparse differences, signs, shares."""
 
+from mpfl.wire.values.base import ValueCodec
 from mpfl.wire.values.codecs import (
     VALUE_CODECS,
     FloatCodec,
-    ValueCodec,
     decode_values,
     encode_values,
     value_codec,

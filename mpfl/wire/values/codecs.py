@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache, partial
-from typing import ClassVar, Literal, Protocol
+from typing import ClassVar, Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
 from mpfl.errors import InputError
 from mpfl.registry import Registry
 from mpfl.wire.errors import WireError
+from mpfl.wire.values.base import Classes, Floats, Segments, Stream, ValueCodec
 from mpfl.wire.values.quantised import (
     QuantisedCodec,
     dead_zone,
@@ -24,50 +24,12 @@ from mpfl.wire.values.quantised import (
 )
 from mpfl.wire.values.sparse import SignCodec, SparseCodec
 
-Floats = NDArray[np.float32]
-Classes = NDArray[np.uint8] | None
-
-
-class ValueCodec(Protocol):
-    """One way of writing float32 values.
-
-    Attributes
-    ----------
-    relative
-        True: it loses much, and is meant for differences against what the receiver holds.
-    """
-
-    @property
-    def relative(self) -> bool:
-        """Whether it is meant for differences."""
-        ...
-
-    def encode(
-        self,
-        values: Floats,
-        segments: Sequence[int],
-        rng: np.random.Generator | None = None,
-        classes: Classes = None,
-    ) -> bytes:
-        """Return the payload of finite values."""
-        ...
-
-    def decode(self, payload: bytes, segments: Sequence[int], classes: Classes = None) -> Floats:
-        """Read it; WireError if it is not legal."""
-        ...
-
-    def bound_bytes(
-        self, payload: bytes, segments: Sequence[int], classes: Classes = None
-    ) -> float:
-        """Return the fewest bytes in which the content of a legal payload could stand."""
-        ...
-
 
 def encode_values(
     values: Floats,
     codec: str,
-    segments: Sequence[int],
-    rng: np.random.Generator | None = None,
+    segments: Segments,
+    rng: Stream = None,
     *,
     classes: Classes = None,
 ) -> bytes:
@@ -105,7 +67,7 @@ def encode_values(
 
 
 def decode_values(
-    payload: bytes, codec: str, segments: Sequence[int], *, classes: Classes = None
+    payload: bytes, codec: str, segments: Segments, *, classes: Classes = None
 ) -> Floats:
     """Read what `encode_values` wrote with the same codec, segments and classes.
 
@@ -121,7 +83,7 @@ def decode_values(
 
 
 def values_bound_bytes(
-    payload: bytes, codec: str, segments: Sequence[int], *, classes: Classes = None
+    payload: bytes, codec: str, segments: Segments, *, classes: Classes = None
 ) -> float:
     """Return the entropy bound, in bytes, of what a legal payload says.
 
@@ -132,7 +94,7 @@ def values_bound_bytes(
     return value_codec(codec).bound_bytes(payload, segments, classes)
 
 
-def _check_classes(classes: Classes, segments: Sequence[int]) -> None:
+def _check_classes(classes: Classes, segments: Segments) -> None:
     if classes is not None and (classes.dtype != np.uint8 or classes.shape != (sum(segments),)):
         got = f"{classes.dtype}{list(classes.shape)}"
         raise ValueError(f"classes: got {got}, expected uint8[{sum(segments)}]")
@@ -163,13 +125,7 @@ class FloatCodec:
         """Bytes a value."""
         return 4 if self.name == "float32" else 2
 
-    def encode(
-        self,
-        values: Floats,
-        segments: Sequence[int],
-        rng: np.random.Generator | None = None,
-        classes: Classes = None,
-    ) -> bytes:
+    def encode(self, values: Floats, segments: Segments, rng: Stream, classes: Classes) -> bytes:
         """Return the values in this format; ValueError if one is beyond its range."""
         if self.name == "float32":
             return values.astype("<f4").tobytes()
@@ -184,7 +140,7 @@ class FloatCodec:
             raise ValueError(f"values: one is too large for {self.name}")
         return payload
 
-    def decode(self, payload: bytes, segments: Sequence[int], classes: Classes = None) -> Floats:
+    def decode(self, payload: bytes, segments: Segments, classes: Classes) -> Floats:
         """Read them; WireError on a wrong length or a value that is not finite."""
         expected = sum(segments) * self.bytes_each
         if len(payload) != expected:
@@ -194,9 +150,7 @@ class FloatCodec:
             raise WireError("values", "not all of them are finite")
         return values
 
-    def bound_bytes(
-        self, payload: bytes, segments: Sequence[int], classes: Classes = None
-    ) -> float:
+    def bound_bytes(self, payload: bytes, segments: Segments, classes: Classes) -> float:
         """Return the payload's own length."""
         return float(len(payload))
 
