@@ -28,6 +28,11 @@ class ValueCodec(Protocol):
 
     relative: ClassVar[bool]
 
+    @property
+    def bits_each(self) -> float:
+        """Bits that a value costs by the formula of a paper, where nothing is coded."""
+        ...
+
     def encode(self, values: Floats, segments: Segments, rng: Stream, classes: Classes) -> bytes:
         """Return the payload of finite values."""
         ...

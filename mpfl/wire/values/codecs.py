@@ -121,9 +121,9 @@ class FloatCodec:
     name: str
 
     @property
-    def bytes_each(self) -> int:
-        """Bytes a value."""
-        return 4 if self.name == "float32" else 2
+    def bits_each(self) -> int:
+        """Bits a value."""
+        return 32 if self.name == "float32" else 16
 
     def encode(self, values: Floats, segments: Segments, rng: Stream, classes: Classes) -> bytes:
         """Return the values in this format; ValueError if one is beyond its range."""
@@ -142,7 +142,7 @@ class FloatCodec:
 
     def decode(self, payload: bytes, segments: Segments, classes: Classes) -> Floats:
         """Read them; WireError on a wrong length or a value that is not finite."""
-        expected = sum(segments) * self.bytes_each
+        expected = sum(segments) * self.bits_each // 8
         if len(payload) != expected:
             raise WireError("values", f"got {len(payload)} bytes, expected {expected}")
         values = self._read(payload)

@@ -46,6 +46,11 @@ class QuantisedCodec:
     round: Callable[[Doubles, np.random.Generator | None], Doubles]
     largest: int
 
+    @property
+    def bits_each(self) -> int:
+        """As many bits as the largest integer and a sign need."""
+        return (self.largest + 1).bit_length()
+
     def encode(self, values: Floats, segments: Segments, rng: Stream, classes: Classes) -> bytes:
         """Return the steps, then the integers; ValueError without a stream where one is needed."""
         steps = np.zeros(len(segments), np.uint16)

@@ -45,6 +45,11 @@ class SparseCodec:
         if not 0 < self.share <= 1:
             raise InputError(f"got share = {self.share:g}, expected 0 < share <= 1")
 
+    @property
+    def bits_each(self) -> float:
+        """Of those sent 32 and an index of 32 bits, but no more than a dense vector takes."""
+        return min(64 * self.share, 32)
+
     def encode(self, values: Floats, segments: Segments, rng: Stream, classes: Classes) -> bytes:
         """Return the payload; nothing for no values."""
         if not values.size:
@@ -89,6 +94,7 @@ class SignCodec:
     """One magnitude for all (float32), and a sign a value; zero counts as positive."""
 
     relative: ClassVar[bool] = True
+    bits_each: ClassVar[float] = 1
 
     def encode(self, values: Floats, segments: Segments, rng: Stream, classes: Classes) -> bytes:
         """Return the mean magnitude and the coded signs; nothing for no values."""
