@@ -14,10 +14,11 @@ from mpfl.ballot import target_density
 from mpfl.codecs import Codecs
 from mpfl.data.samples import Samples
 from mpfl.faults.attacks import forge
-from mpfl.faults.stress import spoil, stressed_clients
+from mpfl.faults.stress import rides_free, spoil, stressed_clients
 from mpfl.mask import Mask
 from mpfl.seeding import numpy_rng, torch_generator
-from mpfl.training.local import Observer, TrainResult, learning_rate
+from mpfl.training.decay import learning_rate
+from mpfl.training.local import Observer, TrainResult
 from mpfl.wire.sections import Metrics
 from mpfl.wire.values import decode_values, encode_values, value_codec
 from mpfl.world import World
@@ -82,7 +83,7 @@ class Client:
 
         It sends the values it was sent, and a ballot drawn at random.
         """
-        return self.stressed and self.world.experiment.faults.stress_kind == "free_rider"
+        return self.stressed and rides_free(self.world.experiment.faults.stress_kind)
 
     def generator(self, purpose: str, round_number: int) -> torch.Generator:
         """Return the torch stream (purpose, round, this client)."""

@@ -9,11 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 import benchmarks
-from mpfl.vote import RULES, Rule
-from mpfl.vote.rules import Vote
+from mpfl.vote import RULES, Rule, Vote
 
 
-def root_budget(vote: Vote, spec: str) -> NDArray[np.bool_]:
+def root_budget(vote: Vote) -> NDArray[np.bool_]:
     """Keep the most voted units of each layer, as many as the root of its size allows.
 
     A layer four times as large gets twice the units, so small layers stay denser. What holds for

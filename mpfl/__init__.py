@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from mpfl.registry import Registry
     from mpfl.scores import SCORES, Score, ScoreInputs, StepObserver, UnitScores
     from mpfl.seeding import numpy_rng, torch_generator
+    from mpfl.training.decay import DECAYS
     from mpfl.vote import RULES, Rule, Tally, Vote, VoteContext, decide
     from mpfl.wire import MASK_CODECS, VALUE_CODECS, WireError
     from mpfl.world import World, build_world
@@ -44,6 +45,7 @@ _HOMES = {
     "mpfl.registry": ("Registry",),
     "mpfl.scores": ("SCORES", "Score", "ScoreInputs", "StepObserver", "UnitScores"),
     "mpfl.seeding": ("numpy_rng", "torch_generator"),
+    "mpfl.training.decay": ("DECAYS",),
     "mpfl.vote": ("RULES", "Rule", "Tally", "Vote", "VoteContext", "decide"),
     "mpfl.wire": ("MASK_CODECS", "VALUE_CODECS", "WireError"),
     "mpfl.world": ("World", "build_world"),
@@ -52,6 +54,7 @@ _HOME = {name: module for module, names in _HOMES.items() for name in names}
 
 __all__ = [
     "DATASETS",
+    "DECAYS",
     "MASK_CODECS",
     "MODELS",
     "PARTITIONS",

@@ -9,7 +9,6 @@ from mpfl.data.samples import Samples
 from mpfl.mask import Mask
 from mpfl.ranking.rankings import rank
 from mpfl.ranking.schedule import density_path
-from mpfl.registry import parse_spec
 from mpfl.scores import SCORES, ScoreInputs, StepObserver
 from mpfl.seeding import numpy_rng
 from mpfl.training.local import evaluate
@@ -36,7 +35,7 @@ def vote_density(world: World, round_number: int, counts: NDArray[np.uint32], to
         The tally, uint32[d], and the sum of the ballots' weights.
     """
     config = world.experiment.prune
-    if config.ranking != "coverage" and config.gate == 0.0:
+    if not config.by_coverage and config.gate == 0.0:
         return target_density(world, round_number)
     kept = int(counts.sum(dtype=np.uint64)) / total
     return max(kept, 1.0) / world.layout.total
@@ -44,7 +43,7 @@ def vote_density(world: World, round_number: int, counts: NDArray[np.uint32], to
 
 def training_observer(world: World) -> StepObserver | None:
     """Return what must watch local training before `cast_ballot`; None for most scores."""
-    observe = SCORES[parse_spec(world.experiment.prune.score)[0]].observer
+    observe = SCORES.bind(world.experiment.prune.score).observer
     return observe(world.structure) if observe else None
 
 
@@ -74,12 +73,10 @@ def cast_ballot(
     """
     experiment = world.experiment
     config, seed = experiment.prune, experiment.seed
-    name, arguments = parse_spec(config.score)
     inputs = ScoreInputs(
         model=world.model,
         structure=world.structure,
         samples=samples,
-        arguments=arguments,
         batch_size=experiment.train.batch_size,
         limit=config.score_samples,
         rng=numpy_rng(seed, "score", round_number, client),
@@ -87,7 +84,8 @@ def cast_ballot(
     )
     if config.gate and evaluate(world.model, inputs.scoring_samples()).accuracy <= config.gate:
         return mask
-    return _best(world, SCORES[name].compute(inputs), mask, round_number, config.ranking)
+    scores = SCORES.bind(config.score).compute(inputs)
+    return _best(world, scores, mask, round_number, config.ranking)
 
 
 def random_ballot(world: World, mask: Mask, *, round_number: int, client: int) -> Mask:

@@ -12,7 +12,8 @@ from mpfl.data.samples import Samples
 from mpfl.errors import InputError
 from mpfl.mask import Mask
 from mpfl.seeding import torch_generator
-from mpfl.training.local import Evaluation, learning_rate
+from mpfl.training.decay import learning_rate
+from mpfl.training.local import Evaluation
 from mpfl.world import World
 
 OnEpoch = Callable[[int, float], None]

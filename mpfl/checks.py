@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import numpy as np
 import torch
 
-from mpfl.config import Experiment, WireConfig
+from mpfl.config import Experiment, TrainConfig, WireConfig
 from mpfl.data import Dataset
-from mpfl.errors import InputError
+from mpfl.errors import InputError, keyed
 from mpfl.faults.attacks import check_attack
-from mpfl.faults.stress import spoil, stressed_clients
+from mpfl.faults.stress import SPOILERS, spoil, stressed_clients
 from mpfl.mask import Layout, Mask
 from mpfl.ranking.rankings import RANKINGS
 from mpfl.ranking.schedule import density_path
-from mpfl.registry import parse_spec
 from mpfl.seeding import numpy_rng
-from mpfl.vote import VoteContext, decide, needs_ballots, trim
-from mpfl.wire.masks import MASK_CODECS
+from mpfl.training.decay import learning_rate
+from mpfl.vote import VoteContext, decide, trim
+from mpfl.wire.masks import check_mask_codec
 from mpfl.wire.values import value_codec
 
 _TRIAL_BALLOTS = 100  # comparing all pairs of more would take longer than it is worth
@@ -34,12 +32,12 @@ def check_pruning(experiment: Experiment) -> None:
     """
     config = experiment.prune
     ballots = experiment.federation.clients_per_round or experiment.data.clients
-    name, arguments = parse_spec(config.ranking)
-    _named("prune.ranking", lambda: RANKINGS[name])
-    if arguments:
-        raise InputError(f"prune.ranking: {name!r} takes no argument, got {config.ranking!r}")
-    _named("prune.schedule", lambda: density_path(config.schedule, config.density, config.rounds))
-    _named("prune.vote", lambda: _trial_vote(config.vote, ballots))
+    with keyed("prune.ranking"):
+        RANKINGS.bind(config.ranking)
+    with keyed("prune.schedule"):
+        density_path(config.schedule, config.density, config.rounds)
+    with keyed("prune.vote"):
+        _trial_vote(config.vote, ballots)
     if config.regrow and config.granularity == "filter":
         raise InputError(
             "prune.regrow: a removed filter has neither inputs nor outputs, so nothing would ever "
@@ -47,17 +45,26 @@ def check_pruning(experiment: Experiment) -> None:
         )
 
 
+def check_training(train: TrainConfig) -> None:
+    """Check the decay of the learning rate; InputError naming the key."""
+    with keyed("train.lr_decay"):
+        learning_rate(train, 0, 1)
+
+
 def check_codecs(wire: WireConfig) -> None:
     """Check the names and arguments of all codecs; InputError naming the key."""
-    if wire.mask_codec != "auto":
-        _named("wire.mask_codec", lambda: MASK_CODECS[wire.mask_codec])
-    _named("wire.uplink_values", lambda: value_codec(wire.uplink_values))
-    _named("wire.downlink_values", lambda: value_codec(wire.downlink_values))
+    with keyed("wire.mask_codec"):
+        check_mask_codec(wire.mask_codec)
+    for key in ("uplink_values", "downlink_values"):
+        with keyed(f"wire.{key}"):
+            value_codec(getattr(wire, key))
 
 
 def check_stress(experiment: Experiment, data: Dataset) -> None:
     """Check that the data can be spoiled in the way asked for; InputError if not."""
     faults = experiment.faults
+    with keyed("faults.stress_kind"):
+        SPOILERS.bind(faults.stress_kind)
     if stressed_clients(experiment.seed, experiment.data.clients, faults.stress):
         sample = data.train.subset(torch.zeros(1, dtype=torch.int64))
         spoil(sample, faults.stress_kind, numpy_rng(0, "stress"), data.classes)
@@ -84,14 +91,7 @@ def check_faults(experiment: Experiment, layout: Layout) -> None:
 def _trial_vote(rule: str, ballots: int) -> None:
     layout = Layout(("trial",), (1,))
     full = Mask.full(layout)
-    if needs_ballots(rule) and ballots <= _TRIAL_BALLOTS:
+    if ballots <= _TRIAL_BALLOTS:
         trim([full] * ballots, rule)
     context = VoteContext(layout, 1.0, full, np.zeros(1, np.float32))
     decide(rule, np.ones(1, np.uint32), 1, context)
-
-
-def _named(key: str, check: Callable[[], object]) -> None:
-    try:
-        check()
-    except InputError as error:
-        raise InputError(f"{key}: {error}") from None

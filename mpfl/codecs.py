@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from mpfl.config import Experiment
-from mpfl.registry import parse_spec
+from mpfl.wire.values import value_codec
 
 
 @dataclass(frozen=True)
@@ -44,16 +44,6 @@ class Codecs:
         return cls()
 
 
-_BITS = {"float32": 32, "float16": 16, "bfloat16": 16, "int8": 8, "int4": 4, "int3": 3,
-         "ternary": 2, "step": 8, "sign": 1}  # fmt: skip
-
-
 def formula_bytes(codec: str, count: int) -> float:
-    """Return what a paper would say that `count` values cost: nominal bits, nothing coded.
-
-    A sparse value counts with a 32-bit index, but never more than a dense vector.
-    """
-    name, arguments = parse_spec(codec)
-    if name == "sparse":
-        return min(8.0 * float(arguments[0]) if arguments else 4.0, 4.0) * count
-    return _BITS.get(name, 32) / 8 * count
+    """Return what a paper would say that `count` values cost: nominal bits, nothing coded."""
+    return value_codec(codec).bits_each * count / 8

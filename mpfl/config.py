@@ -9,7 +9,7 @@ from typing import Any
 
 import tomli_w
 
-from mpfl.errors import InputError
+from mpfl.errors import InputError, keyed
 from mpfl.nested import build, fail, read_toml
 from mpfl.registry import parse_spec, unknown_name
 
@@ -19,6 +19,24 @@ _TOGETHER = 32  # clients trained together on a GPU
 def _check(condition: bool, key: str, got: object, expected: str) -> None:
     if not condition:
         fail(key, got, expected)
+
+
+def _at_least(section: str, config: object, **least: int) -> None:
+    for key, limit in least.items():
+        got = getattr(config, key)
+        _check(got >= limit, f"{section}.{key}", got, f"at least {limit}")
+
+
+def _share(section: str, config: object, *keys: str) -> None:
+    for key in keys:
+        got = getattr(config, key)
+        _check(0 < got <= 1, f"{section}.{key}", got, f"0 < {key} <= 1")
+
+
+def _spec(section: str, config: object, *keys: str) -> None:
+    for key in keys:
+        with keyed(f"{section}.{key}"):
+            parse_spec(getattr(config, key))
 
 
 def _choice(key: str, got: str, allowed: tuple[str, ...]) -> None:
@@ -46,10 +64,8 @@ class DataConfig:
     """Evaluate on only this many test samples (0 = all)."""
 
     def __post_init__(self) -> None:
-        _check(self.clients >= 1, "data.clients", self.clients, "at least 1")
-        _check(self.train_samples >= 0, "data.train_samples", self.train_samples, "at least 0")
-        _check(self.test_samples >= 0, "data.test_samples", self.test_samples, "at least 0")
-        _spec("data.partition", self.partition)
+        _at_least("data", self, clients=1, train_samples=0, test_samples=0)
+        _spec("data", self, "partition")
 
 
 @dataclass(frozen=True)
@@ -97,15 +113,11 @@ class TrainConfig:
     """``cpu`` or ``cuda``."""
 
     def __post_init__(self) -> None:
-        _check(self.epochs >= 1, "train.epochs", self.epochs, "at least 1")
-        _check(self.batch_size >= 1, "train.batch_size", self.batch_size, "at least 1")
-        _choice("train.optimizer", self.optimizer, ("sgd", "adam"))
+        _at_least("train", self, epochs=1, batch_size=1, weight_decay=0, clip=0)
         _check(self.lr > 0, "train.lr", self.lr, "a positive number")
         _check(0 <= self.momentum < 1, "train.momentum", self.momentum, "0 <= momentum < 1")
-        _check(self.weight_decay >= 0, "train.weight_decay", self.weight_decay, "at least 0")
-        _check(self.clip >= 0, "train.clip", self.clip, "at least 0")
-        name, _ = _spec("train.lr_decay", self.lr_decay)
-        _choice("train.lr_decay", name, ("none", "cosine", "exponential"))
+        _spec("train", self, "lr_decay")
+        _choice("train.optimizer", self.optimizer, ("sgd", "adam"))
         _choice("train.precision", self.precision, ("float32", "bf16"))
         _choice("train.device", self.device, ("cpu", "cuda"))
 
@@ -121,8 +133,8 @@ class PruneConfig:
     score: str = "magnitude"
     """Importance score: see ``mpfl list scores``."""
     ranking: str = "layer"
-    """``layer``, ``flat``, ``flat_normalized`` or ``coverage`` (neural relief: alpha_fc and
-    alpha_conv decide; density and schedule are ignored, ``budget`` aims at the ballots' mean)."""
+    """``layer``, ``flat``, ``flat_normalized``, ``erk`` or ``coverage`` (neural relief: alpha_fc
+    and alpha_conv decide, not density and schedule; ``budget`` aims at the ballots' mean)."""
     vote: str = "budget"
     """Vote rule: see ``mpfl list rules``."""
     tie: str = "prune"
@@ -163,30 +175,21 @@ class PruneConfig:
     """Coverage of convolutions (``ranking = "coverage"``)."""
 
     def __post_init__(self) -> None:
-        _check(0 < self.density <= 1, "prune.density", self.density, "0 < density <= 1")
+        _at_least("prune", self, rounds=1, epochs=0, min_units=0, score_samples=0, regrow_every=1)
+        _at_least("prune", self, voters=0)
+        _share("prune", self, "density", "regrow_fraction", "alpha_fc", "alpha_conv")
+        _check(0 <= self.gate <= 1, "prune.gate", self.gate, "0 <= gate <= 1")
+        _check(0 <= self.converged < 1, "prune.converged", self.converged, "0 <= converged < 1")
+        _spec("prune", self, "score", "ranking", "vote", "schedule")
         _choice("prune.granularity", self.granularity, ("weight", "kernel", "filter"))
-        for key in ("score", "ranking", "vote", "schedule"):
-            _spec(f"prune.{key}", getattr(self, key))
         _choice("prune.tie", self.tie, ("prune", "keep"))
-        _check(self.rounds >= 1, "prune.rounds", self.rounds, "at least 1")
-        _check(self.epochs >= 0, "prune.epochs", self.epochs, "at least 0")
-        _check(self.voters >= 0, "prune.voters", self.voters, "at least 0")
-        _check(self.min_units >= 0, "prune.min_units", self.min_units, "at least 0")
-        _check(self.score_samples >= 0, "prune.score_samples", self.score_samples, "at least 0")
         _choice("prune.recovery", self.recovery, ("rewind", "finetune"))
         _choice("prune.regrow", self.regrow, ("", "gradient", "random"))
-        _check(
-            0 < self.regrow_fraction <= 1,
-            "prune.regrow_fraction",
-            self.regrow_fraction,
-            "0 < fraction <= 1",
-        )
-        _check(self.regrow_every >= 1, "prune.regrow_every", self.regrow_every, "at least 1")
-        _check(0 <= self.gate <= 1, "prune.gate", self.gate, "0 <= gate <= 1")
-        _check(0 <= self.converged < 1, "prune.converged", self.converged, "0 <= x < 1")
-        for key in ("alpha_fc", "alpha_conv"):
-            alpha = getattr(self, key)
-            _check(0 < alpha <= 1, f"prune.{key}", alpha, "0 < alpha <= 1")
+
+    @property
+    def by_coverage(self) -> bool:
+        """Whether the ranking is ``coverage``, where alpha decides how much a ballot keeps."""
+        return parse_spec(self.ranking)[0] == "coverage"
 
 
 @dataclass(frozen=True)
@@ -203,15 +206,7 @@ class FederationConfig:
     """Rounds between evaluations on the test set (the last round is always evaluated)."""
 
     def __post_init__(self) -> None:
-        _check(self.rounds >= 1, "federation.rounds", self.rounds, "at least 1")
-        _check(
-            self.clients_per_round >= 0,
-            "federation.clients_per_round",
-            self.clients_per_round,
-            "at least 0",
-        )
-        _check(self.min_replies >= 1, "federation.min_replies", self.min_replies, "at least 1")
-        _check(self.eval_every >= 1, "federation.eval_every", self.eval_every, "at least 1")
+        _at_least("federation", self, rounds=1, clients_per_round=0, min_replies=1, eval_every=1)
 
 
 @dataclass(frozen=True)
@@ -249,18 +244,10 @@ class ComparatorConfig:
     """``prunefl``: rounds of training between changes of the mask."""
 
     def __post_init__(self) -> None:
-        _check(
-            0 < self.topk_fraction <= 1,
-            "comparator.topk_fraction",
-            self.topk_fraction,
-            "0 < fraction <= 1",
-        )
+        _at_least("comparator", self, prunefl_every=1, fedpm_reset=1)
         _check(self.sign_step > 0, "comparator.sign_step", self.sign_step, "a positive number")
         _check(self.fedpm_lr > 0, "comparator.fedpm_lr", self.fedpm_lr, "a positive number")
-        _check(
-            self.prunefl_every >= 1, "comparator.prunefl_every", self.prunefl_every, "at least 1"
-        )
-        _check(self.fedpm_reset >= 1, "comparator.fedpm_reset", self.fedpm_reset, "at least 1")
+        _share("comparator", self, "topk_fraction")
 
 
 @dataclass(frozen=True)
@@ -275,14 +262,9 @@ class StopConfig:
     """Begin no further round after this wall time, over all sessions of a resumed run."""
 
     def __post_init__(self) -> None:
-        _check(
-            0 <= self.target_accuracy <= 1,
-            "stop.target_accuracy",
-            self.target_accuracy,
-            "a share between 0 and 1",
-        )
-        _check(self.byte_budget >= 0, "stop.byte_budget", self.byte_budget, "at least 0")
-        _check(self.seconds >= 0, "stop.seconds", self.seconds, "at least 0")
+        _at_least("stop", self, byte_budget=0, seconds=0)
+        accuracy = self.target_accuracy
+        _check(0 <= accuracy <= 1, "stop.target_accuracy", accuracy, "a share between 0 and 1")
 
 
 @dataclass(frozen=True)
@@ -303,15 +285,8 @@ class EngineConfig:
     """Keep every ballot in the run folder, for ``mpfl votes``."""
 
     def __post_init__(self) -> None:
-        _check(self.workers >= -1, "engine.workers", self.workers, "-1 or more")
-        _check(self.vectorised >= 0, "engine.vectorised", self.vectorised, "at least 0")
+        _at_least("engine", self, workers=-1, vectorised=0, checkpoint_every=1)
         _check(self.timeout > 0, "engine.timeout", self.timeout, "a positive number")
-        _check(
-            self.checkpoint_every >= 1,
-            "engine.checkpoint_every",
-            self.checkpoint_every,
-            "at least 1",
-        )
 
 
 @dataclass(frozen=True)
@@ -391,13 +366,6 @@ class Experiment:
         gpu = self.train.device == "cuda"
         wanted = self.engine.vectorised or (_TOGETHER if gpu else 0)
         return wanted if gpu or wanted > 1 else 0
-
-
-def _spec(key: str, text: str) -> tuple[str, tuple[str, ...]]:
-    try:
-        return parse_spec(text)
-    except InputError as error:
-        raise InputError(f"{key}: {error}") from None
 
 
 def from_mapping(table: Mapping[str, Any]) -> Experiment:

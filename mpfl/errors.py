@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 
 class InputError(ValueError):
     """The user's mistake, in one line: which key or file, what was got, what is allowed.
@@ -10,3 +13,12 @@ class InputError(ValueError):
     `mpfl.wire.WireError`; whatever else is raised is a fault of the program and keeps its
     traceback.
     """
+
+
+@contextmanager
+def keyed(key: str) -> Iterator[None]:
+    """Put the key of the configuration in front of an InputError that is raised inside."""
+    try:
+        yield
+    except InputError as error:
+        raise InputError(f"{key}: {error}") from None

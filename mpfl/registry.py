@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import dataclasses
 import difflib
+import math
 import re
-from collections.abc import Iterable, Mapping
-from typing import Generic, TypeVar
+from collections.abc import Iterable, Mapping, Sequence
+from fractions import Fraction
+from functools import partial
+from inspect import Parameter, Signature, signature
+from typing import Any, Generic, Literal, TypeVar, get_args, get_origin
 
 from mpfl.errors import InputError
 
@@ -25,26 +30,47 @@ def unknown_name(what: str, name: str, known: Iterable[str]) -> InputError:
 class Registry(Generic[T]):
     """An ordered mapping from names to parts of one kind.
 
+    What stands in the parentheses of ``name(argument, ...)`` are the part's own parameters, those
+    after the ones that its caller gives. They are annotated ``int``, ``float``, ``Fraction`` (a
+    number exactly as written), ``str``, or ``Literal`` of some texts.
+
     Parameters
     ----------
     what
         What a part is called in error messages, e.g. ``"score"``.
     parts
         The parts that come with the library.
+    given
+        How many parameters, the first ones, the caller gives. None: no part takes arguments.
+    functions
+        Where a part is a frozen dataclass: its fields that are functions of all arguments (or
+        None); the first one is never None.
     """
 
-    def __init__(self, what: str, parts: Mapping[str, T]) -> None:
+    def __init__(
+        self,
+        what: str,
+        parts: Mapping[str, T],
+        given: int | None = None,
+        functions: Sequence[str] = (),
+    ) -> None:
         self.what = what
         self._parts = dict(parts)
+        self._given = given
+        self._functions = functions
 
     def __getitem__(self, name: str) -> T:
         """Return the part called `name`; InputError naming the nearest one if there is none."""
-        if name not in self._parts:
-            raise unknown_name(self.what, name, self._parts)
+        self.check(name)
         return self._parts[name]
 
     def __contains__(self, name: object) -> bool:
         return name in self._parts
+
+    def check(self, name: str) -> None:
+        """Raise InputError naming the nearest part if there is none called `name`."""
+        if name not in self._parts:
+            raise unknown_name(self.what, name, self._parts)
 
     def names(self) -> list[str]:
         """Return every known name, in order of registration."""
@@ -55,6 +81,48 @@ class Registry(Generic[T]):
         if self._parts.get(name, part) is not part:
             raise InputError(f"{self.what} {name!r} is already registered")
         self._parts[name] = part
+
+    def bind(self, spec: str) -> T:
+        """Return the part that a spec names, its arguments bound.
+
+        Raises
+        ------
+        InputError
+            If there is no such part, or the arguments are not those that it takes.
+        """
+        name, texts = parse_spec(spec) if "(" in spec else (spec.strip(), ())
+        part: Any = self[name]
+        arguments = self._read(spec, name, texts)
+        if not self._functions:
+            return partial(part, **arguments) if arguments else part  # type: ignore[return-value]
+        fields = {field: getattr(part, field) for field in self._functions}
+        bound = {field: partial(f, **arguments) for field, f in fields.items() if f is not None}
+        return dataclasses.replace(part, **bound)  # type: ignore[no-any-return]
+
+    def usage(self, name: str) -> str:
+        """Return how a part is written: ``quorum(q)``, ``shards(k=2)`` or just its name."""
+        inside = ", ".join(map(_shown, self._parameters(name)))
+        return f"{name}({inside})" if inside else name
+
+    def _parameters(self, name: str) -> list[Parameter]:
+        """Return the parameters that a spec fills in."""
+        if self._given is None:
+            return []
+        part: Any = self[name]
+        function = getattr(part, self._functions[0]) if self._functions else part
+        some = len(signature(function).parameters) > self._given
+        return [*signature(function, eval_str=some).parameters.values()][self._given :]
+
+    def _read(self, spec: str, name: str, texts: Sequence[str]) -> dict[str, Any]:
+        """Return the arguments of a spec, converted, by the name of their parameter."""
+        parameters = self._parameters(name)
+        found = _fitted(texts, Signature(parameters))
+        if found is None:
+            example = f", as in {self.usage(name)}" if parameters else ""
+            raise InputError(f"{name!r} takes {_wanted(parameters)}{example}; got {spec!r}")
+        kinds = {parameter.name: parameter.annotation for parameter in parameters}
+        what = f"argument of {self.what} {name!r}"
+        return {key: _converted(spec, text, kinds[key], what) for key, text in found.items()}
 
 
 def parse_spec(spec: str) -> tuple[str, tuple[str, ...]]:
@@ -80,23 +148,47 @@ def parse_spec(spec: str) -> tuple[str, tuple[str, ...]]:
     return name, () if parts == ("",) else parts
 
 
-def number_argument(spec: str, arguments: tuple[str, ...], default: float | None = None) -> float:
-    """Return the one numeric argument of a spec.
-
-    Raises
-    ------
-    InputError
-        If there is not exactly one argument (none is fine where there is a default), or it is
-        not a finite number.
-    """
-    if not arguments and default is not None:
-        return default
-    if len(arguments) != 1:
-        raise InputError(f"{spec!r} takes one number, as in {parse_spec(spec)[0]}(0.5)")
+def _fitted(texts: Sequence[str], wanted: Signature) -> dict[str, str] | None:
+    """Return which parameter each text is for, by place or as ``name=text``; None if one is not."""
+    sides = [text.partition("=") for text in texts]
+    bare = [text for text, equals, _ in sides if not equals]
+    named = {key.strip(): text.strip() for key, equals, text in sides if equals}
     try:
-        value = float(arguments[0])
+        found = wanted.bind(*bare, **named).arguments
+    except TypeError:
+        return None
+    return found if len(found) == len(texts) else None
+
+
+def _wanted(parameters: Sequence[Parameter]) -> str:
+    if len(parameters) != 1:
+        return f"{len(parameters)} arguments" if parameters else "no argument"
+    nouns = {int: "one whole number", float: "one number", Fraction: "one number"}
+    return nouns.get(parameters[0].annotation, "one argument")
+
+
+def _converted(spec: str, text: str, kind: Any, argument: str) -> Any:
+    """Return an argument as its parameter's annotation wants it."""
+    if get_origin(kind) is Literal:
+        if text not in get_args(kind):
+            raise unknown_name(argument, text, get_args(kind))
+        return text
+    if kind is str:
+        return text
+    try:
+        number = float(text)
     except ValueError:
-        value = float("nan")
-    if value != value or value in (float("inf"), float("-inf")):
-        raise InputError(f"{spec!r}: {arguments[0]!r} is not a finite number")
-    return value
+        number = math.nan
+    if not math.isfinite(number):
+        raise InputError(f"{spec!r}: {text!r} is not a finite number")
+    if kind is int and number != int(number):
+        raise InputError(f"{spec!r}: {text!r} is not a whole number")
+    return Fraction(str(number)) if kind is Fraction else kind(number)
+
+
+def _shown(parameter: Parameter) -> str:
+    """Return a parameter as a listing shows it: the texts allowed, or its name and default."""
+    if choices := get_args(parameter.annotation):
+        return "|".join(choices)
+    default = parameter.default
+    return parameter.name if default is Parameter.empty else f"{parameter.name}={default}"

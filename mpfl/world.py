@@ -12,12 +12,12 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import nn
 
-from mpfl.checks import check_codecs, check_faults, check_pruning, check_stress
+from mpfl.checks import check_codecs, check_faults, check_pruning, check_stress, check_training
 from mpfl.config import DataConfig, Experiment, from_toml
 from mpfl.data import Dataset, load_data
 from mpfl.data.partition import partition
 from mpfl.data.samples import Samples
-from mpfl.errors import InputError
+from mpfl.errors import InputError, keyed
 from mpfl.mask import Layout, Mask
 from mpfl.models import build_model
 from mpfl.network.flat import FlatModel
@@ -178,18 +178,21 @@ def build_world(experiment: Experiment) -> World:
         For unknown names, missing data, more clients than samples, unsupported combinations.
     """
     prune = experiment.prune
+    check_training(experiment.train)
     check_pruning(experiment)
     check_codecs(experiment.wire)
     data, parts = _data(experiment)
     check_stress(experiment, data)
     generator = torch_generator(experiment.seed, "w0")
-    module = build_model(experiment.model.name, data.classes, data.input_shape, generator)
+    with keyed("model.name"):
+        module = build_model(experiment.model.name, data.classes, data.input_shape, generator)
     if experiment.model.weights:
         load_weights(module, Path(experiment.model.weights))
     prepare_module(module, experiment.train)
     structure = find_structure(module, prune.granularity, data.input_shape)
     check_faults(experiment, structure.layout)
-    score = check_score(prune.score, prune.granularity, structure, module)
+    with keyed("prune.score"):
+        score = check_score(prune.score, prune.granularity, structure, module)
     model = FlatModel(module)
     w0, b0 = model.snapshot()
     magnitudes = structure.unit_values(w0)

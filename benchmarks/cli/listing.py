@@ -13,11 +13,14 @@ from benchmarks.cli.options import Json
 from benchmarks.presets import describe, preset_names
 from mpfl.data import DATASETS
 from mpfl.data.partition import PARTITIONS
+from mpfl.faults.attacks import ATTACKS
+from mpfl.faults.stress import SPOILERS
 from mpfl.models import MODELS
 from mpfl.ranking.rankings import RANKINGS
 from mpfl.ranking.schedule import SCHEDULES
 from mpfl.registry import Registry, unknown_name
 from mpfl.scores import SCORES
+from mpfl.training.decay import DECAYS
 from mpfl.vote import RULES
 from mpfl.wire.masks import MASK_CODECS
 from mpfl.wire.values import VALUE_CODECS
@@ -40,7 +43,7 @@ def list_(
 
 
 def list_parts(kind: str) -> dict[str, dict[str, str]]:
-    """Return {kind: {name: first line of its documentation}} for one kind, or for all.
+    """Return {kind: {how it is written: first line of its documentation}} for one kind, or all.
 
     Raises
     ------
@@ -58,6 +61,9 @@ def list_parts(kind: str) -> dict[str, dict[str, str]]:
         "schedules": SCHEDULES,
         "mask-codecs": MASK_CODECS,
         "value-codecs": VALUE_CODECS,
+        "decays": DECAYS,
+        "attacks": ATTACKS,
+        "stress": SPOILERS,
     }
     known = [*registries, "presets"]
     if kind and kind not in known:
@@ -69,14 +75,12 @@ def list_parts(kind: str) -> dict[str, dict[str, str]]:
             found[name] = {preset: describe(preset) for preset in preset_names()}
         else:
             parts = registries[name]
-            found[name] = {key: _first_line(parts[key]) for key in parts.names()}
+            found[name] = {parts.usage(key): _first_line(parts[key]) for key in parts.names()}
     return found
 
 
 def _first_line(part: Any) -> str:
-    """Return what a part says about itself; of a codec, what the function that builds it says."""
+    """Return what a part says about itself; of a codec, what the function that makes it says."""
     if described := getattr(part, "description", None):
         return str(described)
-    if inspect.isroutine(part) or inspect.isclass(part):
-        return (inspect.getdoc(part) or "").partition("\n")[0]
-    return ""
+    return (inspect.getdoc(getattr(part, "func", part)) or "").partition("\n")[0]

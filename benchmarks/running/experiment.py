@@ -12,7 +12,7 @@ import torch
 from clients.app import app as client_app
 from clients.methods import METHODS as CLIENT_METHODS
 from mpfl.config import Experiment, to_toml
-from mpfl.errors import InputError
+from mpfl.errors import InputError, keyed
 from mpfl.world import World, world_from_toml
 from server.app import run_session
 from server.loop import OnRound
@@ -32,8 +32,9 @@ def validate(experiment: Experiment) -> World:
     InputError
         One line naming the key, what was got and what is allowed.
     """
-    SERVER_METHODS[experiment.method]
-    CLIENT_METHODS[experiment.method]
+    with keyed("method"):
+        CLIENT_METHODS.check(experiment.method)
+        SERVER_METHODS.check(experiment.method)
     torch.set_num_threads(1)
     world = world_from_toml(to_toml(experiment))
     method = SERVER_METHODS[experiment.method](world)  # some refuse what they cannot do

@@ -7,7 +7,8 @@ from numpy.typing import NDArray
 
 from clients.client import Client
 from mpfl.mask import Mask
-from mpfl.training.local import TrainResult, learning_rate
+from mpfl.training.decay import learning_rate
+from mpfl.training.local import TrainResult
 from mpfl.training.stochastic_mask import frozen_weights, train_scores
 from mpfl.wire.errors import WireError
 from mpfl.wire.frame import Frame, Kind, Section

@@ -9,7 +9,8 @@ from clients.replica import ClientState, Uninformed
 from mpfl.mask import Mask
 from mpfl.ranking.rankings import rank
 from mpfl.ranking.schedule import density_path
-from mpfl.training.local import evaluate, learning_rate
+from mpfl.training.decay import learning_rate
+from mpfl.training.local import evaluate
 from mpfl.wire.errors import WireError
 from mpfl.wire.frame import Frame, Kind, Section
 from mpfl.wire.masks import decode_mask, encode_mask
@@ -90,6 +91,6 @@ def _pruned(client: Client, held: Mask, start: np.ndarray) -> Mask:
     if result.accuracy < config.gate:
         return held
     scores = world.structure.unit_values(values)
-    ranking = "layer" if config.ranking == "coverage" else config.ranking
+    ranking = "layer" if config.by_coverage else config.ranking
     least, widths = config.min_units, world.widths
     return rank(scores, world.layout, smaller[0], held, ranking, least, widths=widths)

@@ -9,7 +9,7 @@ import numpy as np
 from clients.client import Client
 from clients.replica import follow
 from mpfl.mask import Mask
-from mpfl.training.local import learning_rate
+from mpfl.training.decay import learning_rate
 from mpfl.wire.errors import WireError
 from mpfl.wire.frame import Frame, Kind, Section
 from mpfl.wire.masks import encode_mask

@@ -30,7 +30,6 @@ def _scores(request: Frame, client: Client) -> Frame:
         model=world.model,
         structure=world.structure,
         samples=client.samples,
-        arguments=(),
         batch_size=experiment.train.batch_size,
         limit=experiment.prune.score_samples,
         rng=client.rng("score", request.round),

@@ -16,7 +16,7 @@ from mpfl.data.samples import DataMissing, Dataset, Samples, stratified
 from mpfl.data.summary import PartitionSummary, summary
 from mpfl.data.text import pydoc
 from mpfl.data.vision import cifar10, cifar100, digits, fashion_mnist, mnist
-from mpfl.errors import InputError
+from mpfl.errors import InputError, keyed
 from mpfl.registry import Registry
 from mpfl.seeding import numpy_rng
 
@@ -64,10 +64,8 @@ def load_data(config: DataConfig, seed: int) -> Dataset:
     ValueError
         For an unknown name, damaged files, or more samples wanted than there are.
     """
-    try:
+    with keyed("data.name"):
         load = DATASETS[config.name]
-    except InputError as error:
-        raise InputError(f"data.name: {error}") from None
     dataset = load(config)
     if config.train_samples:
         dataset = _fewer_train(dataset, config.train_samples, seed)

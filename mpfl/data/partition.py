@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mpfl.config import DataConfig
-from mpfl.errors import InputError
-from mpfl.registry import Registry, number_argument, parse_spec
+from mpfl.errors import InputError, keyed
+from mpfl.registry import Registry
 from mpfl.seeding import numpy_rng
 
 Positions = NDArray[np.int64]
@@ -27,8 +27,6 @@ class Division:
         Class of every sample, 0-based and without gaps, int64 [n].
     clients
         Number of clients, at most n.
-    spec, arguments
-        The partition as configured, and what stood in its parentheses.
     rng
         The stream to draw from.
     groups
@@ -37,8 +35,6 @@ class Division:
 
     labels: NDArray[np.int64]
     clients: int
-    spec: str
-    arguments: tuple[str, ...]
     rng: np.random.Generator
     groups: NDArray[np.int64] | None
 
@@ -79,30 +75,24 @@ def partition(
         raise InputError(
             f"data.clients: got {config.clients}, expected at most the {samples} training samples"
         )
-    name, arguments = parse_spec(config.partition)
-    try:
-        divide = PARTITIONS[name]
-        labels = targets if targets.ndim == 1 else groups
-        if labels is None:
-            labels = np.zeros(samples, np.int64)
-        _, dense = np.unique(labels, return_inverse=True)
-        rng = numpy_rng(seed, "partition")
-        task = Division(dense, config.clients, config.partition, arguments, rng, groups)
-        owner = divide(task)
-    except InputError as error:
-        raise InputError(f"data.partition: {error}") from None
+    labels = targets if targets.ndim == 1 else groups
+    if labels is None:
+        labels = np.zeros(samples, np.int64)
+    _, dense = np.unique(labels, return_inverse=True)
+    task = Division(dense, config.clients, numpy_rng(seed, "partition"), groups)
+    with keyed("data.partition"):
+        owner = PARTITIONS.bind(config.partition)(task)
     return _gather(owner, config.clients)
 
 
 def iid(task: Division) -> NDArray[np.int64]:
     """Deal shuffled samples out evenly; sizes differ by one at most."""
-    _no_arguments(task)
     owner = np.empty(len(task.labels), np.int64)
     owner[task.rng.permutation(len(owner))] = _even(len(owner), task.clients)
     return owner
 
 
-def dirichlet(task: Division) -> NDArray[np.int64]:
+def dirichlet(task: Division, alpha: float) -> NDArray[np.int64]:
     """Skew the labels: every class is divided in proportions drawn from Dir(alpha, ..., alpha).
 
     For each class in turn, p ~ Dir_K(alpha) over the K clients is drawn, the class's samples are
@@ -110,7 +100,7 @@ def dirichlet(task: Division) -> NDArray[np.int64]:
     label skew of Hsu et al. 2019, who draw over classes for each client instead). A client left
     with nothing is then given one sample, drawn at random, of the client that has most.
     """
-    alpha = _positive(task)
+    _check_alpha(alpha)
     owner = np.empty(len(task.labels), np.int64)
     for members in _by_class(task.labels):
         share = task.rng.dirichlet(np.full(task.clients, alpha))
@@ -121,37 +111,34 @@ def dirichlet(task: Division) -> NDArray[np.int64]:
     return _fill_empty(owner, task.clients, task.rng)
 
 
-def shards(task: Division) -> NDArray[np.int64]:
+def shards(task: Division, k: int = 2) -> NDArray[np.int64]:
     """Give every client k shards of the samples sorted by class (McMahan et al. 2017).
 
     The samples are sorted by class, at random within one, and cut into clients · k shards whose
     sizes differ by one at most; the shards are dealt out at random.
     """
-    value = number_argument(task.spec, task.arguments, 2.0)
-    per_client = int(value)
-    if per_client != value or per_client < 1:
-        raise InputError(f"{task.spec!r}: the shards of a client must be a whole number from 1")
-    total = per_client * task.clients
+    if k < 1:
+        raise InputError(f"the shards of a client must be a whole number from 1, got {k}")
+    total = k * task.clients
     if total > len(task.labels):
         raise InputError(
-            f"{task.spec!r}: {task.clients} clients need {total} shards, "
-            f"but there are {len(task.labels)} samples"
+            f"{task.clients} clients need {total} shards, but there are {len(task.labels)} samples"
         )
     shuffled = task.rng.permutation(len(task.labels))
     order = shuffled[np.argsort(task.labels[shuffled], kind="stable")]
-    holder = task.rng.permutation(np.repeat(np.arange(task.clients), per_client))
+    holder = task.rng.permutation(np.repeat(np.arange(task.clients), k))
     owner = np.empty(len(order), np.int64)
     owner[order] = holder[_even(len(order), total)]
     return owner
 
 
-def quantity(task: Division) -> NDArray[np.int64]:
+def quantity(task: Division, alpha: float) -> NDArray[np.int64]:
     """Skew the sizes: shuffled samples, client sizes in proportions drawn from Dir(alpha).
 
     Every client has one sample for certain; the rest is divided as ⌊·⌋ of the proportions, what
     is left over going to the largest remainders (NIID-Bench, Li et al. 2022).
     """
-    alpha = _positive(task)
+    _check_alpha(alpha)
     share = task.rng.dirichlet(np.full(task.clients, alpha))
     spare = len(task.labels) - task.clients
     exact = share * spare
@@ -169,7 +156,6 @@ def natural(task: Division) -> NDArray[np.int64]:
     Groups go, largest first (at random among equals), each to the client that has fewest
     samples so far; a client per group if there are as many of either.
     """
-    _no_arguments(task)
     if task.groups is None:
         raise InputError("'natural' needs data with groups of its own, such as pydoc")
     _, group, sizes = np.unique(task.groups, return_inverse=True, return_counts=True)
@@ -189,8 +175,8 @@ def natural(task: Division) -> NDArray[np.int64]:
     return holder[group]
 
 
-Partitioner = Callable[[Division], NDArray[np.int64]]
-"""Returns the client of every sample, int64 [n]."""
+Partitioner = Callable[..., NDArray[np.int64]]
+"""(division, and the partition's arguments) -> the client of every sample, int64 [n]."""
 
 PARTITIONS: Registry[Partitioner] = Registry(
     "partition",
@@ -201,19 +187,13 @@ PARTITIONS: Registry[Partitioner] = Registry(
         "quantity": quantity,
         "natural": natural,
     },
+    given=1,
 )
 
 
-def _no_arguments(task: Division) -> None:
-    if task.arguments:
-        raise InputError(f"{task.spec!r}: {parse_spec(task.spec)[0]} takes no argument")
-
-
-def _positive(task: Division) -> float:
-    alpha = number_argument(task.spec, task.arguments)
+def _check_alpha(alpha: float) -> None:
     if not 1e-3 <= alpha <= 1e6:
-        raise InputError(f"{task.spec!r}: expected 0.001 <= alpha <= 1000000")
-    return alpha
+        raise InputError(f"got alpha = {alpha:g}, expected 0.001 <= alpha <= 1000000")
 
 
 def _even(samples: int, clients: int) -> NDArray[np.int64]:

@@ -13,9 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mpfl.config import Experiment
-from mpfl.errors import InputError
+from mpfl.errors import keyed
 from mpfl.mask import Layout, Mask
-from mpfl.registry import Registry, parse_spec, unknown_name
+from mpfl.registry import Registry, unknown_name
 from mpfl.seeding import numpy_rng
 
 
@@ -43,8 +43,6 @@ class Forgery:
         The units that a ballot of this round may keep.
     share
         About what share of those an honest ballot keeps; known to all clients.
-    layer
-        The argument of ``layer(name)``.
     own, common
         A stream of this client and one of the round, the same for all conspirators.
     """
@@ -52,37 +50,39 @@ class Forgery:
     ballot: Mask
     allowed: Mask
     share: float
-    layer: str
     own: np.random.Generator
     common: np.random.Generator
 
 
-def _random(forgery: Forgery) -> Mask:
+def at_random(forgery: Forgery) -> Mask:
     """As many units of every layer as an honest ballot, drawn at random."""
     return _draw(forgery.allowed, forgery.ballot.counts(), forgery.own)
 
 
-def _inverted(forgery: Forgery) -> Mask:
+def inverted(forgery: Forgery) -> Mask:
     """Exactly what an honest ballot drops."""
     return forgery.allowed & ~forgery.ballot
 
 
-def _colluding(forgery: Forgery) -> Mask:
+def colluding(forgery: Forgery) -> Mask:
     """The same random ballot, of the density of an honest one, from all conspirators."""
     counts = [round(forgery.share * units) for units in forgery.allowed.counts()]
     return _draw(forgery.allowed, counts, forgery.common)
 
 
-def _layer(forgery: Forgery) -> Mask:
+def layer(forgery: Forgery, name: str) -> Mask:
     """An honest ballot that drops one whole layer."""
     layers = forgery.ballot.layers()
-    layers[forgery.layer] = np.zeros_like(layers[forgery.layer])
+    if name not in layers:
+        raise unknown_name("layer", name, layers)
+    layers[name] = np.zeros_like(layers[name])
     return Mask.from_layers(layers)
 
 
-ATTACKS: Registry[Callable[[Forgery], Mask]] = Registry(
+ATTACKS: Registry[Callable[..., Mask]] = Registry(
     "attack",
-    {"random": _random, "inverted": _inverted, "colluding": _colluding, "layer": _layer},
+    {"random": at_random, "inverted": inverted, "colluding": colluding, "layer": layer},
+    given=1,
 )
 
 
@@ -104,38 +104,22 @@ def forge(
     """
     if client not in byzantine_clients(experiment):
         return ballot
-    name, arguments = parse_spec(experiment.faults.attack)
     forgery = Forgery(
         ballot=ballot,
         allowed=allowed,
         share=min(share, 1.0),
-        layer=arguments[0] if arguments else "",
         own=numpy_rng(experiment.seed, "attack", round_number, client),
         common=numpy_rng(experiment.seed, "conspiracy", round_number),
     )
-    return ATTACKS[name](forgery)
+    return ATTACKS.bind(experiment.faults.attack)(forgery)
 
 
 def check_attack(attack: str, layout: Layout) -> None:
-    """Check the name and the argument of an attack.
-
-    Raises
-    ------
-    InputError
-        Naming the key, what was got and what is allowed.
-    """
-    try:
-        name, arguments = parse_spec(attack)
-        ATTACKS[name]
-        if name != "layer":
-            if arguments:
-                raise InputError(f"{attack!r}: {name} takes no argument")
-        elif len(arguments) != 1:
-            raise InputError(f"{attack!r} takes the name of one layer, as in layer(fc1)")
-        elif arguments[0] not in layout.names:
-            raise unknown_name("layer", arguments[0], layout.names)
-    except InputError as error:
-        raise InputError(f"faults.attack: {error}") from None
+    """Try an attack on layers of one unit each; InputError naming the key if it is none."""
+    one = Mask.full(Layout(layout.names, (1,) * len(layout.names)))
+    rng = numpy_rng(0, "attack")
+    with keyed("faults.attack"):
+        ATTACKS.bind(attack)(Forgery(one, one, 1.0, rng, rng))
 
 
 def _draw(allowed: Mask, counts: list[int], rng: np.random.Generator) -> Mask:

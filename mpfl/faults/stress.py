@@ -10,12 +10,12 @@ import torch
 from torch import Tensor
 
 from mpfl.data.samples import Samples
-from mpfl.errors import InputError
-from mpfl.registry import Registry, number_argument, parse_spec
+from mpfl.errors import InputError, keyed
+from mpfl.registry import Registry, parse_spec
 from mpfl.seeding import numpy_rng
 
-Spoiler = Callable[[Samples, np.random.Generator, int, float], Samples]
-"""Takes samples, stream, number of classes and strength."""
+Spoiler = Callable[..., Samples]
+"""(samples, stream, number of classes, and its arguments) -> the samples as trouble left them."""
 
 
 def stressed_clients(seed: int, clients: int, share: float) -> frozenset[int]:
@@ -41,10 +41,7 @@ def spoil(
     samples
         The client's own samples; unchanged.
     kind
-        ``pixels``: the pixels of every image pass through one random permutation per channel.
-        ``labels``: the labels pass through one random cycle of the classes, so each is wrong.
-        ``noise(p)``: each label is, with probability p, replaced by another class at random.
-        ``free_rider``: the data is left as it is; such a client does not look at it.
+        One of `SPOILERS`: ``pixels``, ``labels``, ``noise(p)`` or ``free_rider``.
     rng
         Draws the permutations. A stream keyed by the client alone, not by the round, keeps them
         fixed.
@@ -57,21 +54,18 @@ def spoil(
         For an unknown kind, an unfit strength, pixels where there are no images, or fewer than
         two classes.
     """
-    name, arguments = parse_spec(kind)
-    try:
-        change = SPOILERS[name]
-        strength = 0.0
-        if name == "noise":
-            strength = number_argument(kind, arguments)
-        elif arguments:
-            raise InputError(f"{kind!r}: {name} takes no argument")
-        known = int(samples.targets.max()) + 1 if classes is None else classes
-        return change(samples, rng, known, strength)
-    except InputError as error:
-        raise InputError(f"faults.stress_kind: {error}") from None
+    known = int(samples.targets.max()) + 1 if classes is None else classes
+    with keyed("faults.stress_kind"):
+        return SPOILERS.bind(kind)(samples, rng, known)
 
 
-def _pixels(samples: Samples, rng: np.random.Generator, _: int, __: float) -> Samples:
+def rides_free(kind: str) -> bool:
+    """Tell whether clients of this kind never train: random ballots, values as they came."""
+    return parse_spec(kind)[0] == "free_rider"
+
+
+def pixels(samples: Samples, rng: np.random.Generator, classes: int) -> Samples:
+    """The pixels of every image pass through one random permutation per channel."""
     if samples.inputs.dim() != 4:
         raise InputError("'pixels' needs images [n, channels, height, width]")
     mixed = samples.inputs.flatten(2).clone()
@@ -81,7 +75,8 @@ def _pixels(samples: Samples, rng: np.random.Generator, _: int, __: float) -> Sa
     return replace(samples, inputs=mixed.reshape(samples.inputs.shape))
 
 
-def _labels(samples: Samples, rng: np.random.Generator, classes: int, _: float) -> Samples:
+def labels(samples: Samples, rng: np.random.Generator, classes: int) -> Samples:
+    """The labels pass through one random cycle of the classes, so each is wrong."""
     _two(classes)
     cycle = torch.from_numpy(rng.permutation(classes))
     successor = torch.empty_like(cycle)
@@ -89,18 +84,20 @@ def _labels(samples: Samples, rng: np.random.Generator, classes: int, _: float) 
     return replace(samples, targets=successor[samples.targets])
 
 
-def _noise(samples: Samples, rng: np.random.Generator, classes: int, share: float) -> Samples:
+def noise(samples: Samples, rng: np.random.Generator, classes: int, p: float) -> Samples:
+    """Each label is, with probability p, replaced by another class at random."""
     _two(classes)
-    if not 0 <= share <= 1:
-        raise InputError(f"'noise' takes a probability, got {share}")
+    if not 0 <= p <= 1:
+        raise InputError(f"'noise' takes a probability, got {p:g}")
     shape = tuple(samples.targets.shape)
-    wrong: Tensor = torch.from_numpy(rng.random(shape) < share)
+    wrong: Tensor = torch.from_numpy(rng.random(shape) < p)
     shift = torch.from_numpy(rng.integers(1, classes, shape))
     other = (samples.targets + shift) % classes
     return replace(samples, targets=torch.where(wrong, other, samples.targets))
 
 
-def _free_rider(samples: Samples, _: np.random.Generator, __: int, ___: float) -> Samples:
+def free_rider(samples: Samples, rng: np.random.Generator, classes: int) -> Samples:
+    """The data is left as it is: such a client never looks at it."""
     return samples
 
 
@@ -111,5 +108,6 @@ def _two(classes: int) -> None:
 
 SPOILERS: Registry[Spoiler] = Registry(
     "stress",
-    {"pixels": _pixels, "labels": _labels, "noise": _noise, "free_rider": _free_rider},
+    {"pixels": pixels, "labels": labels, "noise": noise, "free_rider": free_rider},
+    given=3,
 )

@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-import inspect
-from collections.abc import Callable
-from functools import partial
-
 import torch
 from torch import nn
 
-from mpfl.errors import InputError
 from mpfl.models import images, residual, text
 from mpfl.models.initialise import initialise
 from mpfl.models.shapes import Builder, Shapes
-from mpfl.registry import Registry, number_argument, parse_spec
+from mpfl.registry import Registry
 
 __all__ = ["MODELS", "Builder", "Shapes", "build_model"]
 
@@ -35,7 +30,7 @@ _BUILDERS: tuple[Builder, ...] = (
     text.gru_lm,
 )
 
-MODELS: Registry[Builder] = Registry("model", {b.__name__: b for b in _BUILDERS})
+MODELS: Registry[Builder] = Registry("model", {b.__name__: b for b in _BUILDERS}, given=1)
 """Every model; a builder constructs the network, `build_model` gives it its values."""
 
 
@@ -51,7 +46,7 @@ def build_model(
     Parameters
     ----------
     name
-        Name in `MODELS`. Recurrent ones may say how many hidden units they have (256 if not):
+        One of `MODELS`. Recurrent ones may say how many hidden units they have:
         ``"lstm_lm(512)"``.
     classes
         Number of outputs; for a language model also its vocabulary.
@@ -67,24 +62,10 @@ def build_model(
     InputError
         If the name is unknown, or the network cannot take inputs of this shape.
     """
-    build = _builder(name)
+    build = MODELS.bind(name)
     # On the meta device the constructors' own initialisation draws nothing.
     with torch.device("meta"):
         model = build(Shapes(classes, tuple(input_shape), vocabulary))
     model.to_empty(device="cpu")
     initialise(model, generator)
     return model
-
-
-def _builder(spec: str) -> Builder:
-    """Return the builder that a spec names, with the hidden units it gives in parentheses."""
-    if "(" not in spec:
-        return MODELS[spec]
-    name, arguments = parse_spec(spec)
-    build: Callable[..., nn.Module] = MODELS[name]
-    if "hidden" not in inspect.signature(build).parameters:
-        raise InputError(f"model {spec!r}: {name} takes no arguments")
-    hidden = number_argument(spec, arguments)
-    if hidden < 1 or hidden != int(hidden):
-        raise InputError(f"model {spec!r}: got {hidden:g} hidden units, expected 1, 2, ...")
-    return partial(build, hidden=int(hidden))

@@ -29,11 +29,8 @@ class Shapes:
     vocabulary: int
 
 
-Builder = Callable[[Shapes], nn.Module]
-"""Constructs a network; whatever values it gives the parameters are replaced afterwards.
-
-One that also has a parameter ``hidden`` takes a number in parentheses: ``"lstm_lm(512)"``.
-"""
+Builder = Callable[..., nn.Module]
+"""(shapes, and its arguments) -> a network; its parameters' values are replaced afterwards."""
 
 
 def image_shape(model: str, shapes: Shapes, smallest: int) -> tuple[int, int, int]:

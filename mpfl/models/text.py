@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from mpfl.errors import InputError
 from mpfl.models.shapes import Shapes
 
-EMBEDDING, HIDDEN = 128, 256
+EMBEDDING = 128
 
 
 class RecurrentNetwork(nn.Module):
@@ -42,37 +42,35 @@ class RecurrentNetwork(nn.Module):
         return self.decoder(states)  # type: ignore[no-any-return]
 
 
-def _check(model: str, shapes: Shapes) -> None:
+def lstm(shapes: Shapes, hidden: int = 256) -> nn.Module:
+    """LSTM text classifier (embedding 128); decodes the mean state."""
+    return _network(shapes, nn.LSTM, hidden, every_step=False)
+
+
+def gru(shapes: Shapes, hidden: int = 256) -> nn.Module:
+    """GRU text classifier (embedding 128); decodes the mean state."""
+    return _network(shapes, nn.GRU, hidden, every_step=False)
+
+
+def lstm_lm(shapes: Shapes, hidden: int = 256) -> nn.Module:
+    """LSTM language model (embedding 128) over `classes` tokens."""
+    return _network(shapes, nn.LSTM, hidden, every_step=True)
+
+
+def gru_lm(shapes: Shapes, hidden: int = 256) -> nn.Module:
+    """GRU language model (embedding 128) over `classes` tokens."""
+    return _network(shapes, nn.GRU, hidden, every_step=True)
+
+
+def _network(
+    shapes: Shapes, kind: type[nn.LSTM | nn.GRU], hidden: int, *, every_step: bool
+) -> nn.Module:
     if len(shapes.input_shape) != 1:
         raise InputError(
-            f"model {model!r} reads token sequences of shape (time,), "
-            f"got input shape {shapes.input_shape}"
+            f"a recurrent model reads token sequences (time,), got input shape {shapes.input_shape}"
         )
-
-
-def lstm(shapes: Shapes, hidden: int = HIDDEN) -> nn.Module:
-    """LSTM text classifier (embedding 128, hidden 256; or lstm(512)); decodes the mean state."""
-    _check("lstm", shapes)
-    layer = nn.LSTM(EMBEDDING, hidden, batch_first=True)
-    return RecurrentNetwork(layer, shapes.vocabulary, shapes.classes, every_step=False)
-
-
-def gru(shapes: Shapes, hidden: int = HIDDEN) -> nn.Module:
-    """GRU text classifier (embedding 128, hidden 256; or gru(512)); decodes the mean state."""
-    _check("gru", shapes)
-    layer = nn.GRU(EMBEDDING, hidden, batch_first=True)
-    return RecurrentNetwork(layer, shapes.vocabulary, shapes.classes, every_step=False)
-
-
-def lstm_lm(shapes: Shapes, hidden: int = HIDDEN) -> nn.Module:
-    """LSTM language model (embedding 128, hidden 256; or lstm_lm(512)) over `classes` tokens."""
-    _check("lstm_lm", shapes)
-    layer = nn.LSTM(EMBEDDING, hidden, batch_first=True)
-    return RecurrentNetwork(layer, shapes.classes, shapes.classes, every_step=True)
-
-
-def gru_lm(shapes: Shapes, hidden: int = HIDDEN) -> nn.Module:
-    """GRU language model (embedding 128, hidden 256; or gru_lm(512)) over `classes` tokens."""
-    _check("gru_lm", shapes)
-    layer = nn.GRU(EMBEDDING, hidden, batch_first=True)
-    return RecurrentNetwork(layer, shapes.classes, shapes.classes, every_step=True)
+    if hidden < 1:
+        raise InputError(f"got {hidden} hidden units, expected 1, 2, ...")
+    vocabulary = shapes.classes if every_step else shapes.vocabulary
+    layer = kind(EMBEDDING, hidden, batch_first=True)
+    return RecurrentNetwork(layer, vocabulary, shapes.classes, every_step=every_step)

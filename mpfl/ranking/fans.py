@@ -29,7 +29,7 @@ def find_coverage(
     InputError
         If the score gives no shares, or a unit is no single connection.
     """
-    if config.ranking != "coverage":
+    if not config.by_coverage:
         return None
     if not score.shares:
         raise InputError(

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from mpfl.errors import InputError
 from mpfl.mask import Layout, Mask
 from mpfl.ranking.coverage import Coverage, covered
-from mpfl.registry import Registry, parse_spec
+from mpfl.registry import Registry
 from mpfl.selection import at_least, best_overall, best_per_layer, units_to_keep
 
 Scores = list[NDArray[np.float32]]
@@ -127,7 +127,8 @@ def coverage(order: Order) -> NDArray[np.bool_]:
     return at_least(keep, keys, order.layout, order.eligible, order.min_units)
 
 
-Ranking = Callable[[Order], NDArray[np.bool_]]
+Ranking = Callable[..., NDArray[np.bool_]]
+"""(order, and the ranking's arguments) -> bool[d], the units to keep."""
 
 RANKINGS: Registry[Ranking] = Registry(
     "ranking",
@@ -138,6 +139,7 @@ RANKINGS: Registry[Ranking] = Registry(
         "erk": erk,
         "coverage": coverage,
     },
+    given=1,
 )
 
 
@@ -166,7 +168,7 @@ def rank(
     previous
         The mask so far; the ballot is a subset of it.
     ranking
-        A name in `RANKINGS`. ``layer`` gives every layer its share of the total in proportion
+        One of `RANKINGS`. ``layer`` gives every layer its share of the total in proportion
         to its size; what a layer no longer has goes to the others.
     min_units
         Units every layer keeps, as far as `previous` has them.
@@ -181,10 +183,7 @@ def rank(
         For NaN scores (naming the layer), vectors that do not fit the layout, an unknown
         ranking, or a value out of range.
     """
-    name, arguments = parse_spec(ranking)
-    choose = RANKINGS[name]
-    if arguments:
-        raise InputError(f"ranking {ranking!r}: {name} takes no argument")
+    choose = RANKINGS.bind(ranking)
     if not 0 < density <= 1:
         raise InputError(f"density: got {density}, expected 0 < density <= 1")
     if min_units < 0:

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from mpfl.errors import InputError
-from mpfl.registry import Registry, parse_spec
+from mpfl.registry import Registry
 
-Schedule = Callable[[float, float], float]
-"""(target density, elapsed share of the rounds in (0, 1]) -> density."""
+Schedule = Callable[..., float]
+"""(target density, elapsed share of the rounds in (0, 1], and its arguments) -> density."""
 
 
 def one_shot(target: float, elapsed: float) -> float:
@@ -34,6 +34,7 @@ def cubic(target: float, elapsed: float) -> float:
 SCHEDULES: Registry[Schedule] = Registry(
     "schedule",
     {"one_shot": one_shot, "linear": linear, "geometric": geometric, "cubic": cubic},
+    given=2,
 )
 
 
@@ -43,7 +44,7 @@ def density_path(schedule: str, target: float, rounds: int) -> list[float]:
     Parameters
     ----------
     schedule
-        A name in `SCHEDULES`.
+        One of `SCHEDULES`.
     target
         Share of the prunable units that survive in the end, 0 < target <= 1.
     rounds
@@ -52,17 +53,14 @@ def density_path(schedule: str, target: float, rounds: int) -> list[float]:
     Raises
     ------
     InputError
-        For an unknown schedule, a schedule with an argument, or a value out of range.
+        For an unknown schedule, unfit arguments, or a value out of range.
 
     Examples
     --------
     >>> [round(density, 3) for density in density_path("geometric", 0.1, 3)]
     [0.464, 0.215, 0.1]
     """
-    name, arguments = parse_spec(schedule)
-    density = SCHEDULES[name]
-    if arguments:
-        raise InputError(f"schedule {schedule!r}: {name} takes no argument")
+    density = SCHEDULES.bind(schedule)
     if not 0 < target <= 1:
         raise InputError(f"target density: got {target}, expected 0 < density <= 1")
     if rounds < 1:

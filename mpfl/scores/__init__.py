@@ -6,7 +6,7 @@ from torch import nn
 
 from mpfl.errors import InputError
 from mpfl.network.layers import Structure
-from mpfl.registry import Registry, parse_spec, unknown_name
+from mpfl.registry import Registry
 from mpfl.scores.activation import apoz, without_relu
 from mpfl.scores.activity import activity, not_plain
 from mpfl.scores.base import Score, ScoreInputs, StepObserver, UnitScores
@@ -20,7 +20,7 @@ _CONNECTIONS = {"weight": ("linear",), "kernel": ("linear", "conv")}
 SCORES: Registry[Score] = Registry(
     "score",
     {
-        "magnitude": Score(magnitude, arguments=("l1", "l2")),
+        "magnitude": Score(magnitude),
         "taylor": Score(taylor),
         "fisher": Score(fisher),
         "movement": Score(movement, observer=MovementObserver),
@@ -29,11 +29,13 @@ SCORES: Registry[Score] = Registry(
         "bn_scale": Score(bn_scale, defined=_FILTER, missing=without_batch_norm),
         "random": Score(uniform),
     },
+    given=1,
+    functions=("compute",),
 )
 
 
 def check_score(spec: str, granularity: str, structure: Structure, module: nn.Module) -> Score:
-    """Return the score of a spec if it is defined for every layer.
+    """Return the score of a spec, its arguments bound, if it is defined for every layer.
 
     Raises
     ------
@@ -41,13 +43,7 @@ def check_score(spec: str, granularity: str, structure: Structure, module: nn.Mo
         For an unknown score or argument, or a layer for which the score means nothing at this
         granularity; it names score, granularity and layer.
     """
-    name, arguments = parse_spec(spec)
-    score = SCORES[name]
-    for argument in arguments:
-        if argument not in score.arguments:
-            raise unknown_name(f"argument of score {name!r}", argument, score.arguments)
-    if len(arguments) > 1:
-        raise InputError(f"score {spec!r}: takes at most one argument")
+    score = SCORES.bind(spec)
     kinds = score.defined.get(granularity, ())
     lacking = {la.name: f"a {la.kind} layer" for la in structure.layers if la.kind not in kinds}
     if not lacking:
@@ -56,7 +52,7 @@ def check_score(spec: str, granularity: str, structure: Structure, module: nn.Mo
         if layer.name in lacking:
             defined = "; ".join(f"{key} of {', '.join(of)}" for key, of in score.defined.items())
             raise InputError(
-                f"score {name!r} is not defined at granularity {granularity!r} for layer "
+                f"score {spec!r} is not defined at granularity {granularity!r} for layer "
                 f"{layer.name!r}: {lacking[layer.name]} (defined at: {defined})"
             )
     return score

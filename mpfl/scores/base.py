@@ -43,8 +43,6 @@ class ScoreInputs:
         Holds the trained weights, pruned ones zero.
     samples
         The client's own data.
-    arguments
-        The score's arguments: ``("l1",)`` for ``magnitude(l1)``.
     limit
         Look at no more than this many samples (0 = all).
     rng
@@ -56,7 +54,6 @@ class ScoreInputs:
     model: FlatModel
     structure: Structure
     samples: Samples
-    arguments: tuple[str, ...]
     batch_size: int
     limit: int
     rng: np.random.Generator
@@ -87,7 +84,8 @@ class Score:
     Attributes
     ----------
     compute
-        The score itself. The first line of its docstring describes the score.
+        The score itself: (inputs, and the score's arguments) -> unit scores. The first line of
+        its docstring describes the score.
     observer
         Makes what watches local training, where the score needs that.
     defined
@@ -97,16 +95,13 @@ class Score:
     shares
         Whether the scores of one neuron's connections are shares of a whole, as the ranking
         ``coverage`` needs.
-    arguments
-        The arguments the score knows.
     """
 
-    compute: Callable[[ScoreInputs], UnitScores]
+    compute: Callable[..., UnitScores]
     observer: Callable[[Structure], StepObserver] | None = None
     defined: Mapping[str, tuple[str, ...]] = field(default_factory=lambda: EVERYWHERE)
     missing: Callable[[nn.Module, Structure], Mapping[str, str]] = _nothing
     shares: bool = False
-    arguments: tuple[str, ...] = ()
 
     @property
     def description(self) -> str:

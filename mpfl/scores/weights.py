@@ -2,29 +2,27 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import numpy as np
 from torch import nn
 
 from mpfl.network.layers import FOLLOW, Layer, Slot, Structure, sum_over_units
-from mpfl.registry import unknown_name
 from mpfl.scores.base import ScoreInputs, UnitScores
 
 
-def magnitude(inputs: ScoreInputs) -> UnitScores:
+def magnitude(inputs: ScoreInputs, norm: Literal["l2", "l1"] = "l2") -> UnitScores:
     """|w| of each weight; for larger units ‖w‖₂, or ‖w‖₁ as ``magnitude(l1)``.
 
     Han et al. 2015, arXiv 1506.02626; Li et al. 2017, arXiv 1608.08710.
     """
-    norm = inputs.arguments[0] if inputs.arguments else "l2"
     values = inputs.model.values.numpy()
     if norm == "l2":
         return inputs.structure.unit_values(values)
-    if norm == "l1":
-        return [
-            sum_over_units(layer, inputs.structure.parameters, np.abs(values))
-            for layer in inputs.structure.layers
-        ]
-    raise unknown_name("norm", norm, ["l1", "l2"])
+    return [
+        sum_over_units(layer, inputs.structure.parameters, np.abs(values))
+        for layer in inputs.structure.layers
+    ]
 
 
 def uniform(inputs: ScoreInputs) -> UnitScores:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
@@ -17,7 +16,6 @@ from mpfl.config import TrainConfig
 from mpfl.data.samples import Samples
 from mpfl.errors import InputError
 from mpfl.network.flat import FlatModel, Working
-from mpfl.registry import number_argument, parse_spec
 from mpfl.training.perceptron import Perceptron
 
 _AT_ONCE = 1024  # samples
@@ -41,19 +39,6 @@ class Evaluation:
     loss: float
     accuracy: float
     samples: int
-
-
-def learning_rate(config: TrainConfig, step: int, steps: int) -> float:
-    """Return the learning rate of round `step` (from 0) of `steps` rounds.
-
-    ``cosine`` falls to zero after the last round; ``exponential(f)`` is lr·f^step.
-    """
-    name, arguments = parse_spec(config.lr_decay)
-    if name == "cosine":
-        return config.lr * 0.5 * (1 + math.cos(math.pi * min(step / max(steps, 1), 1.0)))
-    if name == "exponential":
-        return float(config.lr * number_argument(config.lr_decay, arguments) ** step)
-    return config.lr
 
 
 def loss_of(logits: Tensor, targets: Tensor) -> Tensor:

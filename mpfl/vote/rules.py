@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from mpfl.errors import InputError
 from mpfl.mask import Layout, Mask
-from mpfl.registry import Registry, number_argument, parse_spec
+from mpfl.registry import Registry
 from mpfl.selection import at_least, best_overall, best_per_layer, units_to_keep
 
 
@@ -90,9 +90,6 @@ class Vote:
         return self.counts, self.context.tie_break
 
 
-Choose = Callable[[Vote, str], NDArray[np.bool_]]
-
-
 @dataclass(frozen=True)
 class Rule:
     """A vote rule.
@@ -100,17 +97,23 @@ class Rule:
     Attributes
     ----------
     choose
-        (vote, spec) -> bool[d], the units to keep; `decide` adds what holds for all rules. The
-        first line of its docstring describes the rule.
+        (vote, and the rule's arguments) -> bool[d], the units to keep; `decide` adds what holds
+        for all rules. The first line of its docstring describes the rule.
     example
         The rule as one would write it in a configuration.
-    needs_ballots
-        Whether the tally must leave out ballots that `trim` finds, so that they must be held.
+    select
+        (a round's ballots, and the rule's arguments) -> the places of those that the tally
+        counts, in order. None: it counts all, so that none must be held.
     """
 
-    choose: Choose
+    choose: Callable[..., NDArray[np.bool_]]
     example: str
-    needs_ballots: bool = False
+    select: Callable[..., list[int]] | None = None
+
+    @property
+    def needs_ballots(self) -> bool:
+        """Whether the rule has to see the ballots before they are counted."""
+        return self.select is not None
 
     @property
     def description(self) -> str:
@@ -118,58 +121,54 @@ class Rule:
         return (self.choose.__doc__ or "").strip().partition("\n")[0]
 
 
-def _majority(vote: Vote, spec: str) -> NDArray[np.bool_]:
+def majority(vote: Vote) -> NDArray[np.bool_]:
     """Keep a unit that more than half of the votes keep."""
-    _no_argument(spec)
     twice = vote.counts.astype(np.uint64) * np.uint64(2)
     if vote.context.tie == "keep":
         return np.asarray(twice >= vote.total)
     return np.asarray(twice > vote.total)
 
 
-def _unanimous(vote: Vote, spec: str) -> NDArray[np.bool_]:
+def unanimous(vote: Vote) -> NDArray[np.bool_]:
     """Keep a unit that every vote keeps."""
-    _no_argument(spec)
     return np.asarray(vote.counts == vote.total)
 
 
-def _any(vote: Vote, spec: str) -> NDArray[np.bool_]:
+def any_vote(vote: Vote) -> NDArray[np.bool_]:
     """Keep a unit that at least one vote keeps."""
-    _no_argument(spec)
     return np.asarray(vote.counts > 0)
 
 
-def _quorum(vote: Vote, spec: str) -> NDArray[np.bool_]:
+def quorum(vote: Vote, q: Fraction) -> NDArray[np.bool_]:
     """Keep a unit that at least the share q of the votes keeps."""
-    share = _number(spec)
-    if not 0 < share <= 1:
-        raise InputError(f"{spec!r}: the quorum must be above 0 and at most 1")
-    return np.asarray(vote.counts >= math.ceil(share * vote.total))
+    if not 0 < q <= 1:
+        raise InputError(f"the quorum must be above 0 and at most 1, got {float(q):g}")
+    return np.asarray(vote.counts >= math.ceil(q * vote.total))
 
 
-def _budget(vote: Vote, spec: str) -> NDArray[np.bool_]:
+def budget(vote: Vote) -> NDArray[np.bool_]:
     """Keep exactly density · d units, those with the most votes; ties by |w0|, then index."""
-    _no_argument(spec)
-    return _most_voted(vote)
+    context = vote.context
+    return best_overall(
+        vote.order, context.layout, context.eligible, context.units, context.min_units
+    )
 
 
-def _layer_budget(vote: Vote, spec: str) -> NDArray[np.bool_]:
+def layer_budget(vote: Vote) -> NDArray[np.bool_]:
     """Keep exactly the target density within each layer, by votes; ties as in budget."""
-    _no_argument(spec)
     context = vote.context
     return best_per_layer(
         vote.order, context.layout, context.eligible, context.units, context.min_units
     )
 
 
-def _layer_threshold(vote: Vote, spec: str) -> NDArray[np.bool_]:
+def layer_threshold(vote: Vote) -> NDArray[np.bool_]:
     """Per layer the highest vote threshold that still keeps the target density.
 
     The paper's dynamic threshold (Gez & Cohen, arXiv 2312.03889), starting high and going down
     only as far as the density demands. It stops at one vote: a unit nobody voted for is not
     kept to fill a layer.
     """
-    _no_argument(spec)
     context = vote.context
     keep = np.zeros(context.layout.total, np.bool_)
     for part in context.layout.slices():
@@ -180,44 +179,67 @@ def _layer_threshold(vote: Vote, spec: str) -> NDArray[np.bool_]:
     return keep
 
 
-def _histogram(vote: Vote, spec: str) -> NDArray[np.bool_]:
+def histogram(vote: Vote, p: float) -> NDArray[np.bool_]:
     """Per layer, keep what reaches the p-th percentile of the tally over its surviving units.
 
     The percentile is that of the votes per unit, as NumPy interpolates it, not of the pooled
     zeros and ones of all ballots. A unit nobody voted for is never kept.
     """
-    percent = float(_number(spec))
-    if not 0 <= percent <= 100:
-        raise InputError(f"{spec!r}: the percentile must be between 0 and 100")
+    if not 0 <= p <= 100:
+        raise InputError(f"the percentile must be between 0 and 100, got {p:g}")
     context = vote.context
     keep = np.zeros(context.layout.total, np.bool_)
     for part in context.layout.slices():
         counts = vote.counts[part]
         surviving = counts[context.eligible[part]]
         if surviving.size:
-            keep[part] = counts >= max(1.0, float(np.percentile(surviving, percent)))
+            keep[part] = counts >= max(1.0, float(np.percentile(surviving, p)))
     return keep
 
 
-def _trimmed(vote: Vote, spec: str) -> NDArray[np.bool_]:
+def trimmed(vote: Vote, f: Fraction) -> NDArray[np.bool_]:
     """Budget without the f ballots (f < 1: that share) that agree least with the rest."""
-    _number(spec)
-    return _most_voted(vote)
+    _check_left_out(f)
+    return budget(vote)
+
+
+def agreeing(ballots: Sequence[Mask], f: Fraction) -> list[int]:
+    """Return the places of all ballots but the f (f < 1: that share) that agree least.
+
+    A ballot's agreement is the median of its Jaccard overlaps with the others, so that fewer
+    than half of the ballots cannot vouch for one another. Of equally agreeing ballots the later
+    ones go first.
+    """
+    _check_left_out(f)
+    left = len(ballots) - math.floor(f * len(ballots) if f < 1 else f)
+    if left == len(ballots):
+        return list(range(left))
+    agreement = ballot_agreement(ballots)
+    ranked = sorted(range(len(ballots)), key=lambda i: (-agreement[i], i))
+    return sorted(ranked[: max(left, 0)])
+
+
+def _check_left_out(f: Fraction) -> None:
+    if f < 0 or (f >= 1 and f.denominator != 1):
+        expected = "a whole number of ballots or a share below 1"
+        raise InputError(f"got f = {float(f):g}, expected {expected}")
 
 
 RULES: Registry[Rule] = Registry(
     "vote rule",
     {
-        "majority": Rule(_majority, "majority"),
-        "unanimous": Rule(_unanimous, "unanimous"),
-        "any": Rule(_any, "any"),
-        "quorum": Rule(_quorum, "quorum(0.7)"),
-        "budget": Rule(_budget, "budget"),
-        "layer_budget": Rule(_layer_budget, "layer_budget"),
-        "layer_threshold": Rule(_layer_threshold, "layer_threshold"),
-        "histogram": Rule(_histogram, "histogram(50)"),
-        "trimmed": Rule(_trimmed, "trimmed(0.2)", needs_ballots=True),
+        "majority": Rule(majority, "majority"),
+        "unanimous": Rule(unanimous, "unanimous"),
+        "any": Rule(any_vote, "any"),
+        "quorum": Rule(quorum, "quorum(0.7)"),
+        "budget": Rule(budget, "budget"),
+        "layer_budget": Rule(layer_budget, "layer_budget"),
+        "layer_threshold": Rule(layer_threshold, "layer_threshold"),
+        "histogram": Rule(histogram, "histogram(50)"),
+        "trimmed": Rule(trimmed, "trimmed(0.2)", agreeing),
     },
+    given=1,
+    functions=("choose", "select"),
 )
 
 
@@ -247,42 +269,32 @@ def decide(spec: str, counts: NDArray[np.uint32], total: int, context: VoteConte
     InputError
         For an unknown rule, a bad argument, no ballots, or counts that do not fit.
     """
-    rule = RULES[parse_spec(spec)[0]]
+    rule = RULES.bind(spec)
     check_counts(counts, total, context.layout)
     vote = Vote(counts, total, context)
-    keep = rule.choose(vote, spec) & context.eligible
+    keep = rule.choose(vote) & context.eligible
     keep = at_least(keep, vote.order, context.layout, context.eligible, context.min_units)
     return Mask.from_bools(context.layout, keep)
 
 
 def needs_ballots(spec: str) -> bool:
     """Tell whether the rule has to see the ballots, so that a tally alone is not enough."""
-    return RULES[parse_spec(spec)[0]].needs_ballots
+    return RULES.bind(spec).needs_ballots
 
 
 def trim(ballots: Sequence[Mask], spec: str) -> list[int]:
-    """Return the indices of the ballots that ``trimmed(f)`` counts, in order.
-
-    A ballot's agreement is the median of its Jaccard overlaps with the others, so that fewer
-    than half of the ballots cannot vouch for one another. Of equally agreeing ballots the later
-    ones go first.
+    """Return the places of the ballots that a rule counts, in order.
 
     Raises
     ------
     InputError
-        If f is negative, or no ballot would be left.
+        If the rule's arguments do not fit, or it would count none of the ballots.
     """
-    f = _number(spec)
-    dropped = math.floor(f * len(ballots)) if f < 1 else math.floor(f)
-    if f < 0 or (f >= 1 and f != dropped):
-        raise InputError(f"{spec!r}: f must be a whole number of ballots or a share below 1")
-    if dropped >= len(ballots):
+    select = RULES.bind(spec).select
+    counted = select(ballots) if select else list(range(len(ballots)))
+    if not counted:
         raise InputError(f"{spec!r} leaves none of {len(ballots)} ballots")
-    if dropped == 0:
-        return list(range(len(ballots)))
-    agreement = ballot_agreement(ballots)
-    ranked = sorted(range(len(ballots)), key=lambda i: (-agreement[i], i))
-    return sorted(ranked[: len(ballots) - dropped])
+    return counted
 
 
 def ballot_agreement(ballots: Sequence[Mask]) -> list[float]:
@@ -307,21 +319,3 @@ def check_counts(counts: NDArray[np.uint32], total: int, layout: Layout) -> None
         )
     if int(counts.max()) > total:
         raise InputError(f"counts: a unit has {int(counts.max())} of {total} votes")
-
-
-def _most_voted(vote: Vote) -> NDArray[np.bool_]:
-    context = vote.context
-    return best_overall(
-        vote.order, context.layout, context.eligible, context.units, context.min_units
-    )
-
-
-def _number(spec: str) -> Fraction:
-    """Return the rule's one number as written: 0.07 of 100 is 7, not 7.000000000000001."""
-    return Fraction(str(number_argument(spec, parse_spec(spec)[1])))
-
-
-def _no_argument(spec: str) -> None:
-    name, arguments = parse_spec(spec)
-    if arguments:
-        raise InputError(f"vote rule {spec!r}: {name} takes no argument")

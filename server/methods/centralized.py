@@ -7,7 +7,8 @@ from typing import Any
 
 from mpfl.central import pooled_samples
 from mpfl.seeding import torch_generator
-from mpfl.training.local import learning_rate, train
+from mpfl.training.decay import learning_rate
+from mpfl.training.local import train
 from mpfl.wire.frame import Frame
 from mpfl.world import World
 from server.methods.base import Floats, Receipt, Request, ServerMethod

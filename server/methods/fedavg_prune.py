@@ -14,6 +14,7 @@ from typing import Any
 
 from mpfl.ballot import target_density
 from mpfl.ranking.rankings import rank
+from mpfl.registry import parse_spec
 from server.methods.averaging import WeightMethod
 from server.methods.base import Floats
 
@@ -32,7 +33,7 @@ class FedAvgPrune(WeightMethod):
 
     def _prune(self, model: Floats) -> None:
         world, config = self._world, self._world.experiment.prune
-        if config.schedule == "one_shot" and self._round < config.rounds:
+        if parse_spec(config.schedule)[0] == "one_shot" and self._round < config.rounds:
             return
         density = target_density(world, self._round)
         values = model[: world.structure.parameters.total]
@@ -41,7 +42,7 @@ class FedAvgPrune(WeightMethod):
             world.layout,
             density,
             self.mask(),
-            "layer" if config.ranking == "coverage" else config.ranking,
+            "layer" if config.by_coverage else config.ranking,
             config.min_units,
             widths=world.widths,
         )

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from mpfl.codecs import Codecs
 from mpfl.mask import Mask
 from mpfl.seeding import numpy_rng
-from mpfl.training.local import learning_rate
+from mpfl.training.decay import learning_rate
 from mpfl.vote import Tally
 from mpfl.wire.frame import Frame, Kind, Section
 from mpfl.wire.masks import decode_mask, mask_bound_bits

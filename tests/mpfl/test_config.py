@@ -106,7 +106,7 @@ def test_a_whole_number_serves_as_a_float():
         ({"train": {"lr": 0.0}}, "train.lr: got 0.0, expected a positive number"),
         ({"train": {"momentum": 1.0}}, "train.momentum: got 1.0"),
         ({"train": {"optimizer": "adm"}}, "did you mean 'adam'"),
-        ({"train": {"lr_decay": "linear"}}, "train.lr_decay"),
+        ({"train": {"lr_decay": "cosine("}}, "train.lr_decay: cannot read"),
         ({"model": {"batch_norm": "frozen"}}, "model.batch_norm"),
         ({"faults": {"straggle": 1.1}}, "faults.straggle: got 1.1, expected 0 to 1"),
         ({"wire": {"mask_classes": 65}}, "wire.mask_classes: got 65, expected 1 to 64"),

@@ -179,11 +179,11 @@ def test_unknown_model_names_the_nearest():
     ("spec", "said"),
     [
         ("lstm_lm(0)", "got 0 hidden units"),
-        ("lstm_lm(1.5)", "got 1.5 hidden units"),
+        ("lstm_lm(1.5)", "'1.5' is not a whole number"),
         ("lstm_lm(many)", "not a finite number"),
-        ("lstm_lm(1, 2)", "takes one number"),
+        ("lstm_lm(1, 2)", "takes one whole number"),
         ("lstm_lm(512", "expected a name or name"),
-        ("vgg11(64)", "vgg11 takes no arguments"),
+        ("vgg11(64)", "'vgg11' takes no argument"),
         ("lstn_lm(512)", "did you mean 'lstm_lm'"),
     ],
 )

@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
+from fractions import Fraction
+from functools import partial
+from typing import Literal
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mpfl.registry import Registry, number_argument, parse_spec, unknown_name
+from mpfl.errors import InputError, keyed
+from mpfl.registry import Registry, parse_spec, unknown_name
 
 
 def test_unknown_name_gives_the_nearest_and_all_known_ones():
@@ -59,13 +66,126 @@ def test_malformed_specs_are_refused(spec):
         parse_spec(spec)
 
 
-def test_number_argument_reads_the_one_number_or_the_default():
-    assert number_argument("f(0.5)", ("0.5",)) == 0.5
-    assert number_argument("f", (), default=3.0) == 3.0
-    assert number_argument("f(2)", ("2",), default=3.0) == 2.0
+def plain(given):
+    return given
 
 
-@pytest.mark.parametrize("arguments", [(), ("1", "2"), ("x",), ("nan",), ("inf",), ("-inf",)])
-def test_number_argument_refuses_anything_else(arguments):
-    with pytest.raises(ValueError, match=r"f\("):
-        number_argument(f"f({','.join(arguments)})", arguments)
+def numbers(given, share: Fraction, count: int = 3, factor: float = 0.5):
+    return given, share, count, factor
+
+
+def texts(given, name: str, rounding: Literal["up", "down"] = "up"):
+    return given, name, rounding
+
+
+PARTS = Registry[Callable]("part", {"plain": plain, "numbers": numbers, "texts": texts}, given=1)
+
+
+@pytest.mark.parametrize(
+    ("spec", "result"),
+    [
+        ("plain", 7),
+        (" plain ( ) ", 7),
+        ("numbers(0.1)", (7, Fraction(1, 10), 3, 0.5)),
+        ("numbers(1e-3, 2.0)", (7, Fraction(1, 1000), 2, 0.5)),
+        ("numbers( 1 , factor = -2 )", (7, Fraction(1), 3, -2.0)),
+        ("texts(fc1)", (7, "fc1", "up")),
+        ("texts(rounding=down, name=2)", (7, "2", "down")),
+    ],
+)
+def test_a_spec_is_the_part_with_its_arguments_as_the_parameters_want_them(spec, result):
+    assert PARTS.bind(spec)(7) == result
+
+
+@pytest.mark.parametrize(
+    ("spec", "said"),
+    [
+        ("plane", "unknown part 'plane'; did you mean 'plain'?"),
+        ("plan-e", "unknown part 'plan-e'; did you mean 'plain'?"),
+        ("plain(1)", "'plain' takes no argument; got 'plain(1)'"),
+        ("plain(", "cannot read 'plain('"),
+        ("numbers", "'numbers' takes 3 arguments, as in numbers(share, count=3, factor=0.5); got"),
+        ("numbers(1, 2, 3, 4)", "'numbers' takes 3 arguments"),
+        ("numbers(1, share=2)", "'numbers' takes 3 arguments"),
+        ("numbers(1, factor=2, factor=2)", "'numbers' takes 3 arguments"),
+        ("numbers(1, size=2)", "'numbers' takes 3 arguments"),
+        ("numbers(x)", "'numbers(x)': 'x' is not a finite number"),
+        ("numbers(nan)", "'nan' is not a finite number"),
+        ("numbers(1, -inf)", "'-inf' is not a finite number"),
+        ("numbers(1,)", "'' is not a finite number"),
+        ("numbers(1, 1.5)", "'1.5' is not a whole number"),
+        ("texts(fc1, dawn)", "unknown argument of part 'texts' 'dawn'; did you mean 'down'?"),
+    ],
+)
+def test_a_spec_that_does_not_fit_says_what_was_got_and_what_is_allowed(spec, said):
+    with pytest.raises(InputError) as caught:
+        PARTS.bind(spec)
+    assert said in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_one_number_is_asked_for_as_one():
+    registry = Registry("part", {"whole": whole, "share": share}, given=0)
+    with pytest.raises(InputError, match=r"'whole' takes one whole number, as in whole\(k=2\)"):
+        registry.bind("whole(1, 2)")
+    with pytest.raises(
+        InputError, match=r"'share' takes one number, as in share\(q\); got 'share'"
+    ):
+        registry.bind("share")
+
+
+def whole(k: int = 2):
+    return k
+
+
+def share(q: float):
+    return q
+
+
+@dataclass(frozen=True)
+class Pair:
+    first: Callable
+    text: str
+    second: Callable | None = None
+
+
+def test_of_a_dataclass_every_function_gets_the_arguments():
+    both, one = Pair(share, "a", lambda q: -q), Pair(share, "b")
+    registry = Registry("pair", {"both": both, "one": one}, 0, ("first", "second"))
+    bound = registry.bind("both(2)")
+    assert (bound.first(), bound.second(), bound.text) == (2.0, -2.0, "a")
+    assert registry.bind("one(3)").first() == 3.0
+    assert registry.bind("one(3)").second is None
+    assert registry["both"] is both
+
+
+def test_parts_are_written_as_their_signatures_say():
+    numbered = {"five": partial(numbers, 0, "0.5"), "whole": whole}
+    assert list(map(PARTS.usage, PARTS.names())) == [
+        "plain",
+        "numbers(share, count=3, factor=0.5)",
+        "texts(name, up|down)",
+    ]
+    registry = Registry("part", numbered, given=0)
+    assert list(map(registry.usage, numbered)) == ["five(count=3, factor=0.5)", "whole(k=2)"]
+
+
+def test_parts_of_a_registry_that_gives_none_take_no_arguments():
+    registry = Registry("fruit", {"pear": whole})
+    assert registry.bind("pear") is whole
+    assert registry.usage("pear") == "pear"
+    with pytest.raises(InputError, match="'pear' takes no argument"):
+        registry.bind("pear(1)")
+
+
+def test_a_name_can_be_checked_without_taking_the_part():
+    PARTS.check("plain")
+    with pytest.raises(InputError, match="did you mean 'plain'"):
+        PARTS.check("plin")
+
+
+def test_a_key_goes_in_front_of_the_users_mistake_and_of_nothing_else():
+    with pytest.raises(InputError, match=r"^prune\.vote: unknown part"), keyed("prune.vote"):
+        PARTS.bind("x")
+    with pytest.raises(ValueError, match=r"^ours$"), keyed("prune.vote"):
+        raise ValueError("ours")

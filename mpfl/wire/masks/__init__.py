@@ -3,6 +3,7 @@
 from mpfl.wire.masks.codecs import (
     MASK_CODECS,
     MaskCodec,
+    check_mask_codec,
     decode_mask,
     encode_mask,
     mask_bound_bits,
@@ -12,6 +13,7 @@ from mpfl.wire.masks.plan import magnitude_classes, matrix_widths, quantile_clas
 __all__ = [
     "MASK_CODECS",
     "MaskCodec",
+    "check_mask_codec",
     "decode_mask",
     "encode_mask",
     "magnitude_classes",

@@ -24,8 +24,8 @@ from mpfl.wire.masks.matrix import decode_matrix, encode_matrix, fit_matrix
 from mpfl.wire.masks.plan import Plan, magnitude_classes, make_plan, matrix_widths
 from mpfl.wire.masks.range_coder import decode_range, encode_range
 
-__all__ = ["MASK_CODECS", "MaskCodec", "decode_mask", "encode_mask", "magnitude_classes",
-           "mask_bound_bits", "matrix_widths"]  # fmt: skip
+__all__ = ["MASK_CODECS", "MaskCodec", "check_mask_codec", "decode_mask", "encode_mask",
+           "magnitude_classes", "mask_bound_bits", "matrix_widths"]  # fmt: skip
 
 Bools = NDArray[np.bool_]
 
@@ -38,6 +38,8 @@ class MaskCodec:
     ----------
     number
         First byte of its payloads.
+    description
+        One line for listings.
     encode
         The bits of all units and what is coded of them, to bytes.
     decode
@@ -45,6 +47,7 @@ class MaskCodec:
     """
 
     number: int
+    description: str
     encode: Callable[[Content], bytes]
     decode: Callable[[memoryview, Plan], Mask]
 
@@ -100,8 +103,7 @@ def encode_mask(
     ValueError
         If the codec is unknown, `mask` is not inside `within`, or shapes do not fit.
     """
-    if codec != "auto" and codec not in MASK_CODECS:
-        raise unknown_name("mask codec", codec, ["auto", *MASK_CODECS.names()])
+    check_mask_codec(codec)
     if codec == "raw" and classes is not None:  # which has no statistics to keep apart
         return _set_aside(encode_mask(mask, within=within, codec=codec))
     plan = replace(make_plan(mask.layout, within, classes), widths=tuple(widths or ()))
@@ -116,6 +118,12 @@ def encode_mask(
     if classes is not None:
         plain = Content(content.bools, make_plan(mask.layout, within, None))
     return _encode_smallest(content, plain)
+
+
+def check_mask_codec(name: str) -> None:
+    """Raise InputError unless `encode_mask` takes this for a codec."""
+    if name != "auto" and name not in MASK_CODECS:
+        raise unknown_name("mask codec", name, ["auto", *MASK_CODECS.names()])
 
 
 def decode_mask(
@@ -256,29 +264,34 @@ def _decode_raw(payload: memoryview, plan: Plan) -> Mask:
 MASK_CODECS: Registry[MaskCodec] = Registry(
     "mask codec",
     {
-        "raw": MaskCodec(0, _encode_raw, _decode_raw),
+        "raw": MaskCodec(0, "The bits themselves, eight to a byte.", _encode_raw, _decode_raw),
         "gaps": MaskCodec(
             1,
+            "The distances between ones: for few ones.",
             lambda content: encode_gaps(content.bits),
             lambda payload, plan: plan.put(decode_gaps(payload, plan.count)),
         ),
         "rans": MaskCodec(
             2,
+            "Each class of each layer at its entropy, by asymmetric numeral systems.",
             lambda content: encode_segments(content.bits, content.plan.lengths),
             lambda payload, plan: plan.put(decode_segments(payload, plan.lengths)),
         ),
         "range": MaskCodec(
             3,
+            "The same by a range coder, to compare with (needs the extra `range`).",
             lambda content: encode_range(content.bits, content.plan.lengths),
             lambda payload, plan: plan.put(decode_range(payload, plan.lengths)),
         ),
         "zstd": MaskCodec(
             4,
+            "The packed bits, compressed by zstandard.",
             lambda content: encode_packed(content.bits),
             lambda payload, plan: plan.put(decode_packed(payload, plan.count)),
         ),
         "matrix": MaskCodec(
             5,
+            "Rows and columns of a layer with statistics of their own.",
             lambda content: encode_matrix(content.bools, content.plan),
             lambda payload, plan: Mask.from_bools(plan.layout, decode_matrix(payload, plan)),
         ),

@@ -1,10 +1,9 @@
 """Values as bytes: float formats, quantised and sparse differences, signs, shares."""
 
+from mpfl.wire.values.base import ValueCodec
 from mpfl.wire.values.codecs import (
     VALUE_CODECS,
     FloatCodec,
-    ValueCodec,
-    ValueEntry,
     decode_values,
     encode_values,
     value_codec,
@@ -15,7 +14,6 @@ __all__ = [
     "VALUE_CODECS",
     "FloatCodec",
     "ValueCodec",
-    "ValueEntry",
     "decode_values",
     "encode_values",
     "value_codec",

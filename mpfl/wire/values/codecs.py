@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
+from functools import lru_cache, partial
+from typing import ClassVar, Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
 from mpfl.errors import InputError
-from mpfl.registry import Registry, number_argument, parse_spec
+from mpfl.registry import Registry
 from mpfl.wire.errors import WireError
+from mpfl.wire.values.base import Classes, Floats, Segments, Stream, ValueCodec
 from mpfl.wire.values.quantised import (
     QuantisedCodec,
     dead_zone,
@@ -23,50 +24,12 @@ from mpfl.wire.values.quantised import (
 )
 from mpfl.wire.values.sparse import SignCodec, SparseCodec
 
-Floats = NDArray[np.float32]
-Classes = NDArray[np.uint8] | None
-
-
-class ValueCodec(Protocol):
-    """One way of writing float32 values.
-
-    Attributes
-    ----------
-    relative
-        True: it loses much, and is meant for differences against what the receiver holds.
-    """
-
-    @property
-    def relative(self) -> bool:
-        """Whether it is meant for differences."""
-        ...
-
-    def encode(
-        self,
-        values: Floats,
-        segments: Sequence[int],
-        rng: np.random.Generator | None = None,
-        classes: Classes = None,
-    ) -> bytes:
-        """Return the payload of finite values."""
-        ...
-
-    def decode(self, payload: bytes, segments: Sequence[int], classes: Classes = None) -> Floats:
-        """Read it; WireError if it is not legal."""
-        ...
-
-    def bound_bytes(
-        self, payload: bytes, segments: Sequence[int], classes: Classes = None
-    ) -> float:
-        """Return the fewest bytes in which the content of a legal payload could stand."""
-        ...
-
 
 def encode_values(
     values: Floats,
     codec: str,
-    segments: Sequence[int],
-    rng: np.random.Generator | None = None,
+    segments: Segments,
+    rng: Stream = None,
     *,
     classes: Classes = None,
 ) -> bytes:
@@ -104,7 +67,7 @@ def encode_values(
 
 
 def decode_values(
-    payload: bytes, codec: str, segments: Sequence[int], *, classes: Classes = None
+    payload: bytes, codec: str, segments: Segments, *, classes: Classes = None
 ) -> Floats:
     """Read what `encode_values` wrote with the same codec, segments and classes.
 
@@ -120,7 +83,7 @@ def decode_values(
 
 
 def values_bound_bytes(
-    payload: bytes, codec: str, segments: Sequence[int], *, classes: Classes = None
+    payload: bytes, codec: str, segments: Segments, *, classes: Classes = None
 ) -> float:
     """Return the entropy bound, in bytes, of what a legal payload says.
 
@@ -131,16 +94,16 @@ def values_bound_bytes(
     return value_codec(codec).bound_bytes(payload, segments, classes)
 
 
-def _check_classes(classes: Classes, segments: Sequence[int]) -> None:
+def _check_classes(classes: Classes, segments: Segments) -> None:
     if classes is not None and (classes.dtype != np.uint8 or classes.shape != (sum(segments),)):
         got = f"{classes.dtype}{list(classes.shape)}"
         raise ValueError(f"classes: got {got}, expected uint8[{sum(segments)}]")
 
 
+@lru_cache(maxsize=64)
 def value_codec(spec: str) -> ValueCodec:
     """Return the codec a spec such as ``"int4(nearest)"`` asks for; InputError if there is none."""
-    name, arguments = parse_spec(spec)
-    return VALUE_CODECS[name].build(spec, arguments)
+    return VALUE_CODECS.bind(spec)()
 
 
 @dataclass(frozen=True)
@@ -154,21 +117,15 @@ class FloatCodec:
         nearest, ties to even).
     """
 
+    relative: ClassVar[bool] = False
     name: str
-    relative: bool = False
 
     @property
-    def bytes_each(self) -> int:
-        """Bytes a value."""
-        return 4 if self.name == "float32" else 2
+    def bits_each(self) -> int:
+        """Bits a value."""
+        return 32 if self.name == "float32" else 16
 
-    def encode(
-        self,
-        values: Floats,
-        segments: Sequence[int],
-        rng: np.random.Generator | None = None,
-        classes: Classes = None,
-    ) -> bytes:
+    def encode(self, values: Floats, segments: Segments, rng: Stream, classes: Classes) -> bytes:
         """Return the values in this format; ValueError if one is beyond its range."""
         if self.name == "float32":
             return values.astype("<f4").tobytes()
@@ -183,9 +140,9 @@ class FloatCodec:
             raise ValueError(f"values: one is too large for {self.name}")
         return payload
 
-    def decode(self, payload: bytes, segments: Sequence[int], classes: Classes = None) -> Floats:
+    def decode(self, payload: bytes, segments: Segments, classes: Classes) -> Floats:
         """Read them; WireError on a wrong length or a value that is not finite."""
-        expected = sum(segments) * self.bytes_each
+        expected = sum(segments) * self.bits_each // 8
         if len(payload) != expected:
             raise WireError("values", f"got {len(payload)} bytes, expected {expected}")
         values = self._read(payload)
@@ -193,9 +150,7 @@ class FloatCodec:
             raise WireError("values", "not all of them are finite")
         return values
 
-    def bound_bytes(
-        self, payload: bytes, segments: Sequence[int], classes: Classes = None
-    ) -> float:
+    def bound_bytes(self, payload: bytes, segments: Segments, classes: Classes) -> float:
         """Return the payload's own length."""
         return float(len(payload))
 
@@ -209,74 +164,37 @@ class FloatCodec:
         return wide.view(np.float32)
 
 
-@dataclass(frozen=True)
-class ValueEntry:
-    """What a name in the registry stands for.
-
-    Attributes
-    ----------
-    build
-        From a spec and its arguments to the codec; InputError if they do not fit.
-    relative
-        True: it loses much, and is meant for differences against what the receiver holds.
-    """
-
-    build: Callable[[str, tuple[str, ...]], ValueCodec]
-    relative: bool
+def integers(
+    name: str, largest: int, rounding: Literal["stochastic", "nearest"] = "stochastic"
+) -> ValueCodec:
+    """Integers times a step for each layer: no bias, or the least error (nearest)."""
+    if rounding == "nearest":
+        return QuantisedCodec(name, least_error(largest), nearest, largest)
+    return QuantisedCodec(name, full_range(largest), stochastic, largest)
 
 
-def _float_entry(name: str) -> ValueEntry:
-    def build(spec: str, arguments: tuple[str, ...]) -> ValueCodec:
-        if arguments:
-            raise InputError(f"{spec!r}: {name} takes no arguments")
-        return FloatCodec(name)
-
-    return ValueEntry(build, relative=False)
-
-
-def _integer_entry(name: str, largest: int) -> ValueEntry:
-    def build(spec: str, arguments: tuple[str, ...]) -> ValueCodec:
-        rounding = arguments[0] if len(arguments) == 1 else "" if arguments else "stochastic"
-        if rounding == "stochastic":
-            return QuantisedCodec(name, full_range(largest), stochastic, largest)
-        if rounding == "nearest":
-            return QuantisedCodec(name, least_error(largest), nearest, largest)
-        raise InputError(f"{spec!r}: expected {name}, {name}(stochastic) or {name}(nearest)")
-
-    return ValueEntry(build, relative=True)
-
-
-def _build_step(spec: str, arguments: tuple[str, ...]) -> ValueCodec:
-    factor = number_argument(spec, arguments[:1], 1.0)
-    threshold = number_argument(spec, arguments[1:], 0.5)
+def step(factor: float = 1.0, threshold: float = 0.5) -> ValueCodec:
+    """Integers times `factor` times each layer's root mean square, small ones cut to zero."""
     if not 0.02 <= factor <= 100.0 or not 0.5 <= threshold <= 1.0:
-        raise InputError(f"{spec!r}: expected step(0.02 to 100, 0.5 to 1)")
+        got = f"step({factor:g}, {threshold:g})"
+        raise InputError(f"got {got}, expected step(0.02 to 100, 0.5 to 1)")
     return QuantisedCodec("step", of_root_mean_square(factor), dead_zone(threshold), 127)
 
 
-def _build_sparse(spec: str, arguments: tuple[str, ...]) -> ValueCodec:
-    share = number_argument(spec, arguments, 1.0)
-    if not 0 < share <= 1:
-        raise InputError(f"{spec!r}: expected a share above 0 and at most 1")
-    return SparseCodec(share)
-
-
-def _build_sign(spec: str, arguments: tuple[str, ...]) -> ValueCodec:
-    if arguments:
-        raise InputError(f"{spec!r}: sign takes no arguments")
-    return SignCodec()
-
-
-VALUE_CODECS: Registry[ValueEntry] = Registry(
+VALUE_CODECS: Registry[Callable[..., ValueCodec]] = Registry(
     "value codec",
-    {name: _float_entry(name) for name in ("float32", "float16", "bfloat16")}
-    | {
-        name: _integer_entry(name, largest)
-        for name, largest in (("int8", 127), ("int4", 7), ("int3", 3), ("ternary", 1))
-    }
-    | {
-        "step": ValueEntry(_build_step, relative=True),
-        "sparse": ValueEntry(_build_sparse, relative=True),
-        "sign": ValueEntry(_build_sign, relative=True),
+    {
+        "float32": partial(FloatCodec, "float32"),
+        "float16": partial(FloatCodec, "float16"),
+        "bfloat16": partial(FloatCodec, "bfloat16"),
+        "int8": partial(integers, "int8", 127),
+        "int4": partial(integers, "int4", 7),
+        "int3": partial(integers, "int3", 3),
+        "ternary": partial(integers, "ternary", 1),
+        "step": step,
+        "sparse": SparseCodec,
+        "sign": SignCodec,
     },
+    given=0,
 )
+"""What makes a codec from the arguments of its name: a class, or a function."""

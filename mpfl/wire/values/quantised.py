@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,8 +12,8 @@ from numpy.typing import NDArray
 from mpfl.wire.entropy.grouping import Grouping
 from mpfl.wire.entropy.symbols import Symbols, decode_symbols, encode_symbols, entropy_bits
 from mpfl.wire.errors import WireError
+from mpfl.wire.values.base import Classes, Floats, Segments, Stream
 
-Floats = NDArray[np.float32]
 Doubles = NDArray[np.float64]
 
 _SCALE_BYTES = 2
@@ -39,19 +40,18 @@ class QuantisedCodec:
         Integers go from -largest to largest.
     """
 
+    relative: ClassVar[bool] = True
     name: str
     choose_step: Callable[[Doubles], float]
     round: Callable[[Doubles, np.random.Generator | None], Doubles]
     largest: int
-    relative: bool = True
 
-    def encode(
-        self,
-        values: Floats,
-        segments: Sequence[int],
-        rng: np.random.Generator | None = None,
-        classes: NDArray[np.uint8] | None = None,
-    ) -> bytes:
+    @property
+    def bits_each(self) -> int:
+        """As many bits as the largest integer and a sign need."""
+        return (self.largest + 1).bit_length()
+
+    def encode(self, values: Floats, segments: Segments, rng: Stream, classes: Classes) -> bytes:
         """Return the steps, then the integers; ValueError without a stream where one is needed."""
         steps = np.zeros(len(segments), np.uint16)
         symbols = np.zeros(values.size, np.int8)
@@ -67,21 +67,14 @@ class QuantisedCodec:
         coded = encode_symbols(grouping.gather(symbols), grouping.lengths)
         return steps.astype("<u2").tobytes() + coded
 
-    def _whole(
-        self, part: Floats, step: float, rng: np.random.Generator | None, out: Symbols
-    ) -> None:
+    def _whole(self, part: Floats, step: float, rng: Stream, out: Symbols) -> None:
         """Write the values of a segment in whole steps."""
         for begin in range(0, part.size, _CHUNK):
             some = slice(begin, begin + _CHUNK)
             whole = self.round(part[some].astype(np.float64) / step, rng)
             out[some] = np.clip(whole, -self.largest, self.largest)
 
-    def decode(
-        self,
-        payload: bytes,
-        segments: Sequence[int],
-        classes: NDArray[np.uint8] | None = None,
-    ) -> Floats:
+    def decode(self, payload: bytes, segments: Segments, classes: Classes) -> Floats:
         """Return integers times steps; WireError if the payload is not legal."""
         coded, steps, grouping = self._read(payload, segments, classes)
         symbols = np.zeros(sum(segments), np.int8)
@@ -96,18 +89,13 @@ class QuantisedCodec:
             raise WireError("values.steps", "one is too large")
         return values
 
-    def bound_bytes(
-        self,
-        payload: bytes,
-        segments: Sequence[int],
-        classes: NDArray[np.uint8] | None = None,
-    ) -> float:
+    def bound_bytes(self, payload: bytes, segments: Segments, classes: Classes) -> float:
         """Return the entropy of the integers, by segment and class, plus the steps."""
         coded, _, grouping = self._read(payload, segments, classes)
         return entropy_bits(coded, grouping.lengths) / 8 + _SCALE_BYTES * len(segments)
 
     def _read(
-        self, payload: bytes, segments: Sequence[int], classes: NDArray[np.uint8] | None
+        self, payload: bytes, segments: Segments, classes: Classes
     ) -> tuple[Symbols, NDArray[np.uint16], Grouping]:
         size = _SCALE_BYTES * len(segments)
         if len(payload) < size:
@@ -122,12 +110,12 @@ class QuantisedCodec:
         return symbols, steps, grouping
 
 
-def nearest(scaled: Doubles, rng: np.random.Generator | None) -> Doubles:
+def nearest(scaled: Doubles, rng: Stream) -> Doubles:
     """Round to the nearest integer: the least error, but biased."""
     return np.rint(scaled)
 
 
-def stochastic(scaled: Doubles, rng: np.random.Generator | None) -> Doubles:
+def stochastic(scaled: Doubles, rng: Stream) -> Doubles:
     """Round up or down at random so that the expectation is exact; ValueError without a stream."""
     if rng is None:
         raise ValueError("rng: stochastic rounding needs a stream")
@@ -137,7 +125,7 @@ def stochastic(scaled: Doubles, rng: np.random.Generator | None) -> Doubles:
 def dead_zone(width: float) -> Callable[[Doubles, np.random.Generator | None], Doubles]:
     """Return a rounding to nearest, but away from zero only from `width` beyond an integer on."""
 
-    def apply(scaled: Doubles, rng: np.random.Generator | None) -> Doubles:
+    def apply(scaled: Doubles, rng: Stream) -> Doubles:
         return np.copysign(np.floor(np.abs(scaled) + (1.0 - width)), scaled)
 
     return apply
@@ -177,9 +165,7 @@ def of_root_mean_square(factor: float) -> Callable[[Doubles], float]:
     return choose
 
 
-def _grouping(
-    segments: Sequence[int], steps: NDArray[np.uint16], classes: NDArray[np.uint8] | None
-) -> Grouping:
+def _grouping(segments: Segments, steps: NDArray[np.uint16], classes: Classes) -> Grouping:
     """Return the coded integers: those of segments whose step is not 0, each by class."""
     spans: list[slice] = []
     begin = 0

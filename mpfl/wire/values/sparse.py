@@ -3,25 +3,23 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
-from numpy.typing import NDArray
 
+from mpfl.errors import InputError
 from mpfl.mask import Layout, Mask
 from mpfl.selection import top, units_to_keep
 from mpfl.wire.errors import WireError
 from mpfl.wire.masks import decode_mask, encode_mask, mask_bound_bits
+from mpfl.wire.values.base import Classes, Floats, Segments, Stream
 from mpfl.wire.varint import decode_varint, encode_varint
-
-Floats = NDArray[np.float32]
-Classes = NDArray[np.uint8] | None
 
 _SCALE = struct.Struct("<f")
 
 
-def segment_layout(segments: Sequence[int]) -> Layout:
+def segment_layout(segments: Segments) -> Layout:
     """Return the layout of masks over values: a layer for each segment that is not empty."""
     sizes = tuple(int(n) for n in segments if n)
     return Layout(tuple(str(i) for i in range(len(sizes))), sizes)
@@ -40,16 +38,19 @@ class SparseCodec:
         Of the values, over all segments together, that may be sent; at least one is.
     """
 
-    share: float
-    relative: bool = True
+    relative: ClassVar[bool] = True
+    share: float = 1.0
 
-    def encode(
-        self,
-        values: Floats,
-        segments: Sequence[int],
-        rng: np.random.Generator | None = None,
-        classes: Classes = None,
-    ) -> bytes:
+    def __post_init__(self) -> None:
+        if not 0 < self.share <= 1:
+            raise InputError(f"got share = {self.share:g}, expected 0 < share <= 1")
+
+    @property
+    def bits_each(self) -> float:
+        """Of those sent 32 and an index of 32 bits, but no more than a dense vector takes."""
+        return min(64 * self.share, 32)
+
+    def encode(self, values: Floats, segments: Segments, rng: Stream, classes: Classes) -> bytes:
         """Return the payload; nothing for no values."""
         if not values.size:
             return b""
@@ -60,7 +61,7 @@ class SparseCodec:
         mask = encode_mask(Mask.from_bools(segment_layout(segments), keep))
         return encode_varint(len(mask)) + mask + values[keep].astype("<f4").tobytes()
 
-    def decode(self, payload: bytes, segments: Sequence[int], classes: Classes = None) -> Floats:
+    def decode(self, payload: bytes, segments: Segments, classes: Classes) -> Floats:
         """Return the values, zero where none was sent; WireError if the payload is not legal."""
         values = np.zeros(sum(segments), np.float32)
         mask, raw = self._read(payload, segments)
@@ -70,14 +71,12 @@ class SparseCodec:
             raise WireError("values", "not all of them are finite")
         return values
 
-    def bound_bytes(
-        self, payload: bytes, segments: Sequence[int], classes: Classes = None
-    ) -> float:
+    def bound_bytes(self, payload: bytes, segments: Segments, classes: Classes) -> float:
         """Return the entropy of the places, and four bytes a value."""
         mask, raw = self._read(payload, segments)
         return len(raw) + (mask_bound_bits(mask) / 8 if mask is not None else 0.0)
 
-    def _read(self, payload: bytes, segments: Sequence[int]) -> tuple[Mask | None, bytes]:
+    def _read(self, payload: bytes, segments: Segments) -> tuple[Mask | None, bytes]:
         if not sum(segments):
             if payload:
                 raise WireError("values", "a payload for no values")
@@ -94,15 +93,10 @@ class SparseCodec:
 class SignCodec:
     """One magnitude for all (float32), and a sign a value; zero counts as positive."""
 
-    relative: bool = True
+    relative: ClassVar[bool] = True
+    bits_each: ClassVar[float] = 1
 
-    def encode(
-        self,
-        values: Floats,
-        segments: Sequence[int],
-        rng: np.random.Generator | None = None,
-        classes: Classes = None,
-    ) -> bytes:
+    def encode(self, values: Floats, segments: Segments, rng: Stream, classes: Classes) -> bytes:
         """Return the mean magnitude and the coded signs; nothing for no values."""
         if not values.size:
             return b""
@@ -110,21 +104,19 @@ class SignCodec:
         signs = Mask.from_bools(segment_layout(segments), values >= 0)
         return _SCALE.pack(scale) + encode_mask(signs)
 
-    def decode(self, payload: bytes, segments: Sequence[int], classes: Classes = None) -> Floats:
+    def decode(self, payload: bytes, segments: Segments, classes: Classes) -> Floats:
         """Return plus or minus the magnitude; WireError if the payload is not legal."""
         scale, signs = self._read(payload, segments)
         if signs is None:
             return np.zeros(0, np.float32)
         return np.where(signs.bools(), np.float32(scale), np.float32(-scale))
 
-    def bound_bytes(
-        self, payload: bytes, segments: Sequence[int], classes: Classes = None
-    ) -> float:
+    def bound_bytes(self, payload: bytes, segments: Segments, classes: Classes) -> float:
         """Return the entropy of the signs, and four bytes."""
         _, signs = self._read(payload, segments)
         return _SCALE.size + mask_bound_bits(signs) / 8 if signs is not None else 0.0
 
-    def _read(self, payload: bytes, segments: Sequence[int]) -> tuple[float, Mask | None]:
+    def _read(self, payload: bytes, segments: Segments) -> tuple[float, Mask | None]:
         if not sum(segments):
             if payload:
                 raise WireError("values", "a payload for no values")

@@ -80,7 +80,7 @@ def test_the_stream_decides_how_data_is_spoiled(kind):
         ("label", "faults.stress_kind: unknown stress 'label'; did you mean 'labels'"),
         ("noise", "'noise' takes one number"),
         ("noise(2)", "takes a probability, got 2"),
-        ("labels(1)", "labels takes no argument"),
+        ("labels(1)", "'labels' takes no argument"),
         ("pixels", "'pixels' needs images"),
         ("noise(", "expected a name"),
     ],

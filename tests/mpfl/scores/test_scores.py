@@ -53,7 +53,6 @@ def score_of(spec: str, granularity: str, case: Case, limit: int = 0) -> dict[st
         model=model,
         structure=structure,
         samples=case.samples,
-        arguments=tuple(spec.partition("(")[2].removesuffix(")").split()),
         batch_size=4,
         limit=limit,
         rng=numpy_rng(5, "score"),

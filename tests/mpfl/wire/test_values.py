@@ -148,7 +148,7 @@ def test_small_segments_cost_little():
 
 
 def test_relative_marks_the_codecs_for_differences():
-    relative = [name for name in VALUE_CODECS.names() if VALUE_CODECS[name].relative]
+    relative = [name for name in VALUE_CODECS.names() if value_codec(name).relative]
     assert relative == ["int8", "int4", "int3", "ternary", "step", "sparse", "sign"]
     assert value_codec("step(2)").relative
     assert not value_codec("bfloat16").relative
@@ -190,7 +190,7 @@ def test_extreme_scales_survive(spec, size):
         ("int4", np.ones(3, np.float32), (3,), "stream"),
         ("int5", np.ones(3, np.float32), (3,), "int4"),
         ("int4(up)", np.ones(3, np.float32), (3,), "nearest"),
-        ("float32(1)", np.ones(3, np.float32), (3,), "no arguments"),
+        ("float32(1)", np.ones(3, np.float32), (3,), "no argument"),
         ("step(0)", np.ones(3, np.float32), (3,), "step"),
         ("step(1, 0.2)", np.ones(3, np.float32), (3,), "step"),
     ],
