@@ -12,9 +12,9 @@ from mpfl.config import Experiment
 from mpfl.data.samples import Samples
 from mpfl.mask import Mask
 from mpfl.network.layers import sum_over_units
+from mpfl.ranking.selection import best_overall, top
 from mpfl.scores.gradient import batch_gradients
 from mpfl.seeding import numpy_rng
-from mpfl.selection import best_overall, top
 from mpfl.world import World
 
 Floats = NDArray[np.float32]

@@ -8,8 +8,8 @@ from clients.client import Client
 from clients.methods.fedavg import train_weights
 from mpfl.mask import Mask
 from mpfl.ranking.schedule import density_path
+from mpfl.ranking.selection import units_to_keep
 from mpfl.regrow import reconfigure, squared_gradients
-from mpfl.selection import units_to_keep
 from mpfl.training.local import TrainResult
 from mpfl.wire.errors import WireError
 from mpfl.wire.frame import Frame, Kind, Section

@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 
 from mpfl.errors import InputError
 from mpfl.mask import Layout, Mask
+from mpfl.ranking.selection import at_least, best_overall, best_per_layer, units_to_keep
 from mpfl.registry import Registry
-from mpfl.selection import at_least, best_overall, best_per_layer, units_to_keep
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from mpfl.mask import Mask
-from mpfl.selection import best_overall, units_to_keep
+from mpfl.ranking.selection import best_overall, units_to_keep
 from mpfl.wire.frame import Frame, Kind, Section
 from mpfl.wire.values import decode_values
 from mpfl.world import World

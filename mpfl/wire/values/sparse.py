@@ -10,7 +10,7 @@ import numpy as np
 
 from mpfl.errors import InputError
 from mpfl.mask import Layout, Mask
-from mpfl.selection import top, units_to_keep
+from mpfl.ranking.selection import top, units_to_keep
 from mpfl.wire.errors import WireError
 from mpfl.wire.masks import decode_mask, encode_mask, mask_bound_bits
 from mpfl.wire.values.base import Classes, Floats, Segments, Stream

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from mpfl.mask import Layout, Mask
 from mpfl.ranking.coverage import Coverage, Fan
 from mpfl.ranking.rankings import RANKINGS, rank
-from mpfl.selection import apportion, mark_top, top, units_to_keep
+from mpfl.ranking.selection import apportion, mark_top, top, units_to_keep
 
 DENSITY_RANKINGS = ["layer", "flat", "flat_normalized"]
 
