@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import traceback
+
 
 class InputError(ValueError):
     """The user's mistake, in one line: which key or file, what was got, what is allowed.
@@ -10,3 +12,9 @@ class InputError(ValueError):
     `mpfl.wire.WireError`; whatever else is raised is a fault of the program and keeps its
     traceback.
     """
+
+
+def describe(error: Exception) -> str:
+    """Return an error in one line, and after that its traceback."""
+    first, *_ = "".join(traceback.format_exception_only(error)).splitlines()
+    return first + "\n" + "".join(traceback.format_exception(error))

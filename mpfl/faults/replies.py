@@ -46,11 +46,6 @@ _REASONS = {
 }
 
 
-def loss_reason(code: int) -> str:
-    """Return what the record calls an error code: a simulated loss, or ``no reply``."""
-    return Loss(code).reason if code in set(Loss) else "no reply"
-
-
 def fault_of(experiment: Experiment, round_number: int, client: int) -> str:
     """Return the fault that a client's reply suffers in a round; empty for none."""
     for name in FAULTS:

@@ -24,6 +24,15 @@ from mpfl.wire.frame import BLOB, RECORD
 MESSAGE_ID_LENGTH = 64
 """Characters of a message id in a deployment: a SHA-256 in hexadecimal."""
 
+RAISED = 2
+"""Error code of a client whose app raised."""
+DIED = 8
+"""Error code of a client whose process died."""
+CRASHED = frozenset({0, 5, DIED})
+"""Error codes where the process or the node is gone (0 is Ray's, for a lost actor)."""
+UNAVAILABLE = frozenset({3, 4})
+"""Error codes where a message or its reply expired on the way."""
+
 
 @dataclass(frozen=True)
 class Reply:

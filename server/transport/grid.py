@@ -20,6 +20,7 @@ from flwr.app import Error, Message, RecordDict
 from flwr.serverapp import Grid
 
 from server.transport.flower import (
+    DIED,
     MESSAGE_ID_LENGTH,
     RequestWriter,
     address,
@@ -92,7 +93,7 @@ class LocalGrid(Grid):
         self._writer = RequestWriter(RUN_ID, _SERVER_NODE)
         self._site = Site(app, RUN_ID, FIRST_NODE, nodes, dict(run_config))
         self._count = 0 if together else worker_count(workers, nodes)
-        self._together = max(together, 1)
+        self.together = max(together, 1)
         self._workers: list[_Worker] = []
         self._queue: deque[Task] = deque()
         self._attempts: dict[int, int] = {}
@@ -236,7 +237,7 @@ class LocalGrid(Grid):
     def _next_gang(self) -> list[Task]:
         """Take tasks from the queue, at most one of each node: the next needs its new state."""
         gang: dict[int, Task] = {}
-        while self._queue and len(gang) < self._together and self._queue[0].node not in gang:
+        while self._queue and len(gang) < self.together and self._queue[0].node not in gang:
             task = self._with_state(self._queue.popleft())
             gang[task.node] = task
         return list(gang.values())
@@ -293,9 +294,8 @@ class LocalGrid(Grid):
 
     def _fail(self, task: Task) -> None:
         message = deserialize(task.message)
-        partition = task.node - FIRST_NODE
-        reason = f"client {partition}: its worker process died {_MAX_ATTEMPTS} times"
-        reply = Message(Error(code=0, reason=reason), reply_to=message)
+        reason = f"its worker process died {_MAX_ATTEMPTS} times"
+        reply = Message(Error(DIED, reason), reply_to=message)
         address(reply, message.metadata.message_id[::-1], RUN_ID, task.node)
         self._accept(Outcome(task.number, task.node, serialize(reply), b""))
 
