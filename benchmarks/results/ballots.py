@@ -134,7 +134,8 @@ def _judge(
     own = [world.experiment.prune.vote] if line.vote else []
     rules = list(dict.fromkeys([*default_rules(), *own]))
     tally = Tally(world.layout)
-    tally.extend(ballots)
+    for ballot in ballots:
+        tally.add(ballot)
     counts, eligible = tally.counts(), context.eligible
     split = np.count_nonzero((counts > 0) & (counts < len(ballots)) & eligible)
     histogram = {
