@@ -21,7 +21,7 @@ from server.methods.base import Floats, ServerMethod
 from server.round import Exchange, RunState
 from server.sampling import asked_clients
 from server.transport.courier import Delivery, delivery
-from server.transport.flower import blob_message, read_message, serialize
+from server.transport.flower import blob_message, read_reply, serialize
 from server.transport.remote import discover
 
 
@@ -126,11 +126,12 @@ class MethodStrategy(Strategy):
         """Let the method accept the replies; returns its model, and density and bytes so far."""
         if server_round != self._state.round:
             raise InputError(f"round {server_round} was never configured")
-        answers = {reply.metadata.reply_to_message_id: read_message(reply) for reply in replies}
+        came = [read_reply(serialize(reply)) for reply in replies]
+        answers = {reply.request_id: reply for reply in came}
         for client, request in self._sent:
             size, answer = len(serialize(request)), answers.get(request.metadata.message_id)
-            came = delivery(client, size, answer) if answer else Delivery(client, size)
-            self._exchange.receive(came)
+            lost = Delivery(client, size)
+            self._exchange.receive(delivery(client, size, answer) if answer else lost)
         least = min(self._world.experiment.federation.min_replies, len(self._sent))
         self.method.finish_round(self._exchange.accepted >= least)
         self.ledger.close_round()

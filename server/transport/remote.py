@@ -11,7 +11,7 @@ from flwr.serverapp import Grid
 
 from mpfl.errors import InputError
 from mpfl.wire.frame import RECORD
-from server.transport.flower import Reply, blob_message, read_message, serialize
+from server.transport.flower import Reply, blob_message, read_reply, serialize
 
 _POLL_SECONDS = 0.1
 
@@ -41,7 +41,7 @@ class RemoteTransport:
         replies = list(self._grid.pull_messages(list(message_ids)))
         if not replies:
             time.sleep(_POLL_SECONDS)
-        return map(read_message, replies)
+        return map(read_reply, map(serialize, replies))
 
     def abandon(self, message_ids: Collection[str]) -> None:
         """Do nothing: a node cannot be told to stop, and nobody pulls its reply."""

@@ -37,7 +37,7 @@ _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # malloc.h of glibc
 class Task:
     """One message for one node, and the state that node had."""
 
-    number: int
+    message_id: str
     node: int
     message: bytes
     state: bytes
@@ -47,7 +47,7 @@ class Task:
 class Outcome:
     """The reply to a task, and the state the node has now."""
 
-    number: int
+    message_id: str
     node: int
     reply: bytes
     state: bytes
@@ -94,9 +94,8 @@ class Site:
         except Exception as error:  # noqa: BLE001 - a client's own failure costs only its reply
             reply = Message(Error(RAISED, describe(error)), reply_to=message)
             state = task.state
-        reply_id = message.metadata.message_id[::-1]
-        address(reply, reply_id, self.run_id, task.node)
-        return Outcome(task.number, task.node, serialize(reply), state)
+        address(reply, task.message_id[::-1], self.run_id, task.node)
+        return Outcome(task.message_id, task.node, serialize(reply), state)
 
 
 def work(connection: Connection, others: Sequence[Connection], site: Site) -> None:
