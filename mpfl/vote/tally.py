@@ -55,11 +55,6 @@ class Tally:
         """Sum of the ballots' weights: the highest count a unit can have."""
         return self._weight
 
-    @property
-    def memory_bytes(self) -> int:
-        """Bytes held between ballots."""
-        return sum(plane.nbytes for plane in (*self._planes, *self._carries))
-
     def add(self, ballot: Mask, weight: int = 1) -> None:
         """Count a ballot `weight` times.
 

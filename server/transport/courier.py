@@ -10,7 +10,7 @@ from typing import Protocol
 
 from flwr.serverapp import Grid
 
-from mpfl.faults.replies import Loss
+from mpfl.faults.replies import LOSSES
 from server.transport.flower import CRASHED, UNAVAILABLE, Reply
 from server.transport.grid import LocalGrid
 from server.transport.local import LocalTransport
@@ -61,11 +61,11 @@ def delivery(client: int, request_bytes: int, reply: Reply) -> Delivery:
 
 def reason_of(code: int) -> str:
     """Return what the record calls the code of an error reply, whatever engine it is from."""
-    if code in set(Loss):
-        return Loss(code).reason
     if code in CRASHED:
         return CLIENT_CRASHED
-    return NO_REPLY if code in UNAVAILABLE else CLIENT_ERROR
+    if code in UNAVAILABLE:
+        return NO_REPLY
+    return dict(LOSSES.values()).get(code, CLIENT_ERROR)
 
 
 class Transport(Protocol):

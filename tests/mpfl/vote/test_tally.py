@@ -142,7 +142,8 @@ def test_memory_stays_within_three_planes_more_than_the_logarithm():
     tracemalloc.start()
     for count in range(1, 102):
         counter.add(ballot)
-        assert counter.memory_bytes <= (math.log2(count) + 3) * plane_bytes
+        held, _ = tracemalloc.get_traced_memory()
+        assert held <= (math.log2(count) + 3) * plane_bytes + 10_000  # Python's own
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert peak <= (math.log2(101) + 3) * plane_bytes

@@ -14,7 +14,7 @@ from flwr.common.constant import ErrorCode
 from flwr.serverapp import Grid
 
 from mpfl.errors import InputError
-from mpfl.faults.replies import Loss
+from mpfl.faults.replies import LOSSES
 from server.transport.courier import (
     CLIENT_CRASHED,
     CLIENT_ERROR,
@@ -41,7 +41,7 @@ def train(message: Message, context: Context) -> Message:
         case b"empty", 1:
             return Message(RecordDict(), reply_to=message)
         case b"lose", 1:
-            return Message(Error(int(Loss.STRAGGLE), "too late"), reply_to=message)
+            return Message(Error(*LOSSES["straggle"]), reply_to=message)
     answer = blob + f" {partition}".encode()
     return Message(RecordDict({"m": ConfigRecord({"m": answer})}), reply_to=message)
 
@@ -119,7 +119,7 @@ def test_all_engines_count_the_same_bytes_for_the_same_frames() -> None:
     [
         (b"raise", CLIENT_ERROR, "ValueError: no such luck"),
         (b"empty", CLIENT_ERROR, "the reply carries no frame"),
-        (b"lose", "after the deadline", "too late"),
+        (b"lose", "after the deadline", "after the deadline"),
     ],
 )
 def test_a_client_that_fails_costs_its_own_reply_and_says_why(
@@ -167,7 +167,7 @@ def test_a_client_that_kills_its_process_has_crashed(foreign: bool) -> None:
         (ErrorCode.MOD_FAILED_PRECONDITION, CLIENT_ERROR),
         (ErrorCode.INVALID_FAB, CLIENT_ERROR),
         (8, CLIENT_CRASHED),  # CLIENT_APP_CRASHED, which older versions have not
-        *((int(loss), loss.reason) for loss in Loss),
+        *LOSSES.values(),
     ],
 )
 def test_error_codes_of_every_engine_have_a_reason(code: int, reason: str) -> None:
