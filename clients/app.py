@@ -12,7 +12,8 @@ from clients.client import Client
 from clients.faults import Lost, spoil_reply
 from clients.methods import METHODS
 from clients.replica import ClientState, Uninformed
-from mpfl.faults.replies import Loss, fault_of
+from mpfl.errors import describe
+from mpfl.faults.replies import LOSSES, fault_of
 from mpfl.state import flatten, restore
 from mpfl.wire.frame import BLOB, RECORD, Frame, Kind, decode_frame, encode_frame
 from mpfl.world import World, world_from_toml
@@ -21,6 +22,7 @@ app = ClientApp()
 
 STATE = "mpfl-state"
 REPLY = "mpfl-reply"  # kept only where replies may be replayed
+_RAISED = 2  # Flower's error code of an app that raised
 
 
 @app.train()
@@ -31,8 +33,9 @@ def train(message: Message, context: Context) -> Message:
     try:
         content = RecordDict({RECORD: ConfigRecord({BLOB: answer(blob, context)})})
     except Lost as lost:  # nothing came back, as far as the server is to know
-        reason = f"client {context.node_config['partition-id']}: {lost}"
-        return Message(Error(int(lost.loss), reason), reply_to=message)
+        return Message(Error(*lost.args), reply_to=message)
+    except Exception as error:  # noqa: BLE001 - told here: some engines would garble it
+        return Message(Error(_RAISED, describe(error)), reply_to=message)
     return Message(content, reply_to=message)
 
 
@@ -59,7 +62,7 @@ def answer(blob: bytes, context: Context) -> bytes:
     partition = int(context.node_config["partition-id"])
     fault = fault_of(world.experiment, request.round, partition)
     if fault == "drop_before":
-        raise Lost(Loss.DROP_BEFORE)
+        raise Lost(*LOSSES[fault])
     client = Client(world, partition, _load_state(context, world))
     try:
         reply = METHODS[world.experiment.method](request, client)

@@ -148,7 +148,7 @@ class Client:
 
     def train_public(self, replica: Replica, round_number: int, steps: int) -> TrainResult:
         """Train from the public model under its mask at the learning rate of its step."""
-        rate = learning_rate(self.world.experiment.train, replica.sync.step, steps)
+        rate = learning_rate(self.world.experiment.train, replica.step, steps)
         return self.train(replica.public, round_number, lr=rate, mask=replica.mask)
 
     def vote(

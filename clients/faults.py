@@ -6,19 +6,13 @@ import struct
 from dataclasses import replace
 
 from clients.client import Client
-from mpfl.faults.replies import Loss, fault_rng
+from mpfl.faults.replies import LOSSES, fault_rng
 from mpfl.wire.frame import Frame, Section, encode_frame
 from mpfl.wire.sections import Metrics
 
-_LOSSES = {"drop_after": Loss.DROP_AFTER, "straggle": Loss.STRAGGLE}
-
 
 class Lost(Exception):  # noqa: N818 - what happened to a reply, not an error of ours
-    """The reply never reaches the server."""
-
-    def __init__(self, loss: Loss) -> None:
-        super().__init__(loss.reason)
-        self.loss = loss
+    """The reply never reaches the server; the arguments are those of Flower's error."""
 
 
 def spoil_reply(client: Client, fault: str, reply: Frame, earlier: bytes | None) -> bytes:
@@ -36,8 +30,8 @@ def spoil_reply(client: Client, fault: str, reply: Frame, earlier: bytes | None)
     Lost
         If no bytes do.
     """
-    if fault in _LOSSES:
-        raise Lost(_LOSSES[fault])
+    if fault in LOSSES:
+        raise Lost(*LOSSES[fault])
     if fault == "replay" and earlier is not None:
         return earlier
     rng = fault_rng(client.world.experiment, fault, reply.round, client.partition)

@@ -55,17 +55,19 @@ class Replica:
 
     Attributes
     ----------
+    step
+        Rounds of weight training before this one.
     public
         float32[P + B]; outside the footprint parameters are zero and buffers those of w0.
     """
 
-    sync: Sync
+    step: int
     mask: Mask
     footprint: Footprint
     public: Floats
 
 
-def follow_mask(world: World, state: ClientState, frame: Frame, sync: Sync) -> Mask:
+def follow_mask(world: World, state: ClientState, frame: Frame) -> Mask:
     """Return the mask after a request and remember it in `state`.
 
     Raises
@@ -75,7 +77,7 @@ def follow_mask(world: World, state: ClientState, frame: Frame, sync: Sync) -> M
     WireError
         If the payload is damaged.
     """
-    masks = _held_masks(world, state)
+    masks, sync = _held_masks(world, state), frame.sync
     base, version = sync.mask_base, sync.mask_version
     if version == max(masks):
         return masks[version]
@@ -98,19 +100,17 @@ def follow(world: World, state: ClientState, frame: Frame, with_buffers: bool = 
     with_buffers
         Whether buffers that are averaged travel among the values.
     """
-    sync = Sync.unpack(frame.sections.get(Section.CONFIG, b""))
     masks = _held_masks(world, state)
     before = masks[max(masks)]
-    mask = follow_mask(world, state, frame, sync)
+    mask = follow_mask(world, state, frame)
     footprint = world.footprint(mask, with_buffers)
     if mask != before:
         _refit(state, world.footprint(before, with_buffers), footprint)
-    payload = frame.sections.get(Section.VALUES, b"")
-    public = _public(world, state, mask, sync, payload, footprint)
+    public = _public(world, state, mask, frame, footprint)
     full = np.zeros(footprint.keep.size, np.float32)
     full[world.structure.parameters.total :] = world.b0  # unless they travel
     full[footprint.keep] = public
-    return Replica(sync, mask, footprint, full)
+    return Replica(frame.sync.step, mask, footprint, full)
 
 
 def _held_masks(world: World, state: ClientState) -> dict[int, Mask]:
@@ -138,10 +138,11 @@ def _refit(state: ClientState, old: Footprint, new: Footprint) -> None:
 
 
 def _public(
-    world: World, state: ClientState, mask: Mask, sync: Sync, payload: bytes, footprint: Footprint
+    world: World, state: ClientState, mask: Mask, frame: Frame, footprint: Footprint
 ) -> Floats:
     """Return what travels of the public model; differences are remembered in `state`."""
     codec = Codecs.of(world.experiment).downlink
+    sync, payload = frame.sync, frame.sections.get(Section.VALUES, b"")
     start = world.start(mask)[footprint.keep]
     if sync.values_version == 0:
         return start

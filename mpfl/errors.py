@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -22,3 +23,9 @@ def keyed(key: str) -> Iterator[None]:
         yield
     except InputError as error:
         raise InputError(f"{key}: {error}") from None
+
+
+def describe(error: Exception) -> str:
+    """Return an error in one line, and after that its traceback."""
+    first, *_ = "".join(traceback.format_exception_only(error)).splitlines()
+    return first + "\n" + "".join(traceback.format_exception(error))

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 
 from mpfl.wire.errors import WireError
@@ -13,9 +14,10 @@ from server.ledger import Ledger
 from server.methods.base import Receipt, Request, ServerMethod
 from server.records import DOWNLINK, UPLINK, RoundRecord
 from server.runfolder import RunFolder
-from server.transport.courier import Delivery
+from server.transport.courier import CLIENT_FAILURES, Delivery
 
-_MOST_ERRORS = 3  # told in full in a round's record; all are counted
+_MOST_ERRORS = 3  # told in a round's record; all are counted
+_LOG = logging.getLogger(__name__)
 
 
 @dataclass
@@ -30,6 +32,8 @@ class RunState:
         Wall time spent, over all sessions of a resumed run.
     last
         Record of the last round.
+    logged
+        What went wrong at clients and stands in the log already, traceback and all.
     """
 
     method: ServerMethod
@@ -37,6 +41,7 @@ class RunState:
     round: int = 0
     seconds: float = 0.0
     last: RoundRecord | None = None
+    logged: set[str] = field(default_factory=set)
 
 
 class Exchange:
@@ -75,7 +80,7 @@ class Exchange:
             bound_bytes=request.bound_bytes,
         )
         if delivery.reply is None:
-            self._reject(delivery.reason, delivery.error)
+            self._reject(delivery.client, delivery.reason, delivery.error)
             return
         frame, receipt = None, Receipt()
         try:
@@ -83,7 +88,7 @@ class Exchange:
             receipt = self._accept(delivery.client, frame)
             self.accepted += 1
         except WireError as error:
-            self._reject(f"bad {error.field}", f"client {delivery.client}: {error}")
+            self._reject(delivery.client, f"bad {error.field}", str(error))
         book(
             direction=UPLINK,
             frame=frame,
@@ -104,7 +109,14 @@ class Exchange:
             self._ballots.write_ballot(self._state.round, client, receipt.ballot.to_bytes())
         return receipt
 
-    def _reject(self, reason: str, text: str) -> None:
+    def _reject(self, client: int, reason: str, error: str) -> None:
+        """Count a reply that is not there or no use; what failed at clients is told first."""
+        line, *_ = error.splitlines()
+        failed = reason in CLIENT_FAILURES
+        place = sum(self.rejected[r] for r in CLIENT_FAILURES) if failed else len(self.errors)
         self.rejected[reason] += 1
-        if len(self.errors) < _MOST_ERRORS:
-            self.errors.append(text)
+        self.errors.insert(place, f"client {client}: {line}")
+        del self.errors[_MOST_ERRORS:]
+        if failed and line not in self._state.logged:
+            self._state.logged.add(line)
+            _LOG.error("client %d: %s", client, error)

@@ -21,8 +21,9 @@ from server.methods.base import Floats, ServerMethod
 from server.records import DOWNLINK, UPLINK
 from server.round import Exchange, RunState
 from server.sampling import asked_clients
-from server.transport.courier import Courier, Delivery
-from server.transport.flower import read_message, serialize
+from server.transport.courier import Delivery, delivery
+from server.transport.flower import blob_message, read_reply, serialize
+from server.transport.remote import discover
 
 
 class MethodStrategy(Strategy):
@@ -63,7 +64,7 @@ class MethodStrategy(Strategy):
         if not method.uses_clients:
             raise InputError(f"method: {experiment.method} has no clients, so no strategy")
         self._state = RunState(method, Ledger())
-        self._courier: Courier | None = None
+        self._nodes: dict[int, int] = {}
         self._exchange = Exchange(self._state, method.phase, None)
         self._sent: list[tuple[int, Message]] = []
 
@@ -108,14 +109,14 @@ class MethodStrategy(Strategy):
         experiment, state = self._world.experiment, self._state
         if server_round != state.round + 1:
             raise InputError(f"round {server_round} cannot follow round {state.round}")
-        if self._courier is None:
-            self._courier = Courier(grid, experiment.data.clients, experiment.engine.timeout)
+        if not self._nodes:
+            self._nodes = discover(grid, experiment.data.clients, experiment.engine.timeout)
         state.round = server_round
         clients = asked_clients(experiment, self.method, server_round)
         self._exchange = Exchange(state, self.method.phase, None)
         self.method.begin_round(server_round, clients)
         self._sent = [
-            (client, self._courier.message(client, frame, server_round))
+            (client, blob_message(frame, self._nodes[client], str(server_round)))
             for client, frame in self._exchange.requests(clients)
         ]
         return [message for _, message in self._sent]
@@ -124,15 +125,14 @@ class MethodStrategy(Strategy):
         self, server_round: int, replies: Iterable[Message]
     ) -> tuple[ArrayRecord | None, MetricRecord | None]:
         """Let the method accept the replies; returns its model, and density and bytes so far."""
-        if self._courier is None:
+        if server_round != self._state.round:
             raise InputError(f"round {server_round} was never configured")
-        waiting = {m.metadata.message_id: (client, m) for client, m in self._sent}
-        for reply in replies:
-            client, request = waiting.pop(reply.metadata.reply_to_message_id)
-            delivery = self._courier.receive(client, len(serialize(request)), read_message(reply))
-            self._exchange.receive(delivery)
-        for client, request in waiting.values():
-            self._exchange.receive(Delivery(client, len(serialize(request)), error="no reply"))
+        came = [read_reply(serialize(reply)) for reply in replies]
+        answers = {reply.request_id: reply for reply in came}
+        for client, request in self._sent:
+            size, answer = len(serialize(request)), answers.get(request.metadata.message_id)
+            lost = Delivery(client, size)
+            self._exchange.receive(delivery(client, size, answer) if answer else lost)
         least = min(self._world.experiment.federation.min_replies, len(self._sent))
         self.method.finish_round(self._exchange.accepted >= least)
         self.ledger.close_round()

@@ -59,6 +59,7 @@ def compare_cells(table: Mapping[str, Any], out: Path, reporter: Reporter, sink:
     reporter.say(table_text(report.rows, report.baseline))
     reporter.say(f"report: {out / 'report.html'}")
     reporter.result([asdict(row) for row in report.rows])
+    reporter.failures()
 
 
 def _swept(text: str) -> tuple[str, list[Any]]:

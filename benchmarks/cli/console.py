@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,7 @@ from benchmarks.running.comparison import CELLS, Cell, OnCell
 from benchmarks.units import bytes_text
 from server.records import json_text
 from server.runfolder import ROUNDS, SUMMARY
+from server.transport.courier import CLIENT_FAILURES
 
 _SPEED_SECONDS = 3600.0
 """Time left follows the mean speed of the last hour: a round may well take minutes."""
@@ -46,6 +47,7 @@ class Reporter:
         self.console = Console(stderr=False, highlight=False)
         self._bar: Progress | None = None
         self._task: Any = None
+        self._failures, self._failure = 0, ""
 
     @contextmanager
     def rounds(self, total: int, title: str, done: int = 0) -> Iterator[None]:
@@ -86,7 +88,8 @@ class Reporter:
         for reason, count in record["rejected"].items():
             self.note(f"round {record['round']}: {count} replies rejected ({reason})")
         for error in record["errors"]:
-            self.note(error.strip().splitlines()[-1])
+            self.note(error)
+        self._count(record)
 
     def cell_watcher(self, cells: Sequence[Cell], out: Path) -> OnCell:
         """Return a callback that shows the progress of a comparison's cells."""
@@ -105,10 +108,24 @@ class Reporter:
                 self._bar.update(self._task, completed=sum(rounds.values()), now=text)
             elif record is None:
                 self.say(f"finished {cell.name} ({finished}/{len(cells)})")
-            for error in record["errors"] if record else []:
-                self.note(f"{cell.name}: {error.strip().splitlines()[-1]}")
+            if record is not None:
+                for error in record["errors"]:
+                    self.note(f"{cell.name}: {error}")
+                self._count(record)
 
         return watch
+
+    def _count(self, record: Mapping[str, Any]) -> None:
+        failures = sum(record["rejected"].get(reason, 0) for reason in CLIENT_FAILURES)
+        if failures and not self._failures:
+            self._failure = record["errors"][0]  # those of clients stand first
+        self._failures += failures
+
+    def failures(self) -> None:
+        """Say in one line how many clients failed in all rounds shown, if any did."""
+        if self._failures:
+            errors = "error" if self._failures == 1 else "errors"
+            self.note(f"{self._failures} client {errors}: {self._failure}")
 
     def note(self, text: str) -> None:
         """Show a line of interest on standard error."""

@@ -92,6 +92,7 @@ def _conclude(reporter: Reporter, folder: Path, summary: Mapping[str, Any]) -> N
     reporter.say(f"run folder: {folder}")
     reporter.say(f"report: {folder / 'report.html'}")
     reporter.result(summary)
+    reporter.failures()
 
 
 def _partition_text(world: World) -> str:

@@ -133,7 +133,8 @@ def _judge(
     own = [world.experiment.prune.vote] if line.vote else []
     rules = list(dict.fromkeys([*default_rules(), *own]))
     tally = Tally(world.layout)
-    tally.extend(ballots)
+    for ballot in ballots:
+        tally.add(ballot)
     counts, eligible = tally.counts(), context.eligible
     statistics = vote_statistics(counts, len(ballots), context, rules=())
     histogram = {

@@ -21,6 +21,7 @@ from flwr.serverapp import Grid, ServerApp
 from torch.nn import functional
 
 from clients.app import app as training_app
+from clients.app import query
 from mpfl.config import Experiment, from_mapping, to_toml
 from mpfl.errors import InputError
 from mpfl.models import build_model
@@ -35,6 +36,7 @@ _TIMEOUT = 600.0
 _PAYLOAD_BYTES = 1000
 
 echo_app = ClientApp()
+echo_app.query()(query)
 
 
 @echo_app.train()
@@ -42,13 +44,6 @@ def echo(message: Message, context: Context) -> Message:
     """Answer with what came: a client that costs nothing but its messages."""
     blob = message.content["m"]["m"]
     return Message(RecordDict({"m": ConfigRecord({"m": blob})}), reply_to=message)
-
-
-@echo_app.query()
-def partition(message: Message, context: Context) -> Message:
-    """Tell the partition, as the real app does."""
-    facts = {key: int(context.node_config[key]) for key in ("partition-id", "num-partitions")}
-    return Message(RecordDict({"m": ConfigRecord(facts)}), reply_to=message)
 
 
 @dataclass(frozen=True)
@@ -205,15 +200,12 @@ def _ray(job: Job, world: World | None, rounds: Rounds) -> None:
 def _configured(text: str) -> ClientApp:
     """Return the real app for an engine that passes clients no configuration of the run."""
     configured = ClientApp()
+    configured.query()(query)
 
     @configured.train()
     def train(message: Message, context: Context) -> Message:
         known = context.run_id, context.node_id, context.node_config, context.state
         return training_app(message, Context(*known, run_config={"experiment": text}))
-
-    @configured.query()
-    def query(message: Message, context: Context) -> Message:
-        return training_app(message, context)
 
     return configured
 

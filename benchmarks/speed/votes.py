@@ -47,8 +47,7 @@ def votes_table(
     buffers = [np.frombuffer(mask.bits, np.uint8) for mask in masks]
     copies = [np.ones_like(buffer) for buffer in buffers]
     ways: dict[str, _Way] = {
-        "tally, many at a time": _Counting(layout, masks, many=True),
-        "tally, one at a time": _Counting(layout, masks, many=False),
+        "tally": _Counting(layout, masks),
         "unpack and add": _Unpacking(layout, masks),
         "memcpy": _Copying(buffers, copies),
         "memcpy to one place": _Copying(buffers, copies[:1] * ballots),
@@ -88,15 +87,12 @@ class _Way:
 
 
 class _Counting(_Way):
-    def __init__(self, layout: Layout, masks: list[Mask], many: bool) -> None:
-        self._layout, self._masks, self._many = layout, masks, many
+    def __init__(self, layout: Layout, masks: list[Mask]) -> None:
+        self._layout, self._masks = layout, masks
         self._tally = Tally(layout)
 
     def accept(self) -> None:
         self._tally = Tally(self._layout)
-        if self._many:
-            self._tally.extend(self._masks)
-            return
         for mask in self._masks:
             self._tally.add(mask)
 
@@ -156,9 +152,7 @@ def _mask(layout: Layout, raw: NDArray[np.uint8]) -> Mask:
 
 
 def _kernel(way: str) -> str:
-    if way.startswith("tally"):
-        return "NumPy" if tally.compiled is None else "compiled"
-    return "NumPy"
+    return "compiled" if way == "tally" and tally.compiled is not None else "NumPy"
 
 
 def _peak_bytes(way: _Way) -> int:

@@ -13,7 +13,7 @@ from mpfl.training.stochastic_mask import frozen_weights, train_scores
 from mpfl.wire.errors import WireError
 from mpfl.wire.frame import Frame, Kind, Section
 from mpfl.wire.masks import encode_mask
-from mpfl.wire.sections import Sync, share_classes, split_floats
+from mpfl.wire.sections import share_classes, split_floats
 from mpfl.wire.values.levels import decode_levels
 
 Floats = NDArray[np.float32]
@@ -24,14 +24,13 @@ def handle(request: Frame, client: Client) -> Frame:
     if request.kind is not Kind.MASK_REQUEST:
         raise WireError("kind", f"fedpm does not answer {request.kind.name}")
     world, experiment = client.world, client.world.experiment
-    sync = Sync.unpack(request.sections.get(Section.CONFIG, b""))
     levels, top = np.ones(world.layout.total, np.uint8), 2
     known = world.b0
-    if sync.values_version:
+    if request.sync.values_version:
         payload = request.sections.get(Section.VALUES, b"")
         known, coded = split_floats(payload, world.travelling_buffers)
         levels, top = decode_levels(coded, world.layout.units)
-    theta, result = _learn(client, request.round, sync.step, levels / np.float32(top), known)
+    theta, result = _learn(client, request, levels / np.float32(top), known)
     drawn = client.rng("uplink", request.round).random(theta.size, dtype=np.float32) < theta
     ballot = Mask.from_bools(world.layout, drawn)
     payload = encode_mask(
@@ -46,7 +45,7 @@ def handle(request: Frame, client: Client) -> Frame:
 
 
 def _learn(
-    client: Client, round_number: int, step: int, theta: Floats, buffers: Floats
+    client: Client, request: Frame, theta: Floats, buffers: Floats
 ) -> tuple[Floats, TrainResult]:
     """Train scores from `theta` with the experiment's work; a free-rider does nothing."""
     world, experiment = client.world, client.world.experiment
@@ -54,7 +53,7 @@ def _learn(
     world.model.load(world.w0, client.first_buffers(buffers))
     if client.idle:
         return theta, TrainResult(0.0, 0)
-    decay = learning_rate(experiment.train, step, experiment.federation.rounds)
+    decay = learning_rate(experiment.train, request.sync.step, experiment.federation.rounds)
     trained = train_scores(
         world.model,
         client.samples,
@@ -63,8 +62,8 @@ def _learn(
         world.structure.prunable(),
         theta,
         lr=experiment.comparator.fedpm_lr * decay / experiment.train.lr,
-        draws=client.generator("masks", round_number),
-        order=client.generator("batches", round_number),
+        draws=client.generator("masks", request.round),
+        order=client.generator("batches", request.round),
         freeze_statistics=policy == "freeze",
     )
     if policy == "local":

@@ -14,7 +14,6 @@ from mpfl.training.local import evaluate
 from mpfl.wire.errors import WireError
 from mpfl.wire.frame import Frame, Kind, Section
 from mpfl.wire.masks import decode_mask, encode_mask
-from mpfl.wire.sections import Sync
 from mpfl.wire.values import decode_values, encode_values
 from mpfl.world import World
 
@@ -24,9 +23,9 @@ def handle(request: Frame, client: Client) -> Frame:
     if request.kind is not Kind.TRAIN_REQUEST:
         raise WireError("kind", f"lotteryfl does not answer {request.kind.name}")
     world, experiment = client.world, client.world.experiment
-    sync = Sync.unpack(request.sections.get(Section.CONFIG, b""))
-    held = _held(world, client.state, request, sync)
-    start = _received(world, held, request, sync)
+    sync = request.sync
+    held = _held(world, client.state, request)
+    start = _received(world, held, request)
     ticket = _pruned(client, held, start) if sync.values_version and not client.idle else held
     footprint = world.footprint(ticket)
     if ticket != held:
@@ -52,21 +51,21 @@ def handle(request: Frame, client: Client) -> Frame:
     return Frame(Kind.UPDATE, request.round, sections)
 
 
-def _held(world: World, state: ClientState, request: Frame, sync: Sync) -> Mask:
+def _held(world: World, state: ClientState, request: Frame) -> Mask:
     """Return this client's own mask of the version that the server last heard of."""
     if Section.MASK in request.sections:
         return decode_mask(request.sections[Section.MASK], world.layout, classes=world.classes)
-    if sync.mask_version == 0:
+    version = request.sync.mask_version
+    if version == 0:
         return Mask.full(world.layout)
-    versions = sorted(state.masks)
-    if sync.mask_version not in versions:
-        raise Uninformed(f"holds masks {versions}, the request builds on {sync.mask_version}")
-    return state.masks[sync.mask_version]
+    if version not in state.masks:
+        raise Uninformed(f"holds masks {sorted(state.masks)}, the request builds on {version}")
+    return state.masks[version]
 
 
-def _received(world: World, held: Mask, request: Frame, sync: Sync) -> np.ndarray:
+def _received(world: World, held: Mask, request: Frame) -> np.ndarray:
     start = world.initial.copy()
-    if sync.values_version:
+    if request.sync.values_version:
         footprint = world.footprint(held)
         payload = request.sections.get(Section.VALUES, b"")
         start[footprint.keep] = decode_values(payload, "float32", footprint.segments)

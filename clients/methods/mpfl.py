@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -15,102 +17,72 @@ from mpfl.training.local import TrainResult
 from mpfl.wire.errors import WireError
 from mpfl.wire.frame import Frame, Kind, Section
 from mpfl.wire.masks import encode_mask
-from mpfl.wire.sections import Sync, mask_context
+from mpfl.wire.sections import mask_context
 
 
 def handle(request: Frame, client: Client) -> Frame:
     """Answer a mask request with a ballot and a training request with surviving values.
 
-    Where weights travel with ballots (``recovery = "finetune"``, ``regrow``), the answer to a
-    mask request holds both.
+    A mask request whose step is above 0 is one of regrowth, any other one of phase 1. In regrowth
+    values travel with the ballots; in phase 1 they do if ``prune.recovery = "finetune"``, which
+    both sides know and no message says.
     """
-    experiment = client.world.experiment
-    sync = Sync.unpack(request.sections.get(Section.CONFIG, b""))
+    world, experiment, step = client.world, client.world.experiment, request.sync.step
+    steps = training_rounds(experiment, request.round, step)
     if request.kind is Kind.TRAIN_REQUEST:
-        steps = training_rounds(experiment, request.round, sync.step)
         return train_weights(request, client, steps)
     if request.kind is not Kind.MASK_REQUEST:
         raise WireError("kind", f"mpfl does not answer {request.kind.name}")
-    if sync.step:
-        return _regrow(request, client, sync)
-    if experiment.prune.recovery == "finetune":
-        return _ballot_and_values(request, client)
-    mask = follow_mask(client.world, client.state, request, sync)
-    start = client.world.start(mask)
-    ballot, result = _vote(request.round, client, mask, start)
+    if not step and experiment.prune.recovery != "finetune":
+        mask = follow_mask(world, client.state, request)
+        return _vote(request, client, mask, world.start(mask))
+    replica = follow(world, client.state, request)
+    if step:
+        reply = _regrow(request, client, replica, steps)
+    else:
+        reply = _vote(request, client, replica.mask, replica.public)
+    values = client.encode_update(replica, request.round)
+    return replace(reply, sections={**reply.sections, Section.VALUES: values})
+
+
+def _vote(request: Frame, client: Client, mask: Mask, start: NDArray[np.float32]) -> Frame:
+    """Train from `start` under the mask and answer with a ballot; free-riders draw theirs."""
+    world, observer = client.world, training_observer(client.world)
+    place = {"round_number": request.round, "client": client.partition}
+    result = client.train(
+        start, request.round, mask=mask, epochs=world.experiment.prune.epochs, observer=observer
+    )
+    if client.idle:
+        ballot = random_ballot(world, mask, **place)
+    else:
+        ballot = cast_ballot(world, client.samples, mask, observer=observer, **place)
     return _reply(request, client, mask, ballot, result)
 
 
-def _ballot_and_values(request: Frame, client: Client) -> Frame:
-    """Train on from the mean of the last round instead of from w0; send values too."""
-    replica = follow(client.world, client.state, request)
-    ballot, result = _vote(request.round, client, replica.mask, replica.public)
-    return _reply(request, client, replica.mask, ballot, result, replica)
-
-
-def _regrow(request: Frame, client: Client, sync: Sync) -> Frame:
+def _regrow(request: Frame, client: Client, replica: Replica, steps: int) -> Frame:
     """Train as in any round of phase 2, then vote for a mask of the same density.
 
     Free-riders vote for the mask there is.
     """
-    replica = follow(client.world, client.state, request)
-    steps = training_rounds(client.world.experiment, request.round, sync.step)
     result = client.train_public(replica, request.round, steps)
     ballot = replica.mask
     if not client.idle:
         ballot = regrow_ballot(
-            client.world, client.samples, ballot, round_number=request.round, step=sync.step
+            client.world, client.samples, ballot, round_number=request.round, step=replica.step
         )
-    return _reply(request, client, replica.mask, ballot, result, replica)
+    return _reply(request, client, replica.mask, ballot, result)
 
 
-def _vote(
-    round_number: int, client: Client, mask: Mask, start: NDArray[np.float32]
-) -> tuple[Mask, TrainResult]:
-    """Train from `start` under the mask and return the ballot; free-riders draw theirs."""
-    world, observer = client.world, training_observer(client.world)
-    result = client.train(
-        start,
-        round_number,
-        mask=mask,
-        epochs=world.experiment.prune.epochs,
-        observer=observer,
-    )
-    if client.idle:
-        ballot = random_ballot(world, mask, round_number=round_number, client=client.partition)
-        return ballot, result
-    ballot = cast_ballot(
-        world,
-        client.samples,
-        mask,
-        round_number=round_number,
-        client=client.partition,
-        observer=observer,
-    )
-    return ballot, result
-
-
-def _reply(
-    request: Frame,
-    client: Client,
-    mask: Mask,
-    ballot: Mask,
-    result: TrainResult,
-    replica: Replica | None = None,
-) -> Frame:
-    """Return the answer: ballot and, where the request carried a model, trained values."""
+def _reply(request: Frame, client: Client, mask: Mask, ballot: Mask, result: TrainResult) -> Frame:
     world = client.world
-    sections = {Section.METRICS: client.metrics(result)}
-    regrow = Sync.unpack(request.sections[Section.CONFIG]).step > 0
-    within, classes = mask_context(world.classes, mask, subset=not regrow)
+    within, classes = mask_context(world.classes, mask, subset=not request.sync.step)
     ballot = client.vote(ballot, request.round, allowed=within or Mask.full(world.layout))
-    sections[Section.MASK] = encode_mask(
+    payload = encode_mask(
         ballot,
         within=within,
         classes=classes,
         codec=world.experiment.wire.mask_codec,
         widths=world.widths,
     )
-    if replica:
-        sections[Section.VALUES] = client.encode_update(replica, request.round)
+    sections = {Section.MASK: payload, Section.METRICS: client.metrics(result)}
     return Frame(Kind.BALLOT, request.round, sections)

@@ -32,7 +32,7 @@ def handle(request: Frame, client: Client) -> Frame:
     start = replica.public
     if known.size:
         start[count:] = known
-    rate = learning_rate(experiment.train, replica.sync.step, experiment.federation.rounds)
+    rate = learning_rate(experiment.train, replica.step, experiment.federation.rounds)
     result = client.train(start, request.round, lr=rate)
     change = world.model.values.numpy() - start[:count]
     coin = client.rng("coin", request.round).random(count) < 0.5

@@ -6,8 +6,6 @@ whatever the number of workers and wherever it was restarted.
 
 from __future__ import annotations
 
-from enum import IntEnum
-
 import numpy as np
 
 from mpfl.config import Experiment
@@ -26,29 +24,12 @@ FAULTS = (
 """What can happen to a reply, in order of precedence: one reply suffers one fault at most."""
 
 
-class Loss(IntEnum):
-    """Why a simulated reply never arrives; the value is the code of the error message."""
-
-    DROP_BEFORE = 1001
-    DROP_AFTER = 1002
-    STRAGGLE = 1003
-
-    @property
-    def reason(self) -> str:
-        """What the round's record calls it."""
-        return _REASONS[self]
-
-
-_REASONS = {
-    Loss.DROP_BEFORE: "dropped before training",
-    Loss.DROP_AFTER: "dropped after training",
-    Loss.STRAGGLE: "after the deadline",
+LOSSES = {
+    "drop_before": (1001, "dropped before training"),
+    "drop_after": (1002, "dropped after training"),
+    "straggle": (1003, "after the deadline"),
 }
-
-
-def loss_reason(code: int) -> str:
-    """Return what the record calls an error code: a simulated loss, or ``no reply``."""
-    return Loss(code).reason if code in set(Loss) else "no reply"
+"""Faults that swallow a reply: the code of the error message, and what the record calls it."""
 
 
 def fault_of(experiment: Experiment, round_number: int, client: int) -> str:

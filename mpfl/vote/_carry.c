@@ -10,11 +10,8 @@
 
 #define STRIP 1024 /* words added at a time, so that a carry on its way up stays in the cache */
 #define MAX_PLANES 33
-#define GROUP 8 /* ballots added at once by add_group */
-#define LANES 4 /* words in a vector */
 
 typedef uint64_t Word;
-typedef Word Vector __attribute__((vector_size(8 * LANES), aligned(1), may_alias));
 
 typedef struct {
     Py_buffer views[MAX_PLANES];
@@ -100,62 +97,6 @@ static void add_ballot(const Buffers *planes, const Buffers *carries, Py_ssize_t
     }
 }
 
-/* Full adder: carry and sum of a, b, c. */
-#define FULL_ADD(carry, sum, a, b, c)      \
-    do {                                   \
-        Vector half = (a) ^ (b);           \
-        Vector both = (a) & (b);           \
-        carry = both | (half & (c));       \
-        sum = half ^ (c);                  \
-    } while (0)
-
-/* Add eight ballots at byte `at` (Harley and Seal's tree). */
-static void add_eight(char *const *planes, Py_ssize_t count, char *const *ballots, Py_ssize_t at)
-{
-#define VECTOR(list, i) (*(Vector *)(void *)((list)[i] + at))
-    Vector ones = VECTOR(planes, 0), twos = VECTOR(planes, 1), fours = VECTOR(planes, 2);
-    Vector a, b, c, d, carry;
-    FULL_ADD(a, ones, ones, VECTOR(ballots, 0), VECTOR(ballots, 1));
-    FULL_ADD(b, ones, ones, VECTOR(ballots, 2), VECTOR(ballots, 3));
-    FULL_ADD(c, twos, twos, a, b);
-    FULL_ADD(a, ones, ones, VECTOR(ballots, 4), VECTOR(ballots, 5));
-    FULL_ADD(b, ones, ones, VECTOR(ballots, 6), VECTOR(ballots, 7));
-    FULL_ADD(d, twos, twos, a, b);
-    FULL_ADD(carry, fours, fours, c, d);
-    VECTOR(planes, 0) = ones;
-    VECTOR(planes, 1) = twos;
-    VECTOR(planes, 2) = fours;
-    for (Py_ssize_t level = 3; level < count; level++) {
-        Vector plane = VECTOR(planes, level);
-        VECTOR(planes, level) = plane ^ carry;
-        carry &= plane;
-    }
-#undef VECTOR
-}
-
-static void add_ballots(const Buffers *planes, const Buffers *ballots, Py_ssize_t units)
-{
-    Py_ssize_t at = 0, step = LANES * (Py_ssize_t)sizeof(Word);
-    for (; 8 * (at + step) <= units; at += step)
-        add_eight(planes->at, planes->count, ballots->at, at);
-    if (8 * at >= units)
-        return;
-    Word plane_tails[MAX_PLANES][LANES] = {{0}}, ballot_tails[GROUP][LANES];
-    char *plane_list[MAX_PLANES], *ballot_list[GROUP];
-    size_t left = (size_t)((units + 63) / 64 * 8 - at);
-    for (Py_ssize_t i = 0; i < planes->count; i++) {
-        memcpy(plane_tails[i], planes->at[i] + at, left);
-        plane_list[i] = (char *)plane_tails[i];
-    }
-    for (int i = 0; i < GROUP; i++) {
-        copy_words(ballot_tails[i], ballots->at[i], at / 8, LANES, units);
-        ballot_list[i] = (char *)ballot_tails[i];
-    }
-    add_eight(plane_list, planes->count, ballot_list, 0);
-    for (Py_ssize_t i = 0; i < planes->count; i++)
-        memcpy(planes->at[i] + at, plane_tails[i], left);
-}
-
 static void release(Buffers *buffers)
 {
     while (buffers->count > 0)
@@ -214,37 +155,9 @@ done:
     return result;
 }
 
-static PyObject *add_group(PyObject *module, PyObject *args)
-{
-    PyObject *plane_list, *ballot_list, *result = NULL;
-    Py_ssize_t units;
-    Buffers planes = {.count = 0}, ballots = {.count = 0};
-    (void)module;
-    if (!PyArg_ParseTuple(args, "O!O!n", &PyList_Type, &plane_list, &PyList_Type, &ballot_list,
-                          &units))
-        return NULL;
-    if (acquire(&planes, plane_list, (units + 63) / 64 * 8, PyBUF_WRITABLE) < 0 ||
-        acquire(&ballots, ballot_list, (units + 7) / 8, PyBUF_SIMPLE) < 0)
-        goto done;
-    if (units < 1 || ballots.count != GROUP || planes.count < 4) {
-        PyErr_SetString(PyExc_ValueError, "expected eight ballots and at least four planes");
-        goto done;
-    }
-    Py_BEGIN_ALLOW_THREADS
-    add_ballots(&planes, &ballots, units);
-    Py_END_ALLOW_THREADS
-    result = Py_NewRef(Py_None);
-done:
-    release(&planes);
-    release(&ballots);
-    return result;
-}
-
 static PyMethodDef methods[] = {
     {"add", add, METH_VARARGS,
      "add(planes, carries, level, last, ballot, units): add packed bits at `level`."},
-    {"add_group", add_group, METH_VARARGS,
-     "add_group(planes, ballots, units): add eight packed ballots; no carry may be waiting."},
     {NULL, NULL, 0, NULL},
 };
 

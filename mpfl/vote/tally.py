@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -20,7 +18,6 @@ except ImportError:  # no compiler when the package was installed
 Words = NDArray[np.uint64]
 
 _WAITING = 2  # planes whose carry waits for a second one before it moves up
-_GROUP = 8  # ballots that the compiled kernel adds at once
 _STEP = 1 << 17  # units counted at a time
 _LIMIT = (1 << 32) - 1
 
@@ -58,11 +55,6 @@ class Tally:
         """Sum of the ballots' weights: the highest count a unit can have."""
         return self._weight
 
-    @property
-    def memory_bytes(self) -> int:
-        """Bytes held between ballots."""
-        return sum(plane.nbytes for plane in (*self._planes, *self._carries))
-
     def add(self, ballot: Mask, weight: int = 1) -> None:
         """Count a ballot `weight` times.
 
@@ -75,32 +67,10 @@ class Tally:
         self._check(ballot)
         if weight < 1:
             raise ValueError(f"ballot weight: got {weight}, expected at least 1")
-        self._grow(1, weight)
+        self._grow(weight)
         for level in range(weight.bit_length()):
             if weight >> level & 1:
                 self._add_at(level, ballot.bits, self.layout.total)
-
-    def extend(self, ballots: Iterable[Mask]) -> None:
-        """Count ballots once each, as `add` would, but faster where many are at hand.
-
-        At most eight of them are held at a time.
-
-        Raises
-        ------
-        ValueError
-            As for `add`; groups of eight before the one at fault have been counted.
-        """
-        for group in _groups(ballots):
-            for ballot in group:
-                self._check(ballot)
-            if compiled is None or len(group) < _GROUP:
-                for ballot in group:
-                    self.add(ballot)
-                continue
-            self._grow(len(group), len(group))
-            self._settle()
-            bits: list[Any] = [ballot.bits for ballot in group]
-            compiled.add_group(self._planes, bits, self.layout.total)
 
     def counts(self) -> NDArray[np.uint32]:
         """Return how often each unit was kept, uint32[d]."""
@@ -122,12 +92,12 @@ class Tally:
                 f"{list(self.layout.names)} with {list(self.layout.units)}"
             )
 
-    def _grow(self, ballots: int, weight: int) -> None:
-        """Make room for votes to come."""
+    def _grow(self, weight: int) -> None:
+        """Make room for a ballot of this weight."""
         if self._weight + weight > _LIMIT:
             raise ValueError(f"sum of ballot weights exceeds {_LIMIT}")
         self._weight += weight
-        self._ballots += ballots
+        self._ballots += 1
         words = (self.layout.total + 63) // 64
         while len(self._planes) < self._weight.bit_length():
             self._planes.append(np.zeros(words, np.uint64))
@@ -151,12 +121,6 @@ class Tally:
             if self._waiting[i]:
                 self._waiting[i] = False
                 self._add_at(i + 1, carry, 64 * carry.size)
-
-
-def _groups(ballots: Iterable[Mask]) -> Iterator[list[Mask]]:
-    iterator = iter(ballots)
-    while group := list(islice(iterator, _GROUP)):
-        yield group
 
 
 def _byte_of(planes: list[Words]) -> NDArray[np.uint8]:

@@ -6,8 +6,10 @@ import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import IntEnum
+from functools import cached_property
 
 from mpfl.wire.errors import WireError
+from mpfl.wire.sections import Sync
 from mpfl.wire.varint import decode_varint, encode_varint
 
 MAGIC = b"\xb5M"
@@ -68,6 +70,11 @@ class Frame:
     kind: Kind
     round: int
     sections: Mapping[Section, bytes]
+
+    @cached_property
+    def sync(self) -> Sync:
+        """What the CONFIG section of a request says; WireError if it cannot be read."""
+        return Sync.unpack(self.sections.get(Section.CONFIG, b""))
 
 
 def encode_frame(frame: Frame) -> bytes:

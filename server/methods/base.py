@@ -96,8 +96,8 @@ class ServerMethod(ABC):
 
         Raises
         ------
-        InputError
-            (WireError included) if the reply is unusable; then nothing has changed.
+        WireError
+            If the reply is unusable; then nothing has changed. Anything else ends the run.
         """
 
     @abstractmethod

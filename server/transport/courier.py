@@ -3,27 +3,27 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
-from itertools import islice
+from itertools import islice, takewhile
+from typing import Protocol
 
-from flwr.app import Message, RecordDict
 from flwr.serverapp import Grid
 
-from mpfl.errors import InputError
-from mpfl.faults.replies import loss_reason
-from mpfl.wire.frame import RECORD
-from server.transport.flower import (
-    Reply,
-    blob_message,
-    read_message,
-    read_reply,
-    serialize,
-)
+from mpfl.faults.replies import LOSSES
+from server.transport.flower import CRASHED, UNAVAILABLE, Reply
 from server.transport.grid import LocalGrid
+from server.transport.local import LocalTransport
+from server.transport.remote import RemoteTransport
 
-_POLL_SECONDS = 0.1
-_WINDOW = 64  # messages under way at once on a local grid: memory does not grow with clients
+CLIENT_ERROR = "client error"
+"""Why there is no frame: the client's app raised, or answered without one."""
+CLIENT_CRASHED = "client crashed"
+"""Why there is no reply: the process or the node that worked at it is gone."""
+NO_REPLY = "no reply"
+"""Why there is none: nothing was heard until the timeout."""
+CLIENT_FAILURES = (CLIENT_ERROR, CLIENT_CRASHED)
+"""Reasons that are the fault of a client, not of the network or of the configuration."""
 
 
 @dataclass(frozen=True)
@@ -37,15 +37,65 @@ class Delivery:
     reply
         The frame that came back; None if none did.
     reason, error
-        Why none did: a word or two for the record, and in full.
+        Why none did: a word or two for the record; in one line, a traceback may follow.
     """
 
     client: int
     request_bytes: int
     reply: bytes | None = None
     reply_bytes: int = 0
-    reason: str = "no reply"
-    error: str = ""
+    reason: str = NO_REPLY
+    error: str = NO_REPLY
+
+
+def delivery(client: int, request_bytes: int, reply: Reply) -> Delivery:
+    """Return the delivery that a reply completes."""
+    if reply.error is not None:
+        code, text = reply.error
+        return Delivery(client, request_bytes, reason=reason_of(code), error=text or f"code {code}")
+    if reply.blob is None:
+        error = "the reply carries no frame"
+        return Delivery(client, request_bytes, reason=CLIENT_ERROR, error=error)
+    return Delivery(client, request_bytes, reply.blob, reply.size)
+
+
+def reason_of(code: int) -> str:
+    """Return what the record calls the code of an error reply, whatever engine it is from."""
+    if code in CRASHED:
+        return CLIENT_CRASHED
+    if code in UNAVAILABLE:
+        return NO_REPLY
+    return dict(LOSSES.values()).get(code, CLIENT_ERROR)
+
+
+class Transport(Protocol):
+    """How frames travel to clients, which are known by partition number, and back.
+
+    Attributes
+    ----------
+    window
+        Messages that may be under way at once.
+    """
+
+    window: int
+
+    def send(self, client: int, frame: bytes, round_number: int) -> tuple[str, int]:
+        """Send a frame; returns the message's id and the bytes it takes."""
+
+    def collect(self, message_ids: Collection[str]) -> Iterable[Reply]:
+        """Return those replies to these messages that came; waits briefly if there is none."""
+
+    def abandon(self, message_ids: Collection[str]) -> None:
+        """Give up on messages: nobody will collect the replies."""
+
+
+@dataclass(frozen=True)
+class _Sent:
+    """A request that waits for its reply."""
+
+    client: int
+    size: int
+    deadline: float
 
 
 class Courier:
@@ -58,102 +108,39 @@ class Courier:
     """
 
     def __init__(self, grid: Grid, clients: int, timeout: float) -> None:
-        self._grid, self._timeout = grid, timeout
-        self._local = grid if isinstance(grid, LocalGrid) else None
-        self.discovery_bytes = 0
-        self._nodes = self._discover(clients)
+        self._timeout = timeout
+        self._transport: Transport = (
+            LocalTransport(grid)
+            if isinstance(grid, LocalGrid)
+            else RemoteTransport(grid, clients, timeout)
+        )
 
     def deliver(
         self, round_number: int, requests: Iterable[tuple[int, bytes]]
     ) -> Iterator[Delivery]:
         """Yield one delivery for each request, in the order of arrival."""
-        source = iter(requests)
-        waiting: dict[str, tuple[int, int, float]] = {}
+        source, transport = iter(requests), self._transport
+        waiting: dict[str, _Sent] = {}
         while True:
-            room = _WINDOW - len(waiting) if self._local else None
-            for client, frame in islice(source, room):
-                message_id, size = self._send(client, frame, round_number)
-                waiting[message_id] = client, size, time.monotonic() + self._timeout
+            for client, frame in islice(source, transport.window - len(waiting)):
+                message_id, size = transport.send(client, frame, round_number)
+                waiting[message_id] = _Sent(client, size, time.monotonic() + self._timeout)
             if not waiting:
                 return
-            for reply in self._collect(waiting):
-                client, size, _ = waiting.pop(reply.request_id)
-                yield self.receive(client, size, reply)
-            yield from self._expire(waiting)
-            if waiting and not self._local:
-                time.sleep(_POLL_SECONDS)
+            replies = {reply.request_id: reply for reply in transport.collect(waiting)}
+            overdue = _overdue(waiting)
+            if overdue:
+                transport.abandon(overdue)
+            for message_id in dict.fromkeys([*overdue, *replies]):
+                sent = waiting.pop(message_id)
+                if message_id in overdue:
+                    error = f"no reply within {self._timeout:g} s"
+                    yield Delivery(sent.client, sent.size, error=error)
+                else:
+                    yield delivery(sent.client, sent.size, replies[message_id])
 
-    def message(self, client: int, frame: bytes, round_number: int) -> Message:
-        """Return the message that carries a frame to a client."""
-        return blob_message(frame, self._nodes[client], str(round_number))
 
-    @staticmethod
-    def receive(client: int, request_bytes: int, reply: Reply) -> Delivery:
-        """Return the delivery that a reply completes."""
-        if reply.error is not None:
-            code, text = reply.error
-            reason = loss_reason(code)
-            return Delivery(client, request_bytes, reason=reason, error=text or "unknown error")
-        if reply.blob is None:
-            return Delivery(client, request_bytes, error="the reply carries no frame")
-        return Delivery(client, request_bytes, reply.blob, reply.size)
-
-    def _send(self, client: int, frame: bytes, round_number: int) -> tuple[str, int]:
-        if self._local:
-            return self._local.post(self._nodes[client], frame, str(round_number))
-        message = self.message(client, frame, round_number)
-        (message_id,) = self._grid.push_messages([message])
-        return message_id, len(serialize(message))
-
-    def _collect(self, waiting: Iterable[str]) -> Iterator[Reply]:
-        if self._local:
-            yield from map(read_reply, self._local.collect())
-        else:
-            yield from map(read_message, self._grid.pull_messages(list(waiting)))
-
-    def _expire(self, waiting: dict[str, tuple[int, int, float]]) -> Iterator[Delivery]:
-        now, overdue = time.monotonic(), []
-        for message_id, (_, _, deadline) in waiting.items():  # oldest first
-            if deadline > now:
-                break
-            overdue.append(message_id)
-        if overdue and self._local:
-            self._local.abandon(overdue)
-        for message_id in overdue:
-            client, size, _ = waiting.pop(message_id)
-            yield Delivery(client, size, error=f"no reply within {self._timeout:g} s")
-
-    def _discover(self, clients: int) -> dict[int, int]:
-        """Return partition → node id. Engines other than ours number nodes at random: ask."""
-        if self._local:
-            return {i: self._local.node_id(i) for i in range(clients)}
-        nodes: dict[int, int] = {}
-        deadline = time.monotonic() + self._timeout
-        while len(nodes) < clients and time.monotonic() < deadline:
-            unknown = set(self._grid.get_node_ids()) - set(nodes.values())
-            asked = [Message(RecordDict(), node, "query") for node in sorted(unknown)]
-            for reply in self._grid.send_and_receive(asked, timeout=self._timeout):
-                partition = self._partition(reply, clients)
-                if partition < clients:
-                    nodes[partition] = reply.metadata.src_node_id
-                self.discovery_bytes += len(serialize(reply))
-            self.discovery_bytes += sum(len(serialize(message)) for message in asked)
-            time.sleep(_POLL_SECONDS)
-        if len(nodes) < clients:
-            raise InputError(
-                f"data.clients: got {clients}, but only {len(nodes)} nodes answered "
-                f"within {self._timeout:g} s"
-            )
-        return nodes
-
-    @staticmethod
-    def _partition(reply: Message, clients: int) -> int:
-        if reply.has_error():
-            raise InputError(f"a node cannot tell its partition: {reply.error.reason}")
-        facts = reply.content[RECORD]
-        if int(facts["num-partitions"]) < clients:
-            raise InputError(
-                f"data.clients: got {clients}, but the federation has {facts['num-partitions']} "
-                f"nodes; flwr run takes --federation-config 'num-supernodes={clients}'"
-            )
-        return int(facts["partition-id"])
+def _overdue(waiting: dict[str, _Sent]) -> list[str]:
+    """Return the messages whose deadline has passed; a reply that comes now comes too late."""
+    now = time.monotonic()
+    return list(takewhile(lambda message: waiting[message].deadline <= now, waiting))

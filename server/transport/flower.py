@@ -24,6 +24,15 @@ from mpfl.wire.frame import BLOB, RECORD
 MESSAGE_ID_LENGTH = 64
 """Characters of a message id in a deployment: a SHA-256 in hexadecimal."""
 
+RAISED = 2
+"""Error code of a client whose app raised."""
+DIED = 8
+"""Error code of a client whose process died."""
+CRASHED = frozenset({0, 5, DIED})
+"""Error codes where the process or the node is gone (0 is Ray's, for a lost actor)."""
+UNAVAILABLE = frozenset({3, 4})
+"""Error codes where a message or its reply expired on the way."""
+
 
 @dataclass(frozen=True)
 class Reply:
@@ -62,18 +71,6 @@ def blob_message(blob: bytes, node: int, group: str) -> Message:
     return Message(RecordDict({RECORD: ConfigRecord({BLOB: blob})}), node, "train", group_id=group)
 
 
-def read_message(message: Message) -> Reply:
-    """Return what a reply says."""
-    metadata, size = message.metadata, len(serialize(message))
-    if message.has_error():
-        error = message.error.code, message.error.reason or ""
-        return Reply(metadata.reply_to_message_id, size, error=error)
-    record = message.content.config_records.get(RECORD)
-    blob = record.get(BLOB) if record else None
-    blob = blob if isinstance(blob, bytes) else None
-    return Reply(metadata.reply_to_message_id, size, blob)
-
-
 class RequestWriter:
     """Writes what ``serialize(blob_message(...))`` would write, nine times as fast."""
 
@@ -94,7 +91,7 @@ class RequestWriter:
 
 
 def read_reply(raw: bytes) -> Reply:
-    """Return what the bytes of a reply say: ``read_message(deserialize(raw))``, but quicker."""
+    """Return what the bytes of a reply say, without making a message of them."""
     proto = ProtoMessage.FromString(raw)
     request_id = proto.metadata.reply_to_message_id
     if proto.HasField("error"):

@@ -11,8 +11,9 @@ import multiprocessing
 import os
 import pickle
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import ForkProcess
 
@@ -20,6 +21,7 @@ from flwr.app import Error, Message, RecordDict
 from flwr.serverapp import Grid
 
 from server.transport.flower import (
+    DIED,
     MESSAGE_ID_LENGTH,
     RequestWriter,
     address,
@@ -49,11 +51,11 @@ class _Worker:
         )
         self.process.start()
         theirs.close()
-        self.tasks: dict[int, Task] = {}
+        self.tasks: dict[str, Task] = {}
         self.chunks = 0
 
     def send(self, tasks: list[Task]) -> None:
-        self.tasks.update({task.number: task for task in tasks})
+        self.tasks.update({task.message_id: task for task in tasks})
         self.connection.send_bytes(pickle.dumps(tasks, pickle.HIGHEST_PROTOCOL))
 
     def stop(self) -> None:
@@ -92,12 +94,11 @@ class LocalGrid(Grid):
         self._writer = RequestWriter(RUN_ID, _SERVER_NODE)
         self._site = Site(app, RUN_ID, FIRST_NODE, nodes, dict(run_config))
         self._count = 0 if together else worker_count(workers, nodes)
-        self._together = max(together, 1)
+        self.together = max(together, 1)
         self._workers: list[_Worker] = []
         self._queue: deque[Task] = deque()
-        self._attempts: dict[int, int] = {}
-        self._ids: dict[str, int] = {}
-        self._replies: dict[int, bytes] = {}
+        self._attempts: Counter[str] = Counter()
+        self._replies: dict[str, bytes] = {}
         self._sequence = 0
         self.states = StateStore()
 
@@ -138,10 +139,10 @@ class LocalGrid(Grid):
 
     def pull_messages(self, message_ids: Iterable[str]) -> list[Message]:
         """Return the replies that have arrived; waits briefly if there is none yet."""
-        wanted = [self._ids[i] for i in message_ids if i in self._ids]
-        if wanted and not any(number in self._replies for number in wanted):
+        wanted = list(message_ids)
+        if wanted and self._replies.keys().isdisjoint(wanted):
             self._advance()
-        return [deserialize(self._take(n)) for n in wanted if n in self._replies]
+        return [deserialize(self._replies.pop(i)) for i in wanted if i in self._replies]
 
     def send_and_receive(
         self, messages: Iterable[Message], *, timeout: float | None = None
@@ -172,7 +173,8 @@ class LocalGrid(Grid):
         """Return all replies that have arrived, serialized; waits briefly if there is none."""
         if not self._replies:
             self._advance()
-        return [self._take(number) for number in sorted(self._replies)]
+        replies, self._replies = self._replies, {}
+        return [replies[message_id] for message_id in sorted(replies)]
 
     @property
     def workers(self) -> int:
@@ -186,12 +188,12 @@ class LocalGrid(Grid):
 
     def abandon(self, message_ids: Iterable[str]) -> None:
         """Give up on messages; a worker that is busy with one is replaced."""
-        numbers = {self._ids.pop(i) for i in message_ids if i in self._ids}
-        self._queue = deque(task for task in self._queue if task.number not in numbers)
+        ids = set(message_ids)
+        self._queue = deque(task for task in self._queue if task.message_id not in ids)
         for worker in list(self._workers):
-            if numbers & worker.tasks.keys():
-                for number in numbers:
-                    worker.tasks.pop(number, None)
+            if ids & worker.tasks.keys():
+                for message_id in ids:
+                    worker.tasks.pop(message_id, None)
                 self._replace(worker, blame=False)
 
     def close(self) -> None:
@@ -215,12 +217,7 @@ class LocalGrid(Grid):
     def _enqueue(self, message_id: str, node: int, raw: bytes) -> None:
         if not FIRST_NODE <= node < FIRST_NODE + self._site.nodes:
             raise ValueError(f"no node {node}")
-        self._ids[message_id] = self._sequence
-        self._queue.append(Task(self._sequence, node, raw, b""))
-
-    def _take(self, number: int) -> bytes:
-        self._ids.pop(f"{number:0{MESSAGE_ID_LENGTH}x}", None)
-        return self._replies.pop(number)
+        self._queue.append(Task(message_id, node, raw, b""))
 
     def _advance(self) -> None:
         if self._count == 0:
@@ -236,7 +233,7 @@ class LocalGrid(Grid):
     def _next_gang(self) -> list[Task]:
         """Take tasks from the queue, at most one of each node: the next needs its new state."""
         gang: dict[int, Task] = {}
-        while self._queue and len(gang) < self._together and self._queue[0].node not in gang:
+        while self._queue and len(gang) < self.together and self._queue[0].node not in gang:
             task = self._with_state(self._queue.popleft())
             gang[task.node] = task
         return list(gang.values())
@@ -249,7 +246,7 @@ class LocalGrid(Grid):
             worker = min(self._workers, key=lambda w: w.chunks)
             if worker.chunks >= _PREFETCH:
                 return
-            retried = self._attempts.get(self._queue[0].number, 0) > 0
+            retried = self._attempts[self._queue[0].message_id] > 0
             size = 1 if retried else max(1, min(64, len(self._queue) // (4 * self._count)))
             tasks = [self._with_state(self._queue.popleft()) for _ in range(size)]
             worker.chunks += 1
@@ -259,7 +256,7 @@ class LocalGrid(Grid):
                 self._replace(worker)
 
     def _with_state(self, task: Task) -> Task:
-        return Task(task.number, task.node, task.message, self.states.get(task.node, b""))
+        return replace(task, state=self.states.get(task.node, b""))
 
     def _receive(self, worker: _Worker) -> None:
         try:
@@ -268,13 +265,13 @@ class LocalGrid(Grid):
             self._replace(worker)
             return
         for outcome in outcomes:
-            worker.tasks.pop(outcome.number, None)
+            worker.tasks.pop(outcome.message_id, None)
             self._accept(outcome)
         worker.chunks = min(worker.chunks, len(worker.tasks))
 
     def _accept(self, outcome: Outcome) -> None:
-        self._attempts.pop(outcome.number, None)
-        self._replies[outcome.number] = outcome.reply
+        self._attempts.pop(outcome.message_id, None)
+        self._replies[outcome.message_id] = outcome.reply
         if outcome.state:
             self.states[outcome.node] = outcome.state
 
@@ -286,18 +283,17 @@ class LocalGrid(Grid):
             self._queue.appendleft(task)
         if worker.tasks and blame:
             first = next(iter(worker.tasks.values()))
-            self._attempts[first.number] = self._attempts.get(first.number, 0) + 1
-            if self._attempts[first.number] >= _MAX_ATTEMPTS:
+            self._attempts[first.message_id] += 1
+            if self._attempts[first.message_id] >= _MAX_ATTEMPTS:
                 self._queue.remove(first)
                 self._fail(first)
 
     def _fail(self, task: Task) -> None:
         message = deserialize(task.message)
-        partition = task.node - FIRST_NODE
-        reason = f"client {partition}: its worker process died {_MAX_ATTEMPTS} times"
-        reply = Message(Error(code=0, reason=reason), reply_to=message)
-        address(reply, message.metadata.message_id[::-1], RUN_ID, task.node)
-        self._accept(Outcome(task.number, task.node, serialize(reply), b""))
+        reason = f"its worker process died {_MAX_ATTEMPTS} times"
+        reply = Message(Error(DIED, reason), reply_to=message)
+        address(reply, task.message_id[::-1], RUN_ID, task.node)
+        self._accept(Outcome(task.message_id, task.node, serialize(reply), b""))
 
 
 def worker_count(workers: int, nodes: int) -> int:

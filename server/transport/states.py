@@ -31,11 +31,6 @@ class StateStore(UserDict[int, bytes]):
     def __delitem__(self, node: int) -> None:
         self._release(self.data.pop(node))
 
-    @property
-    def distinct(self) -> int:
-        """Different contents held."""
-        return len(self._users)
-
     def _release(self, state: bytes | None) -> None:
         if state is None:
             return

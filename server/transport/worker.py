@@ -9,7 +9,6 @@ import queue
 import signal
 import threading
 import time
-import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -17,8 +16,10 @@ from multiprocessing.connection import Connection
 
 from flwr.app import Context, Error, Message, RecordDict
 
+from mpfl.errors import describe
 from mpfl.training.gang import run_together
 from server.transport.flower import (
+    RAISED,
     address,
     deserialize,
     deserialize_state,
@@ -36,7 +37,7 @@ _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # malloc.h of glibc
 class Task:
     """One message for one node, and the state that node had."""
 
-    number: int
+    message_id: str
     node: int
     message: bytes
     state: bytes
@@ -46,7 +47,7 @@ class Task:
 class Outcome:
     """The reply to a task, and the state the node has now."""
 
-    number: int
+    message_id: str
     node: int
     reply: bytes
     state: bytes
@@ -75,11 +76,13 @@ class Site:
     def execute(self, task: Task) -> Outcome:
         """Run the app on one task. Never raises: what the app raises becomes an error reply."""
         message = deserialize(task.message)
-        partition = task.node - self.first_node
         context = Context(
             run_id=self.run_id,
             node_id=task.node,
-            node_config={"partition-id": partition, "num-partitions": self.nodes},
+            node_config={
+                "partition-id": task.node - self.first_node,
+                "num-partitions": self.nodes,
+            },
             state=deserialize_state(task.state) if task.state else RecordDict(),
             run_config=dict(self.run_config),
         )
@@ -88,12 +91,11 @@ class Site:
             if not isinstance(reply, Message):
                 raise TypeError(f"the client app returned {type(reply).__name__}, not a Message")
             state = serialize_state(context.state) if context.state else b""
-        except Exception:  # noqa: BLE001 - a client's own failure costs only its reply
-            reason = f"client {partition}: {traceback.format_exc()}"
-            reply, state = Message(Error(code=2, reason=reason), reply_to=message), task.state
-        reply_id = message.metadata.message_id[::-1]
-        address(reply, reply_id, self.run_id, task.node)
-        return Outcome(task.number, task.node, serialize(reply), state)
+        except Exception as error:  # noqa: BLE001 - a client's own failure costs only its reply
+            reply = Message(Error(RAISED, describe(error)), reply_to=message)
+            state = task.state
+        address(reply, task.message_id[::-1], self.run_id, task.node)
+        return Outcome(task.message_id, task.node, serialize(reply), state)
 
 
 def work(connection: Connection, others: Sequence[Connection], site: Site) -> None:

@@ -15,7 +15,7 @@ from benchmarks.cli.main import main
 from benchmarks.running.experiment import resume, run
 from clients.faults import flip
 from mpfl.config import Experiment, to_toml
-from mpfl.faults.replies import FAULTS, Loss, fault_of, loss_reason
+from mpfl.faults.replies import FAULTS, fault_of
 from mpfl.wire.errors import WireError
 from mpfl.wire.frame import Frame, Kind, Section, decode_frame, encode_frame
 from server.records import DOWNLINK, UPLINK
@@ -32,7 +32,6 @@ REASONS = {
     "wrong_round": {"bad round"},
     "not_finite": {"bad values", "bad metrics"},
 }
-LOST = [loss.reason for loss in Loss]
 
 
 def drawn(experiment: Experiment) -> Counter[tuple[int, str]]:
@@ -214,11 +213,6 @@ def test_any_flipped_bit_and_any_cut_is_noticed(
     for bad in (damaged, blob[: data.draw(st.integers(0, len(blob) - 1))]):
         with pytest.raises(WireError):
             decode_frame(bad)
-
-
-def test_codes_of_other_errors_are_no_simulated_loss() -> None:
-    assert [loss_reason(code) for code in (0, 2, 1000)] == ["no reply"] * 3
-    assert [loss_reason(int(loss)) for loss in Loss] == LOST
 
 
 @pytest.mark.parametrize("overrides", [{}, {"prune__recovery": "finetune"}, {"method": "fedavg"}])

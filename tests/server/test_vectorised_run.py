@@ -74,9 +74,7 @@ def test_a_failing_client_costs_only_its_own_reply(word, reason, client, met):
         replies = list(ask(grid, word, range(4)).values())
         failed = [reply for reply in replies if isinstance(reply, str)]
         assert len(failed) == 1
-        assert f"client {client}" in failed[0]
-        assert reason in failed[0]
-        assert "Traceback" in failed[0]
+        assert failed[0].startswith(f"ValueError: {reason}\nTraceback")
         others = {f"{i} {met} 1".encode() for i in range(4) if i != client}
         assert others == {reply for reply in replies if isinstance(reply, bytes)}
     assert threading.active_count() == before

@@ -46,12 +46,12 @@ def test_the_bar_of_a_continued_comparison(
         (task,) = bars[0].tasks
         watch = reporter.cell_watcher(cells, tmp_path)
         assert (task.completed, task.total) == (13, 30)
-        watch(cells[1], {"round": 4, "errors": []})
+        watch(cells[1], {"round": 4, "rejected": {}, "errors": []})
         assert task.completed == 14
         assert "1/3 finished" in task.fields["now"]
         watch(cells[1], None)
         assert task.completed == 20
-        watch(cells[2], {"round": 1, "errors": []})
+        watch(cells[2], {"round": 1, "rejected": {}, "errors": []})
         watch(cells[2], None)
         assert task.completed == 30
         assert "3/3 finished" in task.fields["now"]

@@ -142,51 +142,20 @@ def test_memory_stays_within_three_planes_more_than_the_logarithm():
     tracemalloc.start()
     for count in range(1, 102):
         counter.add(ballot)
-        assert counter.memory_bytes <= (math.log2(count) + 3) * plane_bytes
+        held, _ = tracemalloc.get_traced_memory()
+        assert held <= (math.log2(count) + 3) * plane_bytes + 10_000  # Python's own
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert peak <= (math.log2(101) + 3) * plane_bytes
-
-
-@settings(deadline=None)
-@given(elections(), st.data())
-def test_many_at_once_equal_one_at_a_time(election, data):
-    layout, ballots = election
-    cuts = data.draw(st.lists(st.integers(0, len(ballots)), max_size=3).map(sorted))
-    weight = data.draw(st.integers(1, 300))
-    counter = Tally(layout)
-    for start, stop in zip([0, *cuts], [*cuts, len(ballots)], strict=True):
-        counter.extend(iter(ballots[start:stop]))
-        counter.add(ballots[0], weight)
-    extra = 1 + len(cuts)
-    expected = unpack_and_count([*ballots, ballots[0]], [1] * len(ballots) + [weight * extra])
-    np.testing.assert_array_equal(counter.counts(), expected)
-    assert (counter.ballots, counter.weight) == (
-        len(ballots) + extra,
-        len(ballots) + weight * extra,
-    )
 
 
 @pytest.mark.parametrize("units", [1, 63, 64, 255, 256, 257, 65_537, 300_001])
 def test_large_layers_are_counted_in_strips_without_a_seam(units):
     layout = Layout(("a",), (units,))
     ballots = random_ballots(layout, 21, units)
-    counter = Tally(layout)
-    counter.extend(ballots[:17])
-    for ballot in ballots[17:]:
-        counter.add(ballot)
+    counter = tally_of(layout, ballots)
     expected = sum(ballot.bools().astype(np.uint32) for ballot in ballots)
     np.testing.assert_array_equal(counter.counts(), expected)
-
-
-def test_a_group_with_a_misfit_is_refused_whole():
-    layout = Layout(("a",), (10,))
-    counter = Tally(layout)
-    misfit = Mask.full(Layout(("b",), (10,)))
-    with pytest.raises(ValueError, match="does not fit"):
-        counter.extend([Mask.full(layout)] * 11 + [misfit])
-    assert counter.ballots == 8
-    assert counter.counts().tolist() == [8] * 10
 
 
 @pytest.mark.skipif(COMPILED is None, reason="mpfl.vote._carry is not built")
@@ -201,10 +170,6 @@ def test_a_group_with_a_misfit_is_refused_whole():
         lambda: COMPILED.add([], [], 0, 0, bytes(8), 64),
         lambda: COMPILED.add([bytearray(8)] * 34, [], 0, 0, bytes(8), 64),
         lambda: COMPILED.add([bytearray(0)], [], 0, 0, b"", 0),
-        lambda: COMPILED.add_group([bytearray(8)] * 4, [bytes(8)] * 7, 64),
-        lambda: COMPILED.add_group([bytearray(8)] * 3, [bytes(8)] * 8, 64),
-        lambda: COMPILED.add_group([bytearray(8)] * 4, [bytes(7)] * 8, 64),
-        lambda: COMPILED.add_group([bytearray(8)] * 4, [bytes(8)] * 8, -5),
     ],
 )
 def test_the_compiled_kernel_refuses_buffers_that_do_not_fit(call):

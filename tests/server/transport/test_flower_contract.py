@@ -22,7 +22,6 @@ from server.transport.flower import (
     deserialize,
     deserialize_state,
     identify,
-    read_message,
     read_reply,
     serialize,
     serialize_state,
@@ -175,9 +174,8 @@ def test_requests_leave_no_memory_behind() -> None:
         (Error(code=7), {"error": (7, "")}),
     ],
 )
-def test_replies_are_read_alike_from_bytes_and_from_messages(reply, said) -> None:
+def test_replies_are_read_from_their_bytes(reply, said) -> None:
     message = Message(reply, reply_to=request(message_id="a" * MESSAGE_ID_LENGTH))
     address(message, "b" * MESSAGE_ID_LENGTH, RUN_ID, FIRST_NODE)
     raw = serialize(message)
-    expected = Reply("a" * MESSAGE_ID_LENGTH, len(raw), **said)
-    assert read_reply(raw) == read_message(deserialize(raw)) == expected
+    assert read_reply(raw) == Reply("a" * MESSAGE_ID_LENGTH, len(raw), **said)
