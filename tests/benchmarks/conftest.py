@@ -136,10 +136,10 @@ def write_run(
         writer.writeheader()
         writer.writerows(ledger)
     known = method if method in SIZES or method == "centralized" else "mpfl"
-    config = from_mapping(
+    experiment = from_mapping(
         {"seed": seed, "method": known, "data": {"clients": clients}, "prune": {"density": 0.1}}
     )
-    (folder / "config.toml").write_text(to_toml(config))
+    (folder / "config.toml").write_text(to_toml(experiment))
     parameters = sum(a * b + a for a, b in LAYERS.values())
     prunable = sum(a * b for a, b in LAYERS.values())
     summary: dict[str, Any] = {
