@@ -2,6 +2,7 @@
 PYTHON ?= python3
 EXTRAS ?= dev
 TESTS ?= not slow
+PYTEST_OPTIONS ?= -n 2 --dist loadgroup
 PIP_OPTIONS ?=
 
 VENV  := .venv
@@ -27,7 +28,7 @@ demo: $(SETUP) ## compare methods on digits; nothing to download
 	$(BIN)/mpfl compare demo
 
 test: $(SETUP) ## tests and the examples in the documentation; TESTS= adds the slow ones
-	$(BIN)/python -m pytest -m "$(TESTS)" --doctest-modules tests $(CODE)
+	$(BIN)/python -m pytest $(PYTEST_OPTIONS) -m "$(TESTS)" --doctest-modules tests $(CODE)
 
 check: $(SETUP) ## what continuous integration runs: format, lint, types, tests
 	$(BIN)/ruff format --check .

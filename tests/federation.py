@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
+from collections.abc import Callable, Iterable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -9,12 +12,19 @@ from numpy.typing import NDArray
 
 from clients.client import Client
 from clients.methods import METHODS as CLIENT_METHODS
-from clients.replica import ClientState
+from clients.replica import ClientState, Uninformed
 from mpfl.config import Experiment
+from mpfl.state import flatten, restore
 from mpfl.wire.frame import Frame, decode_frame, encode_frame
-from mpfl.world import build_world
+from mpfl.world import World, build_world
+from server.checkpoint import load_checkpoint, save_checkpoint
 from server.methods import METHODS as SERVER_METHODS
+from server.sampling import asked_clients
 from tests.runs import small
+
+Order = Callable[[list[int]], Iterable[int]]
+WHOLE_REQUESTS = {"fedavg", "fedpm"}
+"""Methods whose requests build on nothing that a client must still hold."""
 
 
 def tiny(**overrides: Any) -> Experiment:
@@ -24,50 +34,104 @@ def tiny(**overrides: Any) -> Experiment:
 
 
 class Federation:
-    """Plays rounds and remembers the frames and what every client had trained."""
+    """One run, round by round.
 
-    def __init__(self, experiment: Experiment) -> None:
-        self.world = build_world(experiment)
-        self.method = SERVER_METHODS[experiment.method](self.world)
+    Attributes
+    ----------
+    states
+        What each client keeps.
+    requests, replies, trained
+        Of the last round: frames, and the model float32[P + B] each client was left with.
+    """
+
+    def __init__(self, experiment: Experiment, world: World | None = None) -> None:
+        self.world = world or build_world(experiment)
+        # Any: tests look at what only one method has.
+        self.method: Any = SERVER_METHODS[experiment.method](self.world)
         self.states = {c: ClientState() for c in range(experiment.data.clients)}
         self.requests: dict[int, Frame] = {}
         self.replies: dict[int, Frame] = {}
         self.trained: dict[int, NDArray[np.float32]] = {}
         self.number = 0
+        self._frames = hashlib.sha256()
 
     def client(self, number: int) -> Client:
         """Return one client with the state it has kept."""
         return Client(self.world, number, self.states[number])
 
-    def play(self, rounds: int = 1) -> dict[str, Any]:
-        """Play rounds and return the columns of the last one."""
+    def play(
+        self,
+        rounds: int = 1,
+        order: Order = sorted,
+        lost: Iterable[int] = (),
+        uninformed: Iterable[int] = (),
+    ) -> dict[str, Any]:
+        """Play rounds and return the columns of the last one.
+
+        The replies of `lost` clients never arrive. In every round those of `uninformed`, and no
+        others, must say that they do not hold what their request builds on.
+        """
         columns: dict[str, Any] = {}
         for _ in range(rounds):
-            self.number += 1
-            clients = list(self.states)
-            self.method.begin_round(self.number, clients)
-            for number in clients:
-                self.requests[number] = _carried(self.method.request(number).frame)
-                handle = CLIENT_METHODS[self.world.experiment.method]
-                reply = handle(self.requests[number], self.client(number))
-                self.replies[number] = _carried(reply)
-                self.trained[number] = self.world.model.read_model()
-            for number in reversed(clients):
-                self.method.accept(number, self.replies[number])
-            columns = self.method.finish_round(True)
+            columns = self._play(order, set(lost), sorted(uninformed))
         return columns
+
+    def _play(self, order: Order, lost: set[int], uninformed: list[int]) -> dict[str, Any]:
+        self.number += 1
+        clients = asked_clients(self.world.experiment, self.method, self.number)
+        self.method.begin_round(self.number, clients)
+        self.requests, self.replies, self.trained = {}, {}, {}
+        assert [number for number in clients if not self._asked(number)] == uninformed
+        arrived = [number for number in order(list(self.replies)) if number not in lost]
+        for number in arrived:
+            self.method.accept(number, self.replies[number])
+        columns: dict[str, Any] = self.method.finish_round(bool(arrived))
+        return columns
+
+    def _asked(self, number: int) -> bool:
+        """Let a client answer; returns whether it could."""
+        self.requests[number] = self._carried(self.method.request(number).frame)
+        handle = CLIENT_METHODS[self.world.experiment.method]
+        try:
+            reply = handle(self.requests[number], self.client(number))
+        except Uninformed:
+            self.method.forget(number)
+            return False
+        self.replies[number] = self._carried(reply)
+        self.trained[number] = self.world.model.read_model()
+        return True
+
+    def restart(self, path: Path) -> None:
+        """Write a checkpoint and continue with a new server half that has read it."""
+        save_checkpoint(path, {}, flatten(self.method.state))
+        kind = type(self.method.state)
+        self.method = SERVER_METHODS[self.world.experiment.method](self.world)
+        _, arrays = load_checkpoint(path)
+        self.method.restore(restore(kind, arrays, self.world.layout))
+
+    def digest(self) -> str:
+        """Return what two equal runs have in common: frames, mask and model."""
+        result = self._frames.copy()
+        result.update(self.method.mask().to_bytes())
+        result.update(self.method.model().tobytes())
+        return result.hexdigest()
+
+    def weights(self) -> NDArray[np.int64]:
+        """Return each client's number of samples."""
+        return np.array([len(part) for part in self.world.parts])
 
     def mean(self) -> NDArray[np.float64]:
         """Return the mean of what the clients had trained, weighted by samples."""
-        weights = [len(part) for part in self.world.parts]
-        rows = [self.trained[number] for number in range(len(weights))]
-        return np.average(np.stack(rows).astype(np.float64), axis=0, weights=weights)
+        rows = np.stack([self.trained[number] for number in range(len(self.world.parts))])
+        mean: NDArray[np.float64] = np.average(rows.astype(np.float64), 0, self.weights())
+        return mean
 
     def survivors(self) -> NDArray[np.bool_]:
         """Return bool[P + B]: what the mask keeps."""
         structure, mask = self.world.structure, self.method.mask()
         return np.concatenate([structure.parameter_mask(mask), structure.buffer_mask(mask)])
 
-
-def _carried(frame: Frame) -> Frame:
-    return decode_frame(encode_frame(frame))
+    def _carried(self, frame: Frame) -> Frame:
+        blob = encode_frame(frame)
+        self._frames.update(blob)
+        return decode_frame(blob)

@@ -12,7 +12,13 @@ from mpfl.config import Experiment, from_mapping
 from mpfl.nested import with_override
 
 SMALL = {
-    "data": {"name": "digits", "clients": 4, "partition": "dirichlet(0.5)"},
+    "data": {
+        "name": "digits",
+        "clients": 4,
+        "partition": "dirichlet(0.5)",
+        "train_samples": 400,
+        "test_samples": 100,
+    },
     "model": {"name": "lenet300"},
     "train": {"epochs": 1, "batch_size": 32, "lr": 0.1},
     "prune": {"density": 0.2, "rounds": 2},

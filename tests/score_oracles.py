@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -69,7 +70,7 @@ class _Residual(nn.Module):
         first = self.relu(self.bn0(self.stem(x)))
         inner = self.relu(self.bn1(self.conv1(first)))
         last = self.relu(self.bn2(self.conv2(inner)) + first)
-        return self.head(torch.flatten(self.pool(last), 1))  # type: ignore[no-any-return]
+        return self.head(torch.flatten(self.pool(last), 1))
 
 
 class _Recurrent(nn.Module):
@@ -80,7 +81,7 @@ class _Recurrent(nn.Module):
         self.head = nn.Linear(4, 3)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.head(self.recurrent(self.embedding(x))[0].mean(1))  # type: ignore[no-any-return]
+        return self.head(self.recurrent(self.embedding(x))[0].mean(1))
 
 
 @dataclass(frozen=True)
@@ -252,11 +253,9 @@ def oracle_activity(case: Case, granularity: str) -> dict[str, Tensor]:
         case.module(case.samples.inputs)
     for hook in hooks:
         hook.remove()
-    return {
-        name: _linear_activity(part, x) if isinstance(part, nn.Linear) else _conv_activity(part, x)
-        for name, x in heard.items()
-        for part in [case.module.get_submodule(name)]
-    }
+    parts: dict[str, Any] = dict(case.module.named_modules())
+    kinds = {nn.Linear: _linear_activity, nn.Conv2d: _conv_activity}
+    return {name: kinds[type(parts[name])](parts[name], x) for name, x in heard.items()}
 
 
 def _detached(part: nn.Linear | nn.Conv2d) -> tuple[Tensor, Tensor | None]:

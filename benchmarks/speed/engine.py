@@ -235,14 +235,14 @@ def _data(folder: Path | None) -> Iterator[str]:
         yield str(folder.resolve())
         return
     with tempfile.TemporaryDirectory(prefix="mpfl-random-") as name:
-        _write_random_images(Path(name))
+        write_random_images(Path(name))
         yield name
 
 
-def _write_random_images(folder: Path) -> None:
+def write_random_images(folder: Path, train: int = 60_000, test: int = 10_000) -> None:
     """Write noise in MNIST's files: training takes as long, whatever the images show."""
     rng = numpy_rng(0, "engine benchmark")
-    for part, count in (("train", 60_000), ("t10k", 10_000)):
+    for part, count in (("train", train), ("t10k", test)):
         for kind, shape, most in (("images", (count, 28, 28), 256), ("labels", (count,), 10)):
             path = folder / _IDX.format(part=part, kind=kind, dimensions=len(shape))
             path.parent.mkdir(parents=True, exist_ok=True)

@@ -66,6 +66,7 @@ def build_model(
     # On the meta device the constructors' own initialisation draws nothing.
     with torch.device("meta"):
         model = build(Shapes(classes, tuple(input_shape), vocabulary))
-    model.to_empty(device="cpu")
+    # As `to_empty` does, whose `empty_like` imports PyTorch's compiler to leave that device.
+    model._apply(lambda t: torch.empty(t.shape, dtype=t.dtype))  # type: ignore[no-untyped-call]
     initialise(model, generator)
     return model

@@ -28,7 +28,7 @@ def macs(
     Parameters
     ----------
     model
-        The network; nothing is computed and nothing changes.
+        The network; a copy computes, and nothing changes.
     input_shape
         Shape of one input without the batch.
     keep
@@ -52,8 +52,8 @@ def macs(
 
 
 def _positions(model: nn.Module, input_shape: tuple[int, ...]) -> dict[str, int]:
-    """Return how often each weight is used on one sample, by tracing shapes alone."""
-    valueless = shadow(model)
+    """Return how often each weight is used on one sample."""
+    copied = shadow(model)
     positions: dict[str, int] = {}
 
     def count(name: str, module: nn.Module, output: Any) -> None:
@@ -64,9 +64,9 @@ def _positions(model: nn.Module, input_shape: tuple[int, ...]) -> dict[str, int]
                 path = f"{name}.{leaf}" if name else leaf
                 positions[path] = positions.get(path, 0) + math.prod(shape) // units
 
-    for name, module in valueless.named_modules():
+    for name, module in copied.named_modules():
         if isinstance(module, _WEIGHTED):
             module.register_forward_hook(lambda m, _, out, name=name: count(name, m, out))
     with torch.no_grad():
-        valueless(example(valueless, input_shape))
+        copied(example(copied, input_shape))
     return positions

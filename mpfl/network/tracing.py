@@ -1,4 +1,4 @@
-"""Run a network on shapes alone, and record its graph with the shape of every value."""
+"""Run a network on one sample of zeros, and record its graph with the shape of every value."""
 
 from __future__ import annotations
 
@@ -12,15 +12,19 @@ from mpfl.errors import InputError
 
 
 def shadow(model: nn.Module) -> nn.Module:
-    """Return a copy of the network, in evaluation mode, whose tensors have shapes but no values."""
-    return copy.deepcopy(model).to("meta").eval()
+    """Return a copy of the network on the CPU, in evaluation mode.
+
+    Tensors without values, those of the meta device, would do for shapes; but PyTorch imports its
+    compiler to compute with them, which takes seconds, and one sample milliseconds.
+    """
+    return copy.deepcopy(model).to("cpu").eval()
 
 
 def example(model: nn.Module, input_shape: tuple[int, ...]) -> Tensor:
-    """Return one valueless input: int64 if the network has an embedding, else float32."""
+    """Return one sample of zeros: int64 if the network has an embedding, else float32."""
     tokens = any(isinstance(module, nn.Embedding) for module in model.modules())
     dtype = torch.int64 if tokens else torch.float32
-    return torch.zeros((1, *input_shape), dtype=dtype, device="meta")
+    return torch.zeros((1, *input_shape), dtype=dtype)
 
 
 def traced(model: nn.Module, input_shape: tuple[int, ...]) -> fx.GraphModule:
@@ -31,13 +35,14 @@ def traced(model: nn.Module, input_shape: tuple[int, ...]) -> fx.GraphModule:
     InputError
         If ``torch.fx`` cannot trace the network, or it does not accept such inputs.
     """
-    valueless = shadow(model)
+    copied = shadow(model)
     try:
-        graph = fx.symbolic_trace(valueless)
+        graph = fx.symbolic_trace(copied)
     except (AttributeError, RuntimeError, TypeError, ValueError) as error:
         raise InputError(f"cannot trace {type(model).__name__}: {_first_line(error)}") from error
     try:
-        _ShapeRecorder(graph).run(example(valueless, input_shape))
+        with torch.no_grad():
+            _ShapeRecorder(graph).run(example(copied, input_shape))
     except (IndexError, RuntimeError, TypeError, ValueError) as error:
         raise InputError(
             f"{type(model).__name__} does not accept inputs of shape {input_shape}: "

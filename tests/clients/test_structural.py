@@ -27,7 +27,7 @@ QUICK = {
 def sizes(monkeypatch):
     """Parameters of every network that is trained."""
     seen = []
-    train = mpfl.training.vectorised.train
+    train = mpfl.training.local.train
 
     def watched(model, *arguments, **options):
         seen.append(model.values.numel())

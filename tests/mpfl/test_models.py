@@ -2,6 +2,7 @@
 
 import math
 import re
+from collections.abc import Mapping
 
 import numpy as np
 import pytest
@@ -92,7 +93,7 @@ def test_every_value_is_set_and_within_its_bounds(name):
             assert_uniform(own, 1 / math.sqrt(own["weight"][0].numel()))
 
 
-def assert_uniform(tensors: dict[str, torch.Tensor], bound: float) -> None:
+def assert_uniform(tensors: Mapping[str, torch.Tensor], bound: float) -> None:
     values = torch.cat([t.detach().ravel() for t in tensors.values()])
     assert float(values.abs().max()) <= bound * (1 + 1e-6)
     assert float(values.abs().max()) > 0.95 * bound

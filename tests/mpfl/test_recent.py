@@ -12,7 +12,11 @@ def test_the_key_asked_for_longest_ago_is_forgotten() -> None:
     recent: Recent[str, str] = Recent(2)
 
     def ask(key: str) -> str:
-        return recent.get(key, lambda: made.append(key) or key.upper())
+        def make() -> str:
+            made.append(key)
+            return key.upper()
+
+        return recent.get(key, make)
 
     assert [ask(key) for key in "abacab"] == list("ABACAB")
     assert made == ["a", "b", "c", "b"]  # c came when b was the older one
@@ -23,7 +27,11 @@ def test_sizes_count_and_what_is_too_large_is_returned_all_the_same() -> None:
     recent: Recent[int, bytes] = Recent(10, len)
 
     def ask(size: int) -> bytes:
-        return recent.get(size, lambda: made.append(size) or bytes(size))
+        def make() -> bytes:
+            made.append(size)
+            return bytes(size)
+
+        return recent.get(size, make)
 
     for size in (4, 6, 4, 6, 11, 11, 4):
         assert len(ask(size)) == size

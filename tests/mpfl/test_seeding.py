@@ -27,11 +27,11 @@ def test_every_part_of_the_key_makes_another_stream():
 
 
 def test_global_generators_are_neither_read_nor_moved():
-    np_state = np.random.get_state()[1].copy()  # noqa: NPY002 - the point of the test
+    np_state = np.random.get_state(legacy=False)["state"]["key"].copy()  # noqa: NPY002 - the point of the test
     torch_state = torch.random.get_rng_state()
     numpy_rng(0, "x").random(10)
     torch.rand(10, generator=torch_generator(0, "x"))
-    np.testing.assert_array_equal(np_state, np.random.get_state()[1])  # noqa: NPY002
+    np.testing.assert_array_equal(np_state, np.random.get_state(legacy=False)["state"]["key"])  # noqa: NPY002
     assert torch.equal(torch_state, torch.random.get_rng_state())
 
 

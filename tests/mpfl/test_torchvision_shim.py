@@ -33,5 +33,5 @@ def test_the_shim_is_harmless_where_the_operators_exist():
         "assert torch.ops.torchvision.nms(box, box[:, 0], 0.5).tolist() == [7]\n"
     )
     command = [sys.executable, "-c", code]
-    result = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
+    result = subprocess.run(command, capture_output=True, text=True, check=False)
     assert result.returncode == 0, result.stderr

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -35,7 +36,7 @@ bits = st.lists(st.booleans(), min_size=100, max_size=100).map(
 
 def forged(attack: str, ballot: Mask, allowed: Mask, client: int = 0, number: int = 1) -> Mask:
     experiment = tiny(faults__byzantine=1.0, faults__attack=attack)
-    options = {"share": 0.4, "round_number": number, "client": client}
+    options: dict[str, Any] = {"share": 0.4, "round_number": number, "client": client}
     return forge(experiment, ballot, allowed, **options)
 
 

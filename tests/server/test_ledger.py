@@ -45,9 +45,10 @@ def counted(request, tmp_path_factory):
     out = tmp_path_factory.mktemp("run") / request.param
     text = to_toml(experiment)
     world = world_from_toml(text)
-    with CountingGrid(client_app, 4, {"experiment": text}, workers=0) as grid:
+    grid = CountingGrid(client_app, 4, {"experiment": text}, workers=0)
+    with grid:
         summary = run_session(world, grid, RunFolder.create(out, experiment))
-        return experiment, world, out, summary, grid.seen
+    return experiment, world, out, summary, grid.seen
 
 
 def test_each_row_is_the_length_of_a_serialized_message(counted):
@@ -77,10 +78,9 @@ def test_rows_records_and_summary_have_the_same_totals(counted):
         assert record["total_bytes"] == running
 
 
+@pytest.mark.parametrize("counted", ["mpfl"], indirect=True)
 def test_ballots_are_small_and_phase_one_moves_no_weight(counted):
-    experiment, world, out, _, seen = counted
-    if experiment.method != "mpfl":
-        pytest.skip("only mpfl has ballots")
+    _, world, out, _, seen = counted
     frames = [(direction, blob, decode_frame(blob)) for direction, _, blob in seen]
     ballots = [(blob, frame) for _, blob, frame in frames if frame.kind is Kind.BALLOT]
     assert len(ballots) == 2 * 4
@@ -98,11 +98,11 @@ def test_the_first_downlink_carries_neither_mask_nor_weights(counted):
     assert all(set(frame.sections) <= {Section.CONFIG} for frame in first)
 
 
+@pytest.mark.parametrize("counted", ["mpfl"], indirect=True)
 def test_ballots_carry_the_bits_that_the_formula_promises(counted):
-    experiment, world, out, _, _ = counted
-    if experiment.method != "mpfl":
-        pytest.skip("only mpfl has ballots")
-    for row in ledger(out):
-        if row["direction"] == "uplink" and row["phase"] == "mask":
-            assert float(row["formula_bytes"]) == pytest.approx(world.layout.total / 8, abs=0.1)
-            assert 0 < float(row["bound_bytes"]) <= int(row["mask_bytes"])
+    _, world, out, _, _ = counted
+    rows = [r for r in ledger(out) if (r["direction"], r["phase"]) == ("uplink", "mask")]
+    assert len(rows) == 2 * 4
+    for row in rows:
+        assert float(row["formula_bytes"]) == pytest.approx(world.layout.total / 8, abs=0.1)
+        assert 0 < float(row["bound_bytes"]) <= int(row["mask_bytes"])

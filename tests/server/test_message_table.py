@@ -6,20 +6,21 @@ import re
 from collections import defaultdict
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from clients.replica import ClientState
 from mpfl.world import build_world
 from server.methods import METHODS
-from tests.federation import tiny
-from tests.rounds import Rounds
+from tests.federation import WHOLE_REQUESTS, Federation, tiny
 
 PAGE = Path(__file__).parents[2] / "docs" / "wire-format.md"
 ROWS = re.findall(
     r"^\| `(\w+)` \| ([A-Z_]+) \| ([A-Z? ]*)\|", PAGE.read_text("utf-8"), re.MULTILINE
 )
 TABLE = {(method, kind): sections.split() for method, kind, sections in ROWS}
-VARIANTS = {
+VARIANTS: dict[str, list[dict[str, Any]]] = {
     "mpfl": [{"prune__recovery": "finetune"}, {"prune__regrow": "random"}],
     "prunefl": [{"comparator__prunefl_every": 2}],
 }
@@ -41,11 +42,12 @@ def messages(world, method):
     seen = defaultdict(set)
     for changes in [{}, *VARIANTS.get(method, [])]:
         chosen = experiment(method, **changes)
-        game = Rounds(chosen, replace(world, experiment=chosen))
+        game = Federation(chosen, replace(world, experiment=chosen))
         for number in range(8):
-            game.play(lost=[0] if number == 1 else [])
+            anew = [1] if number == 6 and method not in WHOLE_REQUESTS else []
+            game.play(lost=[0] if number == 1 else [], uninformed=anew)
             if number == 5:
-                game.states[1] = {}
+                game.states[1] = ClientState()
             for frame in (*game.requests.values(), *game.replies.values()):
                 seen[frame.kind.name].add(frozenset(section.name for section in frame.sections))
     return seen

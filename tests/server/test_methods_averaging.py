@@ -13,13 +13,12 @@ from mpfl.seeding import torch_generator
 from mpfl.wire.frame import Section
 from mpfl.wire.values import decode_values
 from server.transport.flower import identify
-from tests.federation import tiny
-from tests.rounds import Rounds
+from tests.federation import Federation, tiny
 
 
 def test_fedavg_with_one_client_is_plain_sgd():
     experiment = tiny(method="fedavg", data__clients=1, train__lr=0.05)
-    game = Rounds(experiment)
+    game = Federation(experiment)
     world = game.world
     model = build_model(
         "lenet300", world.data.classes, world.data.input_shape, torch_generator(0, "w0")
@@ -42,7 +41,7 @@ def test_fedavg_with_one_client_is_plain_sgd():
 
 
 def test_fedavg_is_flowers_own_fedavg_on_the_same_replies():
-    game = Rounds(tiny(method="fedavg"))
+    game = Federation(tiny(method="fedavg"))
     game.play(2)
     identify(1, 1)
     replies = []
@@ -60,7 +59,9 @@ def test_fedavg_is_flowers_own_fedavg_on_the_same_replies():
 
 def test_fedavg_is_float32_and_fedavg_q8_int8_whatever_the_wire_section_says():
     for method, each in (("fedavg", 4.0), ("fedavg_q8", 1.0)):
-        game = Rounds(tiny(method=method, wire__uplink_values="int4", wire__downlink_values="int4"))
+        game = Federation(
+            tiny(method=method, wire__uplink_values="int4", wire__downlink_values="int4")
+        )
         game.play(2)
         size = game.world.w0.size
         for frame in (game.requests[0], game.replies[0]):
@@ -69,7 +70,7 @@ def test_fedavg_is_float32_and_fedavg_q8_int8_whatever_the_wire_section_says():
 
 
 def test_quantised_averaging_stays_close_to_the_exact_one():
-    exact, coarse = (Rounds(tiny(method=m)) for m in ("fedavg", "fedavg_q8"))
+    exact, coarse = (Federation(tiny(method=m)) for m in ("fedavg", "fedavg_q8"))
     exact.play(3)
     coarse.play(3)
     moved = np.linalg.norm(exact.method.model() - exact.world.w0)
@@ -79,7 +80,7 @@ def test_quantised_averaging_stays_close_to_the_exact_one():
 
 @pytest.mark.parametrize("schedule", ["one_shot", "geometric"])
 def test_fedavg_prune_keeps_the_largest_weights_of_the_mean(schedule):
-    game = Rounds(
+    game = Federation(
         tiny(
             method="fedavg_prune", prune__schedule=schedule, prune__ranking="flat", prune__rounds=3
         )
@@ -87,7 +88,7 @@ def test_fedavg_prune_keeps_the_largest_weights_of_the_mean(schedule):
     for round_number in (1, 2, 3):
         before = game.method.mask().bools()
         game.play()
-        mask, mean = game.method.mask(), _mean(game)
+        mask, mean = game.method.mask(), game.mean()
         weights = np.abs(mean[: game.world.w0.size][game.world.structure.prunable()])
         density = 0.2 ** (round_number / 3) if schedule == "geometric" or round_number == 3 else 1.0
         count = int(np.floor(density * weights.size + 0.5))
@@ -99,8 +100,8 @@ def test_fedavg_prune_keeps_the_largest_weights_of_the_mean(schedule):
 
 
 def test_topk_of_everything_is_fedavg():
-    exact = Rounds(tiny(method="fedavg"))
-    sparse = Rounds(tiny(method="topk", comparator__topk_fraction=1.0))
+    exact = Federation(tiny(method="fedavg"))
+    sparse = Federation(tiny(method="topk", comparator__topk_fraction=1.0))
     exact.play(3)
     sparse.play(3)
     np.testing.assert_allclose(sparse.method.model(), exact.method.model(), atol=1e-5)
@@ -108,7 +109,7 @@ def test_topk_of_everything_is_fedavg():
 
 def test_topk_sends_k_entries_and_feedback_loses_nothing_over_time():
     experiment = tiny(method="topk", comparator__topk_fraction=0.02)
-    game = Rounds(experiment)
+    game = Federation(experiment)
     codec, size = Codecs.of(experiment).uplink, game.world.w0.size
     segments = game.world.parameter_layout.units
     sent = np.zeros((4, size))
@@ -144,8 +145,3 @@ def test_an_overlap_mean_averages_each_entry_over_those_who_have_it():
         total = sum(weights[i] for i in mine)
         wanted = sum(weights[i] * values[i, j] for i in mine) / total if mine else 9.0
         assert abs(means[0][j] - wanted) < 1e-6
-
-
-def _mean(game):
-    rows = np.stack([game.trained[number] for number in range(4)]).astype(np.float64)
-    return np.average(rows, axis=0, weights=game.weights())

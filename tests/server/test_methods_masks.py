@@ -15,18 +15,17 @@ from mpfl.wire.sections import share_classes
 from mpfl.wire.values.levels import decode_levels
 from server.methods.fedpm import BetaPosterior
 from server.methods.signsgd_mv import majority_signs
-from tests.federation import tiny
-from tests.rounds import Rounds
+from tests.federation import Federation, tiny
 
 
 def test_a_sign_vote_moves_every_weight_by_the_sign_of_the_sum():
-    game = Rounds(tiny(method="signsgd_mv", comparator__sign_step=0.01))
+    game = Federation(tiny(method="signsgd_mv", comparator__sign_step=0.01))
     layout = game.world.parameter_layout
     for _ in range(2):
         before = game.method.model().copy()
         game.play()
         masks = [decode_mask(r.sections[Section.MASK], layout) for r in game.replies.values()]
-        total = sum(np.where(mask.bools(), 1, -1) for mask in masks)
+        total = np.sum([np.where(mask.bools(), 1, -1) for mask in masks], axis=0)
         moved = game.method.model() - before
         np.testing.assert_allclose(np.abs(moved), 0.01, atol=1e-6)
         clear = total != 0
@@ -36,7 +35,7 @@ def test_a_sign_vote_moves_every_weight_by_the_sign_of_the_sum():
 
 
 def test_clients_say_the_sign_of_what_changed():
-    game = Rounds(tiny(method="signsgd_mv"))
+    game = Federation(tiny(method="signsgd_mv"))
     game.play()
     layout = game.world.parameter_layout
     for number, reply in game.replies.items():
@@ -54,7 +53,7 @@ def test_majority_signs_equal_brute_force_for_odd_numbers_of_voters():
 
 @pytest.mark.parametrize("reset", [1, 2])
 def test_fedpm_aggregates_as_the_closed_form_says(reset):
-    game = Rounds(tiny(method="fedpm", comparator__fedpm_reset=reset))
+    game = Federation(tiny(method="fedpm", comparator__fedpm_reset=reset))
     layout = game.world.layout
     levels, top = np.ones(layout.total, np.uint8), 2
     alpha = beta = np.ones(layout.total)
@@ -81,7 +80,7 @@ def test_fedpm_sends_theta_rounded_once_more_ballots_than_levels_stand_behind_it
 
 
 def test_fedpm_serves_frozen_constants_under_one_drawn_mask():
-    game = Rounds(tiny(method="fedpm"))
+    game = Federation(tiny(method="fedpm"))
     game.play(2)
     world, model = game.world, game.method.model()
     for name in world.structure.parameters.names:
@@ -99,7 +98,7 @@ def test_fedpm_serves_frozen_constants_under_one_drawn_mask():
 
 
 def test_scores_learn_as_autograd_says_with_the_same_draws():
-    game = Rounds(tiny(method="fedpm", train__epochs=3, train__batch_size=512))
+    game = Federation(tiny(method="fedpm", train__epochs=3, train__batch_size=512))
     world, config = game.world, game.world.experiment.train
     samples = world.data.train.subset(torch.as_tensor(world.parts[0])).prepared()
     frozen, maskable = frozen_weights(world.structure, world.w0), world.structure.prunable()
@@ -149,7 +148,7 @@ def test_scores_learn_as_autograd_says_with_the_same_draws():
 
 
 def test_ssfl_keeps_the_units_of_the_highest_mean_saliency():
-    game = Rounds(tiny(method="ssfl", train__batch_size=512))
+    game = Federation(tiny(method="ssfl", train__batch_size=512))
     game.play()
     world, rows = game.world, []
     for number, reply in game.replies.items():
@@ -170,7 +169,7 @@ def test_ssfl_keeps_the_units_of_the_highest_mean_saliency():
 
 
 def test_prunefl_asks_one_client_first_and_keeps_the_density():
-    game = Rounds(tiny(method="prunefl", comparator__prunefl_every=1, federation__rounds=6))
+    game = Federation(tiny(method="prunefl", comparator__prunefl_every=1, federation__rounds=6))
     game.play()
     assert len(game.replies) == 1
     first = game.method.mask()
@@ -204,7 +203,7 @@ def test_reconfiguring_keeps_the_largest_and_lets_gradients_decide_about_the_res
 
 
 def test_lotteryfl_sends_each_client_its_own_part_and_gates_pruning():
-    game = Rounds(tiny(method="lotteryfl", prune__gate=0.3))
+    game = Federation(tiny(method="lotteryfl", prune__gate=0.3))
     game.play()
     game.play()
     game.play()
@@ -220,13 +219,13 @@ def test_lotteryfl_sends_each_client_its_own_part_and_gates_pruning():
         got = np.frombuffer(frame.sections[Section.VALUES], np.float32)
         np.testing.assert_array_equal(got, wanted)
     assert len(densities) > 1  # some were good enough to prune, some not
-    closed = Rounds(tiny(method="lotteryfl", prune__gate=1.0))
+    closed = Federation(tiny(method="lotteryfl", prune__gate=1.0))
     closed.play(3)
     assert closed.method.mask() == Mask.full(world.layout)
 
 
 def test_lotteryfl_averages_each_weight_over_the_clients_that_have_it():
-    game = Rounds(tiny(method="lotteryfl", prune__gate=0.3))
+    game = Federation(tiny(method="lotteryfl", prune__gate=0.3))
     game.play(2)
     before = game.method.state.model.copy()
     game.play()

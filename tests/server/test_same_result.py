@@ -1,19 +1,25 @@
 """Same configuration and seed: the same masks, model and payloads, whatever happens."""
 
+import hashlib
+import json
 import os
 import signal
 import subprocess
 import sys
-import time
+from contextlib import redirect_stderr
 
 import numpy as np
 import pytest
 
-from benchmarks.running.experiment import resume
+from benchmarks.cli.main import main
+from benchmarks.running.experiment import resume, run
 from clients.client import Client
+from clients.replica import ClientState
 from mpfl.config import to_toml
 from mpfl.mask import Mask
 from mpfl.world import build_world
+from tests.federation import tiny
+from tests.processes import ended, forked, killed_before, until
 from tests.runs import DIGESTS, digests, records, run_small, small
 
 
@@ -31,8 +37,6 @@ def test_client_and_server_agree_on_w0_without_a_message():
         text=True,
         check=True,
     )
-    import hashlib
-
     assert theirs.stdout.strip() == hashlib.sha256(ours.w0.tobytes()).hexdigest()
     other = build_world(small(seed=1))
     assert not np.array_equal(ours.w0, other.w0)
@@ -57,24 +61,22 @@ def test_the_number_of_workers_does_not_matter(tmp_path, method):
     assert digests(runs[0]) == digests(runs[1]) == digests(runs[2])
 
 
-def test_a_run_killed_at_any_moment_resumes_to_the_same_result(tmp_path):
-    wanted = run_small(tmp_path / "whole", federation__rounds=8)
-    config = tmp_path / "config.toml"
-    config.write_text(to_toml(small(federation__rounds=8)))
-    out = tmp_path / "killed"
-    arguments = [sys.executable, "-m", "benchmarks.cli.main", "run", str(config), "--out", str(out)]
-    process = subprocess.Popen([*arguments, "--quiet"])
-    deadline = time.monotonic() + 60
-    while time.monotonic() < deadline:
-        if (out / "rounds.jsonl").is_file() and len(records(out)) >= 2:
-            break
-        time.sleep(0.01)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
-    assert not (out / "summary.json").exists()
-    result = resume(out)
-    assert digests(result) == digests(wanted)
-    assert [r["round"] for r in records(out)] == list(range(1, 9))
+@pytest.mark.xdist_group("kill")
+def test_a_run_killed_before_every_change_to_its_folder_comes_to_the_same_result(tmp_path):
+    """The n-th start is killed before its n-th change, so each start gets a little further."""
+    experiment = tiny(federation__rounds=5)
+    wanted = run(experiment, tmp_path / "whole")
+    out, kills = tmp_path / "killed", 0
+
+    def start():
+        return resume(out) if (out / "config.toml").exists() else run(experiment, out)
+
+    while killed_before(kills + 1, start, out):
+        kills += 1
+        assert kills < 100
+    assert kills >= 10
+    assert digests(json.loads((out / "summary.json").read_text())) == digests(wanted)
+    assert [r["round"] for r in records(out)] == [1, 2, 3, 4, 5]
     assert (out / "ledger.csv").read_bytes() == (tmp_path / "whole" / "ledger.csv").read_bytes()
 
 
@@ -100,8 +102,6 @@ def test_partial_participation_and_quantised_updates_survive_a_restart(tmp_path)
         if record["round"] == 4:
             raise KeyboardInterrupt
 
-    from benchmarks.running.experiment import run
-
     with pytest.raises(KeyboardInterrupt):
         run(small(**overrides), tmp_path / "cut", on_round=stop)
     assert digests(resume(tmp_path / "cut")) == digests(wanted)
@@ -116,6 +116,7 @@ def test_pruned_weights_are_exactly_zero_after_every_step(optimizer):
             train__clip=1.0,
             train__optimizer=optimizer,
             train__lr=0.01,
+            train__batch_size=8,
         )
     )
     rng = np.random.default_rng(0)
@@ -128,30 +129,28 @@ def test_pruned_weights_are_exactly_zero_after_every_step(optimizer):
         assert not (values.numpy()[keep] == 0).all()
 
     start = np.concatenate([world.w0, world.b0])
-    Client(world, 0, {}).train(start, 1, mask=mask, observer=watch)
+    Client(world, 0, ClientState()).train(start, 1, mask=mask, observer=watch)
     assert len(seen) > 5
     assert all(seen)
     assert (world.model.values.numpy()[~keep] == 0).all()
     assert (world.model.values.numpy()[keep] != 0).mean() > 0.99
 
 
+@pytest.mark.xdist_group("kill")
 def test_ctrl_c_leaves_a_resumable_folder_and_status_130(tmp_path):
     config = tmp_path / "config.toml"
     config.write_text(to_toml(small(federation__rounds=500)))
     out = tmp_path / "out"
-    process = subprocess.Popen(
-        [sys.executable, "-m", "benchmarks.cli.main", "run", str(config), "--out", str(out)],
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        text=True,
-        env={**os.environ, "PYTHONUNBUFFERED": "1"},
-    )
-    deadline = time.monotonic() + 60
-    while time.monotonic() < deadline and not (out / "checkpoint" / "latest").exists():
-        time.sleep(0.05)
-    process.send_signal(signal.SIGINT)
-    _, errors = process.communicate(timeout=30)
-    assert process.returncode == 130
+
+    def command():
+        with (tmp_path / "errors").open("w") as errors, redirect_stderr(errors):
+            main(["run", str(config), "--out", str(out), "--quiet"])
+
+    child = forked(command)
+    until(lambda: (out / "checkpoint" / "latest").exists())
+    os.kill(child, signal.SIGINT)
+    assert ended(child) == 130
+    errors = (tmp_path / "errors").read_text()
     assert "mpfl resume" in errors
     assert "Traceback" not in errors
     assert (out / "checkpoint" / "latest").exists()

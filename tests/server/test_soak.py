@@ -8,25 +8,27 @@ import os
 import random
 import signal
 import statistics
-import subprocess
-import sys
 import time
 from collections import Counter
 from pathlib import Path
 
 import pytest
 
+from benchmarks.cli.main import main
 from benchmarks.running.experiment import run
 from mpfl.config import Experiment, to_toml
 from mpfl.faults.replies import FAULTS, fault_of
 from tests.federation import tiny
 from tests.memory import resident_bytes
+from tests.processes import ended, forked, until
 from tests.runs import digests, records
 
 SOAK_ROUNDS = int(os.environ.get("MPFL_SOAK_ROUNDS", "200"))
 """Rounds of the soak; the long one has 2000."""
 KILLS = int(os.environ.get("MPFL_SOAK_KILLS", "5"))
 """Kills of the run that is killed again and again; the long one has 25."""
+ROUNDS = 10 * KILLS
+"""Rounds of that run: enough for the kills, each of which comes within five rounds."""
 
 
 def soak(rounds: int) -> Experiment:
@@ -59,6 +61,7 @@ def expected_faults(experiment: Experiment) -> Counter[str]:
 
 
 @pytest.mark.slow
+@pytest.mark.xdist_group("memory")
 def test_every_fault_at_once_neither_leaks_nor_hangs_nor_goes_uncounted(tmp_path: Path) -> None:
     experiment, held = soak(SOAK_ROUNDS), list[int]()
 
@@ -93,40 +96,40 @@ def test_every_fault_at_once_neither_leaks_nor_hangs_nor_goes_uncounted(tmp_path
 
 
 @pytest.mark.slow
+@pytest.mark.xdist_group("kill")
 def test_a_server_killed_many_times_at_random_moments_comes_to_the_same_result(
     tmp_path: Path,
 ) -> None:
     experiment = tiny(
         **{f"faults__{name}": 0.05 for name in FAULTS},
-        prune__rounds=40,
-        federation__rounds=80,
+        prune__rounds=20,
+        federation__rounds=ROUNDS,
         federation__eval_every=5,
         federation__clients_per_round=3,
         wire__uplink_values="int8",
         wire__downlink_values="int8",
         engine__workers=1,
     )
+    started = time.monotonic()
     wanted = run(experiment, tmp_path / "whole")
+    pace = (time.monotonic() - started) / ROUNDS
     out, config = tmp_path / "killed", tmp_path / "config.toml"
     config.write_text(to_toml(experiment))
     moment = random.Random(0)
-    command = ["run", str(config), "--out", str(out)]
-    kills = 0
-    while not (out / "summary.json").exists():
-        process = subprocess.Popen(
-            [sys.executable, "-m", "benchmarks.cli.main", *command, "--quiet"]
-        )
-        if kills < KILLS:
-            before = len(_lines(out))
-            _wait(process, out, before + moment.choice((0, 1, 2, 3)), moment.uniform(0, 0.1))
-            if process.poll() is None:
-                process.send_signal(signal.SIGKILL)
-                kills += 1
-        process.wait(timeout=300)
-        if (out / "config.toml").exists():
-            command = ["resume", str(out)]
-    assert kills == KILLS
-    assert [row["round"] for row in records(out)] == list(range(1, 81))
+
+    def start() -> None:
+        first = ["run", str(config), "--out", str(out)]
+        main([*(["resume", str(out)] if (out / "config.toml").exists() else first), "--quiet"])
+
+    for _ in range(KILLS):
+        wait_for = len(_lines(out)) + moment.choice((0, 1, 2, 3))
+        child = forked(start)
+        until(lambda n=wait_for: len(_lines(out)) >= n)  # type: ignore[misc]
+        time.sleep(pace * moment.uniform(0, 2))
+        os.kill(child, signal.SIGKILL)
+        assert ended(child) == -signal.SIGKILL
+    assert ended(forked(start)) == 0
+    assert [row["round"] for row in records(out)] == list(range(1, ROUNDS + 1))
     assert (out / "ledger.csv").read_bytes() == (tmp_path / "whole" / "ledger.csv").read_bytes()
     for name in ("mask.mpfl", "model.safetensors"):
         assert (out / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
@@ -137,14 +140,3 @@ def test_a_server_killed_many_times_at_random_moments_comes_to_the_same_result(
 def _lines(out: Path) -> list[str]:
     path = out / "rounds.jsonl"
     return path.read_text().splitlines() if path.is_file() else []
-
-
-def _wait(process: subprocess.Popen[bytes], out: Path, rounds: int, seconds: float) -> None:
-    """Wait until so many rounds are written, or the process ends; then a moment longer.
-
-    With no round more than before, the moment falls anywhere in start and first round.
-    """
-    deadline = time.monotonic() + 120
-    while process.poll() is None and len(_lines(out)) < rounds and time.monotonic() < deadline:
-        time.sleep(0.005)
-    time.sleep(seconds if rounds else 10 * seconds)

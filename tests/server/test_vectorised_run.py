@@ -11,6 +11,7 @@ from mpfl.mask import Mask
 from mpfl.training.gang import in_gang, meet
 from server.methods import METHODS
 from server.transport.grid import LocalGrid
+from tests.processes import PATIENCE_SECONDS
 from tests.runs import digests, records, run_small
 
 METHOD_NAMES = [name for name in METHODS.names() if name != "centralized"]
@@ -44,7 +45,7 @@ def ask(grid, word, nodes):
     ]
     return {
         r.metadata.reply_to_message_id: r.error.reason if r.has_error() else r.content["m"]["m"]
-        for r in grid.send_and_receive(messages, timeout=20)
+        for r in grid.send_and_receive(messages, timeout=PATIENCE_SECONDS)
     }
 
 

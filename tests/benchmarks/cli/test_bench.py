@@ -3,21 +3,28 @@
 import importlib.util
 import io
 import json
-import os
 import subprocess
 import sys
-import time
+from pathlib import Path
+from typing import Any
 
 import pytest
 from rich.console import Console
 
 from benchmarks.cli.bench import rows_table
 from benchmarks.cli.main import invoke
-from benchmarks.speed.engine import _data, engine_table, measure, tree_memory
+from benchmarks.speed.engine import (
+    _data,
+    engine_table,
+    measure,
+    tree_memory,
+    write_random_images,
+)
 from benchmarks.speed.engine_work import BareLoop, Job, experiment
 from mpfl.config import to_toml
 from mpfl.world import world_from_toml
 
+SMAPS = Path("/proc/self/smaps_rollup")
 needs_ray = pytest.mark.skipif(
     importlib.util.find_spec("ray") is None,
     reason="Ray is not installed; pip install 'mpfl[ray]'",
@@ -38,13 +45,14 @@ def test_tables_come_as_text_and_as_json(arguments, column, values, capsys):
     assert invoke(["bench", *arguments]) == 0
     printed = capsys.readouterr().out
     assert "load average" in printed
-    assert "memcpy" in printed or "zlib" in printed
+    assert [value for value in values if value not in printed] == []
 
 
 def printed(rows, width):
-    console = Console(width=width, file=io.StringIO())
+    text = io.StringIO()
+    console = Console(width=width, file=text)
     console.print(rows_table("t", rows, width))
-    return [line.split() for line in console.file.getvalue().splitlines() if line.strip()]
+    return [line.split() for line in text.getvalue().splitlines() if line.strip()]
 
 
 def test_a_table_shows_units_and_gaps():
@@ -90,9 +98,10 @@ def test_bad_options_are_one_line_and_status_2(arguments, capsys):
 def test_empty_clients_are_timed_on_the_local_grid():
     row = measure(Job("local", 1, 20, 1))
     assert (row["work"], row["engine"], row["clients"]) == ("empty", "local", 20)
-    assert row["clients_per_second"] > 20
-    assert 0 < row["first_round_seconds"] < 60
-    assert row["memory_bytes"] is None or row["memory_bytes"] > 20_000_000
+    assert row["clients_per_second"] > 0
+    assert row["first_round_seconds"] > 0
+    assert (row["memory_bytes"] is None) != SMAPS.exists()
+    assert (row["memory_bytes"] or 20_000_001) > 20_000_000
 
 
 def test_a_failing_engine_is_an_error_with_its_reason():
@@ -101,10 +110,12 @@ def test_a_failing_engine_is_an_error_with_its_reason():
 
 
 @pytest.mark.slow
-def test_training_is_timed_against_the_bare_loop_on_random_images():
-    seen = []
+@pytest.mark.xdist_group("time")
+def test_training_is_timed_against_the_bare_loop_on_random_images(tmp_path):
+    write_random_images(tmp_path, train=2_000, test=200)
+    seen: list[dict[str, Any]] = []
     rows = engine_table(
-        None, 100, 1, (1,), empty=(), ray=False, vectorised=4, passes=2, on_row=seen.append
+        tmp_path, 20, 1, (1,), empty=(), ray=False, vectorised=4, passes=2, on_row=seen.append
     )
     assert [row["engine"] for row in rows[:2]] == ["bare", "local"]
     assert [row["engine"] for row in seen] == [row["engine"] for row in rows] * 2
@@ -118,7 +129,7 @@ def test_training_is_timed_against_the_bare_loop_on_random_images():
     speed = local["clients_per_second"] / bare["clients_per_second"]
     assert local["ratio_to_bare"] == pytest.approx(speed)
     assert local["ratio_to_ray"] is None
-    assert 0 < local["processor_seconds_per_client"] < 5
+    assert local["processor_seconds_per_client"] > 0
 
 
 @pytest.mark.slow
@@ -140,7 +151,7 @@ def test_random_images_are_read_as_mnist():
     assert [len(part) for part in world.parts] == [600] * 100
 
 
-@pytest.mark.skipif(not os.path.exists("/proc/self/smaps_rollup"), reason="no smaps_rollup here")  # noqa: PTH110
+@pytest.mark.skipif(not SMAPS.exists(), reason="no smaps_rollup here")
 def test_memory_counts_the_children_too():
     code = "import subprocess, sys; block = bytearray(b'x') * 30_000_000; print(1, flush=True);"
     child = f"[sys.executable, '-c', {code + 'input()'!r}]"
@@ -148,7 +159,6 @@ def test_memory_counts_the_children_too():
     with subprocess.Popen(parent, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
         process.stdout.readline()
         process.stdout.readline()
-        time.sleep(0.1)
         memory = tree_memory(process.pid)
         process.communicate(b"\n")
     assert 60_000_000 < memory < 120_000_000
@@ -156,6 +166,7 @@ def test_memory_counts_the_children_too():
 
 @pytest.mark.ray
 @pytest.mark.slow
+@pytest.mark.xdist_group("flower")
 @needs_ray
 def test_ray_is_timed_on_the_same_work():
     row = measure(Job("ray", 1, 4, 1))

@@ -20,7 +20,7 @@ from tests.runs import run_small, small
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):
     folder = tmp_path_factory.mktemp("retrain") / "run"
-    run_small(folder, federation__rounds=3)
+    run_small(folder, federation__rounds=3, data__train_samples=0)
     return folder
 
 

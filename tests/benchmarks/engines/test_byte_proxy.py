@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import socket
 import threading
-import time
 from collections.abc import Iterator
 
 import numpy as np
 import pytest
 
 from benchmarks.engines.byte_proxy import ByteProxy
+from tests.processes import until
 
 
 @pytest.fixture
@@ -54,10 +54,7 @@ def test_bytes_pass_unchanged_and_are_counted(doubling_server: int, size: int) -
     with ByteProxy(doubling_server) as proxy:
         assert exchange(proxy.port, content) == content * 2
         assert exchange(proxy.port, b"xyz") == b"xyzxyz"
-        deadline = time.monotonic() + 5
-        while proxy.totals != (size + 3, 2 * size + 6) and time.monotonic() < deadline:
-            time.sleep(0.01)
-        assert proxy.totals == (size + 3, 2 * size + 6)
+        until(lambda: proxy.totals == (size + 3, 2 * size + 6))
 
 
 def test_a_dead_target_closes_the_connection_and_counts_nothing() -> None:

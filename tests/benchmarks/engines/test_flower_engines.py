@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import os
 import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +17,7 @@ from benchmarks.engines.ray import run_on_ray
 from benchmarks.running.experiment import run
 from mpfl.config import Experiment, from_mapping
 from server.app import experiment_of, output_folder
+from tests.processes import ended, forked, until
 
 ROOT = Path(__file__).resolve().parents[3]
 DIGESTS = ("mask_digest", "model_digest", "payload_digest")
@@ -46,9 +45,10 @@ def local(wanted: Experiment, folder: Path) -> list[str]:
 
 @pytest.mark.ray
 @pytest.mark.slow
+@pytest.mark.xdist_group("flower")
 @needs_ray
 def test_ray_gives_the_local_engines_result(tmp_path: Path) -> None:
-    wanted, records = experiment(), []
+    wanted, records = experiment(), list[dict[str, Any]]()
     summary = run_on_ray(wanted, tmp_path / "ray", records.append)
     assert [summary[key] for key in DIGESTS] == local(wanted, tmp_path / "local")
     assert summary["engine"] == "ray"
@@ -58,6 +58,7 @@ def test_ray_gives_the_local_engines_result(tmp_path: Path) -> None:
 
 @pytest.mark.ray
 @pytest.mark.slow
+@pytest.mark.xdist_group("flower")
 @needs_ray
 def test_a_failed_flower_run_is_an_error_though_flwr_exits_0(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -68,8 +69,9 @@ def test_a_failed_flower_run_is_an_error_though_flwr_exits_0(
 
 
 @pytest.mark.slow
+@pytest.mark.xdist_group("flower")
 def test_a_deployment_gives_the_local_engines_result(tmp_path: Path) -> None:
-    wanted, said = experiment(), []
+    wanted, said = experiment(), list[str]()
     summary = deploy(wanted, tmp_path / "deployed", said.append)
     assert [summary[key] for key in DIGESTS] == local(wanted, tmp_path / "local")
     assert any("refused, exit status 1 (Exit Code: 305" in line for line in said)
@@ -92,39 +94,26 @@ def is_running(process: int) -> bool:
     return state.exists() and state.read_text().split()[2] != "Z"
 
 
-START = """
-import sys, time
-from pathlib import Path
-from benchmarks.engines.programs import Programs
-
-with Programs(Path(sys.argv[1])) as programs:
-    programs.start("shell", "sh", "-c", "sleep 600 & echo $!; wait")
-    {then}
-"""
-
-
 @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="needs /proc")
 @pytest.mark.parametrize("kill", [None, signal.SIGINT, signal.SIGTERM])
 def test_programs_are_stopped_with_their_children(
     tmp_path: Path, kill: signal.Signals | None
 ) -> None:
-    then = "while not programs.log('shell').read_text(): time.sleep(0.01)"
+    log = tmp_path / "shell.log"
+
+    def harness() -> None:
+        with flower_tools.Programs(tmp_path) as programs:
+            programs.start("shell", "sh", "-c", "sleep 3600 & echo $!; wait")
+            until(lambda: kill is None and log.read_text().endswith("\n"))
+
+    child = forked(harness)
+    until(lambda: log.exists() and log.read_text().endswith("\n"))
+    started = int(log.read_text())
     if kill:
-        then = "time.sleep(600)"
-    script = [sys.executable, "-c", START.format(then=then), str(tmp_path)]
-    with subprocess.Popen(script, cwd=ROOT, stderr=subprocess.PIPE) as harness:
-        log = tmp_path / "shell.log"
-        while not (log.exists() and log.read_text().endswith("\n")):
-            assert harness.poll() is None
-            time.sleep(0.01)
-        if kill:
-            assert is_running(int(log.read_text()))
-            harness.send_signal(kill)
-        harness.communicate(timeout=60)
-    deadline = time.monotonic() + 10  # a signal takes a moment to arrive on a busy machine
-    while is_running(int(log.read_text())) and time.monotonic() < deadline:
-        time.sleep(0.01)
-    assert not is_running(int(log.read_text()))
+        assert is_running(started)
+        os.kill(child, kill)
+    ended(child)
+    until(lambda: not is_running(started))  # a signal takes a moment to arrive on a busy machine
 
 
 def test_staged_app_holds_the_sources_and_a_valid_description(tmp_path: Path) -> None:

@@ -19,6 +19,7 @@ from benchmarks.results.loading import load_folders
 from benchmarks.results.rows import comparison_table
 from tests.benchmarks.conftest import edit_summary
 
+pytestmark = pytest.mark.xdist_group("report")  # folders and figures are made once
 Make = Callable[..., Path]
 
 VOID = {"meta", "link", "br", "hr", "img", "input"}
@@ -269,7 +270,6 @@ def test_a_browser_opens_it_without_an_error_and_sorts(
         ],
         capture_output=True,
         text=True,
-        timeout=60,
         check=True,
     )
     # Pages of the browser's own (chrome://) may complain: about a slow machine, say.

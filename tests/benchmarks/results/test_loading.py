@@ -140,7 +140,8 @@ def test_kinds_that_do_not_add_up_are_damage(make_run: Make, tmp_path: Path) -> 
 
 
 @settings(
-    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=60,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 @given(
     name=st.sampled_from([*FILES, "mask.mpfl", "model.safetensors"]),

@@ -8,16 +8,15 @@ import os
 import random
 import re
 import signal
-import subprocess
-import sys
 import time
-from collections.abc import Callable
+from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Any
 
 import pytest
 import tomli_w
 
+from benchmarks.cli.main import main
 from benchmarks.report import write as report
 from benchmarks.report.write import write_report
 from benchmarks.running import comparison
@@ -26,13 +25,16 @@ from benchmarks.running.folder_lock import held
 from mpfl.config import to_mapping
 from server.runfolder import LEDGER, MASK, MODEL, ROUNDS, SUMMARY
 from tests.federation import tiny
+from tests.processes import PATIENCE_SECONDS, ended, forked, killed_before, until
 from tests.runs import records
+
+pytestmark = pytest.mark.xdist_group("kill")
 
 KILLS = int(os.environ.get("MPFL_SOAK_KILLS", "5"))
 """Kills of the comparison that is killed again and again; the long one has 25."""
 TIMES = "Time and memory of the simulation"
 """Heading of the only table with figures that the configuration does not determine."""
-COMMAND = (sys.executable, "-m", "benchmarks.cli.main", "compare")
+OVER = os.WEXITED | os.WNOHANG | os.WNOWAIT
 ON_THE_CLOCK = {"seconds", "peak_memory_bytes", "machine"}
 """What two runs of the same configuration need not have in common."""
 
@@ -83,38 +85,6 @@ def without_figures(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(report, "partition_map", lambda *_: None)
 
 
-def killed_before(event: int, work: Callable[[], object], folder: Path) -> bool:
-    """Do `work` in a child process; kill the child's whole group before a change to `folder`.
-
-    A change is a file opened for writing, a folder made, a file renamed or truncated, counted
-    in each process of the group. Returns whether the kill was in time.
-    """
-    child = os.fork()
-    if child == 0:
-        try:
-            os.setpgid(0, 0)
-            counted = iter(range(1, event))
-
-            def watch(name: str, arguments: tuple[Any, ...]) -> None:
-                if name in ("open", "os.mkdir", "os.rename", "os.truncate"):
-                    writes = name != "open" or (arguments[2] or 0) & (os.O_WRONLY | os.O_RDWR)
-                    inside = str(arguments[0]).startswith(str(folder))
-                    if writes and inside and next(counted, None) is None:
-                        os.killpg(0, signal.SIGKILL)
-
-            sys.addaudithook(watch)
-            work()
-        except BaseException as error:  # noqa: BLE001 - pytest must not go on in the child
-            print(f"{type(error).__name__}: {error}", file=sys.stderr, flush=True)
-            os._exit(1)
-        os._exit(0)
-    _, status = os.waitpid(child, 0)
-    if os.WIFSIGNALED(status):
-        return True
-    assert os.waitstatus_to_exitcode(status) == 0
-    return False
-
-
 @pytest.mark.slow
 @pytest.mark.usefixtures("without_figures")
 @pytest.mark.parametrize("workers", [1, 2])
@@ -145,51 +115,50 @@ def test_the_command_killed_at_random_moments(tmp_path: Path, cores: int) -> Non
         pytest.skip(f"needs a system that tells and sets its cores, and {cores} of them")
     config = tmp_path / "config.toml"
     config.write_text(
-        tomli_w.dumps(table(["mpfl", "fedavg", "topk"], [0, 1], federation__rounds=8))
+        tomli_w.dumps(table(["mpfl", "fedavg", "topk"], [0, 1], federation__rounds=4))
     )
     whole, killed = (tmp_path / name / "c" for name in ("whole", "killed"))
+    printed = tmp_path / "printed"
 
-    def start(out: Path) -> subprocess.Popen[bytes]:
-        process = subprocess.Popen(
-            [*COMMAND, str(config), "--out", str(out), "--json"],
-            stdout=subprocess.PIPE,
-            start_new_session=True,
-        )
-        os.sched_setaffinity(process.pid, available[:cores])  # cells run side by side on two
-        return process
+    def start(out: Path) -> int:
+        def command() -> None:
+            os.sched_setaffinity(0, available[:cores])  # cells run side by side on two
+            with printed.open("w") as file, redirect_stdout(file):
+                main(["compare", str(config), "--out", str(out), "--json"])
 
-    undisturbed = start(whole)
-    wanted = undisturbed.communicate(timeout=600)[0]
-    assert undisturbed.returncode == 0
+        return forked(command)
+
+    started = time.monotonic()
+    assert ended(start(whole)) == 0
+    wanted, pace = printed.read_text(), (time.monotonic() - started) / len(_lengths(whole))
     moment, kills = random.Random(cores), 0
-    while True:
-        process = start(killed)
-        if kills < KILLS:
-            _wait(process, killed, moment)
-            if process.poll() is None:
-                os.killpg(process.pid, signal.SIGKILL)
-                kills += 1
-                process.communicate()
-                continue
-        got = process.communicate(timeout=600)[0]
-        assert process.returncode == 0
-        if kills == KILLS:
-            break
-    assert got == wanted
+    while kills < KILLS:
+        child = start(killed)
+        changes = moment.choice((0, 1, 1, 3, 6, 12))
+        kills += _killed_after(child, killed, changes, pace * moment.uniform(0, 4))
+    assert ended(start(killed)) == 0
+    assert printed.read_text() == wanted
     assert final_files(killed) == final_files(whole)
     assert leftovers(killed) == []
 
 
-def _wait(process: subprocess.Popen[bytes], out: Path, moment: random.Random) -> None:
-    """Wait until a number of changes was seen in the folder, then a moment longer."""
-    before, changes = _lengths(out), moment.choice((0, 1, 1, 3, 6, 12))
-    deadline = time.monotonic() + 120
-    while process.poll() is None and changes and time.monotonic() < deadline:
+def _killed_after(child: int, out: Path, changes: int, seconds: float) -> bool:
+    """Kill a group after a number of changes seen in the folder and a moment more.
+
+    Returns whether it was still at work.
+    """
+    seen = [_lengths(out)]
+
+    def enough() -> bool:
         now = _lengths(out)
-        changes -= now != before
-        before = now
-        time.sleep(0.005)
-    time.sleep(moment.uniform(0, 0.2 if before else 6))
+        if now != seen[-1]:
+            seen.append(now)
+        return len(seen) > changes or os.waitid(os.P_PID, child, OVER) is not None
+
+    until(enough)
+    time.sleep(seconds)
+    os.killpg(child, signal.SIGKILL)
+    return ended(child) == -signal.SIGKILL
 
 
 def _lengths(out: Path) -> dict[str, int]:
@@ -209,16 +178,12 @@ def test_cells_end_with_a_comparison_that_was_killed_alone(tmp_path: Path) -> No
     """Killing the first process only must not leave two writers in one folder."""
     tables = table(["mpfl", "fedavg"], [0], federation__rounds=100)
     out = tmp_path / "c"
-    child = os.fork()
-    if child == 0:
-        os.setpgid(0, 0)
-        compare(tables, out, workers=2)
-        os._exit(0)
+    child = forked(lambda: compare(tables, out, workers=2))
     try:
-        _until(lambda: any(_lines(out)))
+        until(lambda: any(_lines(out)))
         os.kill(child, signal.SIGKILL)
-        os.waitpid(child, 0)
-        with held(out, patience=10):
+        assert ended(child) == -signal.SIGKILL
+        with held(out, patience=PATIENCE_SECONDS):
             before = _lines(out)
             time.sleep(0.5)
             assert _lines(out) == before
@@ -240,10 +205,3 @@ def _lines(out: Path) -> list[int]:
     return [
         len(path.read_text().splitlines()) for path in sorted((out / CELLS).glob(f"*/{ROUNDS}"))
     ]
-
-
-def _until(ready: Callable[[], bool], seconds: float = 60) -> None:
-    deadline = time.monotonic() + seconds
-    while not ready():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)

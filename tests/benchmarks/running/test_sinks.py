@@ -12,7 +12,6 @@ import pytest
 
 import benchmarks
 from benchmarks.cli.main import invoke
-from benchmarks.running import sinks
 from benchmarks.running.sinks import SINKS, Feed, check_sink, figures_of
 from tests.runs import SMALL, records, small
 
@@ -87,7 +86,7 @@ def test_figures_that_are_no_numbers_are_left_out() -> None:
 def test_a_missing_package_is_named_with_the_extra(
     name: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: Any
 ) -> None:
-    monkeypatch.setattr(sinks.importlib.util, "find_spec", lambda _: None)
+    monkeypatch.setattr(importlib.util, "find_spec", lambda _: None)
     with pytest.raises(ValueError, match=r"mpfl\[sinks\]"):
         check_sink(name)
     out = tmp_path / "out"
@@ -122,7 +121,7 @@ class FakeWandb:
 def test_weights_and_biases_stays_offline(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     fake = FakeWandb()
     monkeypatch.setitem(sys.modules, "wandb", fake)
-    monkeypatch.setattr(sinks.importlib.util, "find_spec", lambda _: fake)
+    monkeypatch.setattr(importlib.util, "find_spec", lambda _: fake)
     monkeypatch.delenv("WANDB_MODE", raising=False)
     feed = Feed("wandb", tmp_path, "mine", small())
     feed.on_round({"round": 4, "density": 0.5})

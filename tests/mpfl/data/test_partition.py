@@ -19,7 +19,7 @@ def divide(spec, labels, clients, seed=0, groups=None):
     return partition(DataConfig(clients=clients, partition=spec), np.asarray(labels), seed, groups)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(
     spec=st.sampled_from(SPECS),
     labels=st.lists(st.integers(0, 5), min_size=1, max_size=80),
@@ -148,12 +148,18 @@ def test_more_clients_than_groups_are_refused():
 
 
 @pytest.mark.parametrize("spec", ["iid", "dirichlet(0.1)", "shards(2)", "quantity(0.5)"])
-def test_ten_thousand_clients_take_less_than_two_seconds(spec):
+def test_time_grows_no_faster_than_clients(spec):
     labels = np.random.default_rng(0).integers(0, 10, 60_000)
-    start = time.perf_counter()
-    parts = divide(spec, labels, 10_000)
-    assert time.perf_counter() - start < 2
-    assert min(map(len, parts)) >= 1
+
+    def seconds(clients):
+        start = time.process_time()
+        parts = divide(spec, labels, clients)
+        taken = time.process_time() - start
+        assert (len(parts), min(map(len, parts)) >= 1) == (clients, True)
+        return taken
+
+    many, few = (min(seconds(clients) for _ in range(3)) for clients in (10_000, 1_000))
+    assert many < 10 * few
 
 
 def test_natural_gives_the_next_largest_group_to_whoever_has_fewest_samples():

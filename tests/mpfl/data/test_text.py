@@ -59,7 +59,8 @@ def test_the_text_is_that_of_the_topics(pydoc):
     for index in range(0, len(pydoc.train), 97):
         inputs, targets = pydoc.train.batch(torch.tensor([index]))
         window = text.decode(torch.cat([inputs[0], targets[0, -1:]]).numpy())
-        assert any(window in topic for topic in everything) or "\n\n" in window
+        for paragraph in window.split("\n\n"):  # one before it may have been left out
+            assert any(paragraph in topic for topic in everything)
 
 
 def test_a_topic_is_a_client(pydoc):

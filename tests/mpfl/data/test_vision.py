@@ -162,7 +162,7 @@ def torchvision_stub(monkeypatch):
     for name in ("CIFAR10", "CIFAR100"):
         setattr(datasets, name, type(name, (Source,), {}))
     package = types.ModuleType("torchvision")
-    package.datasets = datasets
+    vars(package)["datasets"] = datasets
     shim = types.ModuleType("mpfl.torchvision_shim")
     monkeypatch.setitem(sys.modules, "torchvision", package)
     monkeypatch.setitem(sys.modules, "torchvision.datasets", datasets)

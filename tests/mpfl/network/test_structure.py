@@ -1,5 +1,7 @@
 """Structure: what is prunable, what is coupled with it, and what it costs."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -193,7 +195,7 @@ def test_a_pruned_unit_outputs_exactly_zero(name):
     mask = random_mask(structure, 4)
     flat.values.mul_(torch.from_numpy(structure.parameter_mask(mask)))
     flat.buffers.mul_(torch.from_numpy(structure.buffer_mask(mask)))
-    seen = {}
+    seen: dict[str, torch.Tensor] = {}
     for path, module in model.named_modules():
         if isinstance(module, nn.Conv2d | nn.Linear | nn.BatchNorm2d | nn.LSTM | nn.GRU):
             module.register_forward_hook(lambda m, i, o, path=path: seen.__setitem__(path, o))
@@ -257,7 +259,7 @@ class Wrap(nn.Module):
         return self.function(self, x)
 
 
-def conv(inputs: int = 2, outputs: int = 2, **options: int) -> nn.Conv2d:
+def conv(inputs: int = 2, outputs: int = 2, **options: Any) -> nn.Conv2d:
     return nn.Conv2d(inputs, outputs, 1, **options)
 
 

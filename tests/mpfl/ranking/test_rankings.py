@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from mpfl.mask import Layout, Mask
@@ -32,7 +32,6 @@ def floors(previous, min_units):
     return [min(min_units, n) for n in previous.counts()]
 
 
-@settings(deadline=None)
 @given(problems(), st.sampled_from(DENSITY_RANKINGS))
 def test_exact_count_subset_and_min_units_hold_for_every_ranking(problem, ranking):
     layout, scores, previous, density, min_units = problem
@@ -44,7 +43,6 @@ def test_exact_count_subset_and_min_units_hold_for_every_ranking(problem, rankin
     assert ballot.count() == min(max(wanted, sum(least)), previous.count())
 
 
-@settings(deadline=None)
 @given(problems())
 def test_flat_equals_a_full_sort(problem):
     layout, scores, previous, density, _ = problem
@@ -56,7 +54,6 @@ def test_flat_equals_a_full_sort(problem):
     np.testing.assert_array_equal(ballot.bools(), expected)
 
 
-@settings(deadline=None)
 @given(problems(), st.sampled_from(DENSITY_RANKINGS))
 def test_within_a_layer_no_pruned_unit_outranks_a_kept_one(problem, ranking):
     layout, scores, previous, density, min_units = problem
@@ -325,7 +322,6 @@ def test_erk_without_row_widths_is_refused():
         rank([np.ones(4, np.float32)], layout, 0.5, Mask.full(layout), "erk")
 
 
-@settings(deadline=None)
 @given(problems(), st.integers(-1, 200))
 def test_mark_top_marks_what_top_lists(problem, count):
     _, scores, previous, _, _ = problem

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from functools import partial
 
 import pytest
 
@@ -24,25 +25,26 @@ def test_requests_of_all_jobs_are_served_in_one_call() -> None:
         first = meet(serve, number)
         return first, meet(serve, first + 1)
 
-    results = run_together([lambda n=n: job(n) for n in range(5)])
+    results = run_together([partial(job, n) for n in range(5)])
     assert results == [(2 * n, 4 * n + 2) for n in range(5)]
     assert calls == [[0, 1, 2, 3, 4], [1, 3, 5, 7, 9]]
 
 
 def test_one_job_runs_at_a_time_and_keeps_control_between_meetings() -> None:
-    scratch, inside = [None], []
+    scratch: list[object] = [None]
+    inside: list[int] = []
 
     def job(number):
         for turn in range(3):
             inside.append(number)
-            scratch[0] = number, turn
+            scratch[0] = (number, turn)
             assert inside == [number]
             assert scratch[0] == (number, turn)
             inside.remove(number)
             meet(doubled, 0)
         return number
 
-    assert run_together([lambda n=n: job(n) for n in range(8)]) == list(range(8))
+    assert run_together([partial(job, n) for n in range(8)]) == list(range(8))
 
 
 def test_jobs_may_meet_a_different_number_of_times() -> None:
@@ -57,7 +59,7 @@ def test_jobs_may_meet_a_different_number_of_times() -> None:
             meet(serve, number)
         return number
 
-    assert run_together([lambda n=n: job(n) for n in (0, 3, 1, 2)]) == [0, 3, 1, 2]
+    assert run_together([partial(job, n) for n in (0, 3, 1, 2)]) == [0, 3, 1, 2]
     assert sizes == [3, 2, 1]
 
 
@@ -79,7 +81,7 @@ def test_an_exception_among_the_answers_is_raised_in_its_job_alone() -> None:
         except ValueError as error:
             return str(error)
 
-    assert run_together([lambda n=n: job(n) for n in range(4)]) == [0, 1, "no 2", 3]
+    assert run_together([partial(job, n) for n in range(4)]) == [0, 1, "no 2", 3]
 
 
 def test_a_failure_of_the_service_reaches_every_job_that_asked() -> None:
@@ -93,7 +95,7 @@ def test_a_failure_of_the_service_reaches_every_job_that_asked() -> None:
             meet(serve, number)
         return "told"
 
-    results = run_together([lambda n=n: job(n) for n in range(3)])
+    results = run_together([partial(job, n) for n in range(3)])
     assert results == ["told", "did not ask", "told"]
 
 
@@ -107,7 +109,7 @@ def test_what_a_job_raises_comes_out_after_the_others_have_ended() -> None:
         ended.append(number)
 
     with pytest.raises(KeyError, match="mine"):
-        run_together([lambda n=n: job(n) for n in range(3)])
+        run_together([partial(job, n) for n in range(3)])
     assert ended == [0, 2]
 
 
@@ -128,7 +130,7 @@ def test_an_interrupt_while_serving_ends_every_job() -> None:
 
     before = threading.active_count()
     with pytest.raises(KeyboardInterrupt):
-        run_together([lambda n=n: job(n) for n in range(3)])
+        run_together([partial(job, n) for n in range(3)])
     assert sorted(told) == [0, 1, 2]
     assert threading.active_count() == before
 

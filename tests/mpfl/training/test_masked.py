@@ -1,6 +1,7 @@
 """Work under a mask: the smaller network trains to what the masked one does."""
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -95,7 +96,7 @@ def test_channels_last_is_left_out_where_it_corrupts_memory(monkeypatch, channel
     layers = {name: np.arange(bits.size) < 31 for name, bits in layers.items()}
     first = structure.layers[0].name
     layers[first] = np.arange(layers[first].size) < channels
-    call = {"lr": 0.1, "epochs": 1, "generator": generator()}
+    call: dict[str, Any] = {"lr": 0.1, "epochs": 1, "generator": generator()}
     MaskedNetwork(model, structure).train(samples, Mask.from_layers(layers), LAST, **call)
     assert used == [expected]
 
@@ -151,7 +152,7 @@ def test_a_network_is_built_once_per_mask_and_two_are_kept(monkeypatch):
         built.append(mask)
         return compact(module, structure, mask)
 
-    compact = mpfl.training.masked.compact
+    compact = mpfl.network.compact.compact
     monkeypatch.setattr(mpfl.training.masked, "compact", counted)
     model, structure, _ = network("lenet5")
     masked = MaskedNetwork(model, structure)

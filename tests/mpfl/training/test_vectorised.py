@@ -100,7 +100,8 @@ def both(name: str, config: TrainConfig, keeps=(None,) * 4, epochs: int = 2, **o
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
 @pytest.mark.parametrize("name", ["lenet300", "lenet5"])
 def test_the_result_is_that_of_training_one_after_another(name: str, optimizer: str) -> None:
-    assert_same_but(*both(name, OPTIMIZERS[optimizer]), optimizer)
+    found, wanted = both(name, OPTIMIZERS[optimizer])
+    assert_same_but(found, wanted, optimizer)
 
 
 @pytest.mark.parametrize("optimizer", ["momentum", "adam"])
@@ -249,7 +250,8 @@ def test_a_model_works_elsewhere_in_a_copy_whose_numbers_come_back() -> None:
 @pytest.mark.skipif(not cpu_has_bf16(), reason="this processor has no bfloat16")
 def test_bf16_trains_together_within_its_own_precision() -> None:
     config = replace(OPTIMIZERS["sgd"], precision="bf16", lr=0.01)
-    assert_same(*both("lenet300", config), tolerance=2e-3)
+    found, wanted = both("lenet300", config)
+    assert_same(found, wanted, tolerance=2e-3)
 
 
 cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device here")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from mpfl.mask import Layout, Mask
@@ -64,7 +64,6 @@ def test_bad_comparisons_are_named():
         compare_rules(some_ballots(3), context(), rules=["anny"])
 
 
-@settings(deadline=None)
 @given(st.integers(1, 8), st.integers(0, 1000), st.sampled_from([0.0, 0.2, 0.9, 1.0]))
 def test_pooled_overlap_equals_the_pairs_it_pools(count, seed, density):
     ballots = some_ballots(count, seed, density)

@@ -54,7 +54,6 @@ def fill(keep, alive, counts, context):
     return keep
 
 
-@settings(deadline=None)
 @given(votes(), st.integers(1, 100))
 def test_per_unit_rules_equal_a_loop(vote, percent):
     counts, total, context = vote
@@ -70,7 +69,6 @@ def test_per_unit_rules_equal_a_loop(vote, percent):
         np.testing.assert_array_equal(decided, loop(counts, total, context, keep_unit), spec)
 
 
-@settings(deadline=None)
 @given(votes())
 def test_budget_equals_a_full_sort_with_reserved_units(vote):
     counts, total, context = vote
@@ -84,7 +82,6 @@ def test_budget_equals_a_full_sort_with_reserved_units(vote):
     np.testing.assert_array_equal(decide("trimmed(0.1)", counts, total, context).bools(), keep)
 
 
-@settings(deadline=None)
 @given(votes())
 def test_layer_budget_takes_the_most_voted_of_every_layer(vote):
     counts, total, context = vote
@@ -97,7 +94,7 @@ def test_layer_budget_takes_the_most_voted_of_every_layer(vote):
 
 
 @pytest.mark.parametrize("rule", ["budget", "layer_budget"])
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(vote=votes())
 def test_budgets_are_exact(rule, vote):
     counts, total, context = vote
@@ -117,7 +114,7 @@ def test_layer_budget_is_exact_within_each_layer():
 
 
 @pytest.mark.parametrize("spec", EXAMPLES)
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(vote=votes())
 def test_every_rule_keeps_a_subset_with_min_units_and_more_votes_never_hurt(spec, vote):
     counts, total, context = vote

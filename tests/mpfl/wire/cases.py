@@ -1,5 +1,7 @@
 """Fixed examples of every codec, for golden files and as seeds of mutation."""
 
+from typing import Any
+
 import numpy as np
 
 from mpfl.mask import Layout, Mask
@@ -33,7 +35,7 @@ WITHIN = Mask.from_bools(LAYOUT, bits(LAYOUT.total, 3, 2))
 MASK = Mask.from_bools(LAYOUT, WITHIN.bools() & bits(LAYOUT.total, 5, 3))
 CLASSES = np.array([i * 31 % 101 % 3 for i in range(LAYOUT.total)], np.uint8)
 VALUES = np.array([((i * 37) % 101 - 50) ** 3 / 2.0**20 for i in range(100)], np.float32)
-CONTEXTS = {
+CONTEXTS: dict[str, dict[str, Any]] = {
     "alone": {},
     "within": {"within": WITHIN},
     "classes": {"classes": CLASSES},

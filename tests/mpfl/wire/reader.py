@@ -9,6 +9,7 @@ import zlib
 from bisect import bisect_right
 from functools import lru_cache
 from itertools import accumulate, chain
+from typing import Any
 
 import zstandard
 
@@ -148,7 +149,7 @@ def _gaps(body, lengths):
 
 
 @lru_cache(maxsize=512)
-def _byte_table(index, level, size, zero):
+def byte_table(index, level, size, zero):
     """Return the table of a block of `size` bits on a level, where byte 0 may be impossible."""
     p = (16 - index % 8) / 2 ** (5 + index // 8)
     for _ in range(level - 1):
@@ -166,7 +167,7 @@ def _rans(body, lengths):
     parameters, stream = body[: len(lengths)], Stream(body[len(lengths) :])
     coded = {s: q // 2 for s, q in enumerate(parameters) if q < 254}
     depths = {s: 1 + (i >= 20) + (i >= 44) + (i >= 68) for s, i in coded.items()}
-    bits = {}
+    bits: dict[int, list[int]] = {}
     for level in range(max(depths.values(), default=0), 0, -1):
         for s in [s for s in coded if depths[s] >= level]:
             count = -(-lengths[s] // 8 ** (level - 1))
@@ -174,7 +175,7 @@ def _rans(body, lengths):
             for block in range(-(-count // 8)):
                 size = min(8, count - 8 * block)
                 there = top or bits[s][block]
-                byte = stream.take(_byte_table(coded[s], level, size, top)) if there else 0
+                byte = stream.take(byte_table(coded[s], level, size, top)) if there else 0
                 out += read_bits([byte], size)
             bits[s] = out
     stream.end()
@@ -207,12 +208,13 @@ def _widened(half):
 
 
 def _integers(data, parts):
-    tables, uses, at = [], [], 0
+    tables: list[Any] = []
+    uses, at = list[int](), 0
     for count in filter(None, parts):
         number, at = data[at], at + 1
         if number == 255:
             number, end = len(tables), at + 1 + data[at]
-            tables.append(table_of(_integer_weights(data[at + 1 : end])))
+            tables.append(table_of(integer_weights(data[at + 1 : end])))
             at = end
         uses += [number] * count
     stream = Stream(data[at:])
@@ -221,7 +223,7 @@ def _integers(data, parts):
     return numbers
 
 
-def _integer_weights(buckets):
+def integer_weights(buckets):
     weights = [0.0] * 255
     for s, low, high in zip(buckets, EDGES, EDGES[1:], strict=False):
         share = 0.0 if s == 255 else (16 - s % 8) / 2 ** (4 + s // 8)

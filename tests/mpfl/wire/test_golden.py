@@ -1,7 +1,8 @@
 """Payloads byte for byte as in tests/golden/wire.
 
 After a deliberate change of a format, with its version raised, write the files anew with
-``python tests/golden/wire/write.py``; nothing else writes them.
+``python tests/golden/wire/write.py``; nothing else writes them. That is the code under test, so
+``test_by_hand.py`` writes most of them a second way.
 """
 
 import importlib.util

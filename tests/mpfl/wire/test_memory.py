@@ -8,6 +8,7 @@ import resource
 import subprocess
 import sys
 import tracemalloc
+from typing import Any
 
 import numpy as np
 import pytest
@@ -31,7 +32,7 @@ CLAIM = b"\xff\xff\xff\xff\xff\xff\xff\x3f"
 RNG = np.random.default_rng(0)
 WITHIN = Mask.from_bools(LAYOUT, RNG.random(TOTAL) < 0.9)
 CLASSES = RNG.integers(0, 16, TOTAL).astype(np.uint8)
-CONTEXTS = {
+CONTEXTS: dict[str, dict[str, Any]] = {
     "alone": {},
     "within": {"within": WITHIN},
     "classes": {"classes": CLASSES},
@@ -163,6 +164,7 @@ print(1024 * (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before))
 
 
 @pytest.mark.slow
+@pytest.mark.xdist_group("memory")
 @pytest.mark.skipif(sys.platform != "linux", reason="the unit of ru_maxrss differs by system")
 @pytest.mark.parametrize("codec", MASK_CODECS.names())
 def test_what_the_kernel_counts(codec, tmp_path):

@@ -14,7 +14,7 @@ from mpfl.wire.values.levels import decode_levels, encode_levels, levels_bound_b
 SEGMENTS = st.lists(st.integers(1, 60), min_size=1, max_size=4)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(SEGMENTS, st.floats(0.01, 1.0), st.integers(0, 2**32 - 1))
 def test_sparse_keeps_exactly_the_largest(segments, share, seed):
     values = np.random.default_rng(seed).normal(size=sum(segments)).astype(np.float32)
@@ -28,7 +28,7 @@ def test_sparse_keeps_exactly_the_largest(segments, share, seed):
     assert np.array_equal(decoded, wanted)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(SEGMENTS, st.integers(0, 2**32 - 1))
 def test_sign_keeps_signs_and_the_mean_magnitude(segments, seed):
     values = np.random.default_rng(seed).normal(size=sum(segments)).astype(np.float32)
@@ -37,7 +37,7 @@ def test_sign_keeps_signs_and_the_mean_magnitude(segments, seed):
     np.testing.assert_allclose(np.abs(decoded), np.abs(values).mean(), rtol=1e-6)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(SEGMENTS, st.integers(1, 255), st.integers(0, 2**32 - 1))
 def test_levels_come_back_as_they_were(segments, top, seed):
     rng = np.random.default_rng(seed)

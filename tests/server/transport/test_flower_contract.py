@@ -53,7 +53,7 @@ def test_message_round_trip_keeps_content_and_address(blob: bytes) -> None:
 def test_round_trip_shares_nothing() -> None:
     message = request(b"before")
     copy = deserialize(serialize(message))
-    copy.content["m"]["m"] = b"after"
+    copy.content.config_records["m"]["m"] = b"after"
     assert message.content["m"]["m"] == b"before"
 
 
