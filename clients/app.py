@@ -4,7 +4,15 @@ from __future__ import annotations
 
 import numpy as np
 import torch
-from flwr.app import ConfigRecord, Context, Error, Message, RecordDict
+from flwr.app import (
+    ArrayRecord,
+    ConfigRecord,
+    Context,
+    Error,
+    Message,
+    MetricRecord,
+    RecordDict,
+)
 from flwr.clientapp import ClientApp
 from safetensors.numpy import load, save
 
@@ -15,10 +23,13 @@ from clients.replica import ClientState, Uninformed
 from mpfl.errors import describe
 from mpfl.faults.replies import LOSSES, fault_of
 from mpfl.state import flatten, restore
+from mpfl.wire.errors import WireError
 from mpfl.wire.frame import BLOB, RECORD, Frame, Kind, decode_frame, encode_frame
 from mpfl.world import World, world_from_toml
 
 app = ClientApp()
+
+Record = ArrayRecord | ConfigRecord | MetricRecord
 
 STATE = "mpfl-state"
 REPLY = "mpfl-reply"  # kept only where replies may be replayed
@@ -29,8 +40,8 @@ _RAISED = 2  # Flower's error code of an app that raised
 def train(message: Message, context: Context) -> Message:
     """Answer one request; everything a method does happens in here."""
     torch.set_num_threads(1)  # results must not depend on the engine's thread count
-    blob = message.content[RECORD][BLOB]
     try:
+        blob = _blob(message.content[RECORD])
         content = RecordDict({RECORD: ConfigRecord({BLOB: answer(blob, context)})})
     except Lost as lost:  # nothing came back, as far as the server is to know
         return Message(Error(*lost.args), reply_to=message)
@@ -42,8 +53,10 @@ def train(message: Message, context: Context) -> Message:
 @app.query()
 def query(message: Message, context: Context) -> Message:
     """Tell which partition this node holds: engines number their nodes at random."""
-    facts = {key: int(context.node_config[key]) for key in ("partition-id", "num-partitions")}
-    content = RecordDict({RECORD: ConfigRecord(facts)})
+    facts = ConfigRecord()
+    for key in ("partition-id", "num-partitions"):
+        facts[key] = int(context.node_config[key])
+    content = RecordDict({RECORD: facts})
     return Message(content, reply_to=message)
 
 
@@ -71,12 +84,20 @@ def answer(blob: bytes, context: Context) -> bytes:
     if arrays := flatten(client.state):
         kept = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
         context.state[STATE] = ConfigRecord({BLOB: save(kept)})
-    earlier = context.state[REPLY][BLOB] if REPLY in context.state else None
+    earlier = _blob(context.state[REPLY]) if REPLY in context.state else None
     if world.experiment.faults.replay:
         context.state[REPLY] = ConfigRecord({BLOB: encode_frame(reply)})
     return spoil_reply(client, fault, reply, earlier)
 
 
 def _load_state(context: Context, world: World) -> ClientState:
-    arrays = load(context.state[STATE][BLOB]) if STATE in context.state else {}
+    arrays = load(_blob(context.state[STATE])) if STATE in context.state else {}
     return restore(ClientState, arrays, world.layout)
+
+
+def _blob(record: Record) -> bytes:
+    """Return the one value that a record of ours holds; WireError if it is of another's making."""
+    blob = record.get(BLOB)
+    if not isinstance(blob, bytes):
+        raise WireError("blob", f"expected bytes, got {type(blob).__name__}")
+    return blob

@@ -23,7 +23,7 @@ def field_texts(cls: type[Any]) -> dict[str, str]:
     (found,) = ast.parse(inspect.getsource(cls)).body
     assert isinstance(found, ast.ClassDef)
     return {
-        field.target.id: " ".join(text.value.value.split())
+        ast.unparse(field.target): " ".join(ast.literal_eval(text.value).split())
         for field, text in pairwise(found.body)
         if isinstance(field, ast.AnnAssign) and isinstance(text, ast.Expr)
     }

@@ -15,7 +15,7 @@ from itertools import pairwise
 from typing import Any
 
 import torch
-from flwr.app import ConfigRecord, Context, Message, RecordDict
+from flwr.app import Context, Message
 from flwr.clientapp import ClientApp
 from flwr.serverapp import Grid, ServerApp
 from torch.nn import functional
@@ -42,8 +42,7 @@ echo_app.query()(query)
 @echo_app.train()
 def echo(message: Message, context: Context) -> Message:
     """Answer with what came: a client that costs nothing but its messages."""
-    blob = message.content["m"]["m"]
-    return Message(RecordDict({"m": ConfigRecord({"m": blob})}), reply_to=message)
+    return Message(message.content, reply_to=message)
 
 
 @dataclass(frozen=True)
@@ -157,9 +156,8 @@ class BareLoop:
         optimizer = torch.optim.SGD(self._model.parameters(), self._config.lr)
         generator = torch_generator(0, "batches", round_number, number)
         loss = torch.zeros(())
-        for index in torch.randperm(len(samples), generator=generator).split(
-            self._config.batch_size
-        ):
+        order = torch.randperm(len(samples), generator=generator)
+        for index in torch.split(order, self._config.batch_size):
             optimizer.zero_grad()
             logits = self._model(samples.inputs[index])
             loss = functional.cross_entropy(logits, samples.targets[index])

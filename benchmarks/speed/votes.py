@@ -44,7 +44,7 @@ def votes_table(
     layout = Layout(("all",), (units,))
     packed = [rng.integers(0, 256, (units + 7) // 8, np.uint8) for _ in range(ballots)]
     masks = [_mask(layout, raw) for raw in packed]
-    buffers = [np.frombuffer(mask.bits, np.uint8) for mask in masks]
+    buffers = [np.frombuffer(mask.packed(), np.uint8) for mask in masks]
     copies = [np.ones_like(buffer) for buffer in buffers]
     ways: dict[str, _Way] = {
         "tally": _Counting(layout, masks),
@@ -106,12 +106,12 @@ class _Unpacking(_Way):
     def __init__(self, layout: Layout, masks: list[Mask]) -> None:
         self._units, self._masks = layout.total, masks
         self._kind = np.uint8 if len(masks) < 256 else np.uint16
-        self._sum = np.zeros(0, self._kind)
+        self._sum: NDArray[Any] = np.zeros(0, self._kind)
 
     def accept(self) -> None:
         self._sum = np.zeros(self._units, self._kind)
         for mask in self._masks:
-            raw = np.frombuffer(mask.bits, np.uint8)
+            raw = np.frombuffer(memoryview(mask.bits), np.uint8)
             self._sum += np.unpackbits(raw, count=self._units, bitorder="little")
 
     def finish(self) -> NDArray[np.uint32]:
@@ -152,7 +152,7 @@ def _mask(layout: Layout, raw: NDArray[np.uint8]) -> Mask:
 
 
 def _kernel(way: str) -> str:
-    return "compiled" if way == "tally" and tally.compiled is not None else "NumPy"
+    return "compiled" if way == "tally" and tally.COMPILED is not None else "NumPy"
 
 
 def _peak_bytes(way: _Way) -> int:

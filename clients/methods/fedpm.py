@@ -30,7 +30,7 @@ def handle(request: Frame, client: Client) -> Frame:
         payload = request.sections.get(Section.VALUES, b"")
         known, coded = split_floats(payload, world.travelling_buffers)
         levels, top = decode_levels(coded, world.layout.units)
-    theta, result = _learn(client, request, levels / np.float32(top), known)
+    theta, result = _learn(client, request, levels.astype(np.float32) / np.float32(top), known)
     drawn = client.rng("uplink", request.round).random(theta.size, dtype=np.float32) < theta
     ballot = Mask.from_bools(world.layout, drawn)
     payload = encode_mask(

@@ -11,9 +11,11 @@ from mpfl.mask import Layout, Mask
 from mpfl.vote import planes as arrays
 
 try:
-    from mpfl.vote import _carry as compiled
+    from mpfl.vote import _carry
 except ImportError:  # no compiler when the package was installed
-    compiled = None  # type: ignore[assignment]
+    COMPILED = None
+else:
+    COMPILED = _carry
 
 Words = NDArray[np.uint64]
 
@@ -112,7 +114,7 @@ class Tally:
             last += 1
         if last < len(self._carries):
             self._waiting[last] = True
-        kernel = arrays if compiled is None else compiled
+        kernel = arrays if COMPILED is None else COMPILED
         kernel.add(self._planes, self._carries, level, last, bits, units)
 
     def _settle(self) -> None:

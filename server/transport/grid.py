@@ -16,6 +16,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import ForkProcess
+from typing import NoReturn
 
 from flwr.app import Error, Message, RecordDict
 from flwr.serverapp import Grid
@@ -108,7 +109,7 @@ class LocalGrid(Grid):
         """Accept and ignore: a local grid serves one run."""
 
     @property
-    def run(self) -> object:
+    def run(self) -> NoReturn:
         """Not available: there is no Flower run record behind a local grid."""
         raise RuntimeError("a LocalGrid has no Flower run record")
 
@@ -225,9 +226,9 @@ class LocalGrid(Grid):
                 self._accept(outcome)
             return
         self._feed()
-        handles = {w.connection: w for w in self._workers}
-        for handle in wait(list(handles), timeout=1.0):
-            self._receive(handles[handle])
+        ready = set(wait([worker.connection for worker in self._workers], timeout=1.0))
+        for worker in [worker for worker in self._workers if worker.connection in ready]:
+            self._receive(worker)
         self._feed()
 
     def _next_gang(self) -> list[Task]:

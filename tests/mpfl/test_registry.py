@@ -160,7 +160,7 @@ def test_of_a_dataclass_every_function_gets_the_arguments():
 
 
 def test_parts_are_written_as_their_signatures_say():
-    numbered = {"five": partial(numbers, 0, "0.5"), "whole": whole}
+    numbered = {"five": partial(numbers, 0, Fraction(1, 2)), "whole": whole}
     assert list(map(PARTS.usage, PARTS.names())) == [
         "plain",
         "numbers(share, count=3, factor=0.5)",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 import tomli_w
@@ -13,6 +14,7 @@ from mpfl.faults.attacks import ATTACKS
 from mpfl.faults.stress import SPOILERS
 from mpfl.models import MODELS
 from mpfl.ranking import RANKINGS, SCHEDULES
+from mpfl.registry import Registry
 from mpfl.scores import SCORES
 from mpfl.training.decay import DECAYS
 from mpfl.vote import RULES
@@ -20,7 +22,7 @@ from mpfl.wire import MASK_CODECS, VALUE_CODECS
 from server.methods import METHODS
 from tests.runs import SMALL
 
-KEYS = {
+KEYS: dict[str, Registry[Any]] = {
     "method": METHODS,
     "data.name": DATASETS,
     "data.partition": PARTITIONS,

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from mpfl.mask import Layout, Mask
 from mpfl.vote import Tally, planes, tally
 
-COMPILED = vars(tally)["compiled"]
+COMPILED = tally.COMPILED
 
 
 @pytest.fixture(params=["arrays", "compiled"], autouse=True, scope="module")
@@ -23,7 +23,7 @@ def kernel(request):
     if request.param == "compiled" and COMPILED is None:
         pytest.skip("mpfl.vote._carry is not built; `pip install .` builds it")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(tally, "compiled", COMPILED if request.param == "compiled" else None)
+        patch.setattr(tally, "COMPILED", COMPILED if request.param == "compiled" else None)
         yield request.param
 
 

@@ -6,6 +6,7 @@ import os
 import time
 from collections import Counter
 from collections.abc import Iterable, Iterator
+from typing import NoReturn
 
 import pytest
 from flwr.app import ConfigRecord, Context, Error, Message, RecordDict
@@ -48,8 +49,10 @@ def train(message: Message, context: Context) -> Message:
 
 @app.query()
 def query(message: Message, context: Context) -> Message:
-    facts = {key: int(context.node_config[key]) for key in ("partition-id", "num-partitions")}
-    return Message(RecordDict({"m": ConfigRecord(facts)}), reply_to=message)
+    facts = ConfigRecord()
+    for key in ("partition-id", "num-partitions"):
+        facts[key] = int(context.node_config[key])
+    return Message(RecordDict({"m": facts}), reply_to=message)
 
 
 class Foreign(Grid):
@@ -62,8 +65,8 @@ class Foreign(Grid):
     def set_run(self, run: object) -> None: ...
 
     @property
-    def run(self) -> object:
-        return self._grid.run
+    def run(self) -> NoReturn:
+        self._grid.run
 
     def create_message(self, *arguments: object, **options: object) -> Message:
         raise NotImplementedError
