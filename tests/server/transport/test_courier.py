@@ -66,7 +66,7 @@ class Foreign(Grid):
 
     @property
     def run(self) -> NoReturn:
-        self._grid.run
+        raise NotImplementedError
 
     def create_message(self, *arguments: object, **options: object) -> Message:
         raise NotImplementedError
