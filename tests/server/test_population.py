@@ -40,7 +40,7 @@ def test_a_store_is_a_dictionary_that_holds_each_content_once(
             store[node] = plain[node] = copy
     assert dict(store) == plain
     assert len({id(s) for s in store.values()}) == len(set(plain.values()))
-    assert len(store.arrays()["contents"]) == len(set(plain.values()))
+    assert len(store.holdings().contents) == len(set(plain.values()))
     again = StateStore()
     again.restore(restore(Holdings, flatten(store.holdings()), Layout((), ())))
     assert dict(again) == plain
