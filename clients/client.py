@@ -38,14 +38,11 @@ class Client:
         This client's number, from 0.
     state
         What outlives the message; the method reads and writes it.
-    quantised
-        Whether the values of the reply are in a codec of differences, not floats.
     """
 
     world: World
     partition: int
     state: ClientState
-    quantised: bool = False
 
     @cached_property
     def samples(self) -> Samples:
@@ -189,8 +186,7 @@ class Client:
         codec = codecs.uplink
         trained = self.world.model.read_model()[keep]
         rng = self.rng("uplink", round_number)
-        self.quantised = value_codec(codec).relative
-        if not self.quantised:
+        if not value_codec(codec).relative:
             return encode_values(trained, codec, segments, rng)
         update = trained - replica.public[keep]
         if codecs.feedback and self.state.residual is not None:

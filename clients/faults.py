@@ -6,9 +6,11 @@ import struct
 from dataclasses import replace
 
 from clients.client import Client
+from mpfl.codecs import Codecs
 from mpfl.faults.replies import LOSSES, fault_rng
 from mpfl.wire.frame import Frame, Section, encode_frame
 from mpfl.wire.sections import Metrics
+from mpfl.wire.values import value_codec
 
 
 class Lost(Exception):  # noqa: N818 - what happened to a reply, not an error of ours
@@ -40,7 +42,8 @@ def spoil_reply(client: Client, fault: str, reply: Frame, earlier: bytes | None)
         step = 1 if rng.random() < 0.5 else -1
         reply = replace(reply, round=max(0, reply.round + step))
     elif fault == "not_finite":
-        reply = _not_finite(reply, client.quantised)
+        uplink = Codecs.of(client.world.experiment).uplink
+        reply = _not_finite(reply, value_codec(uplink).relative)
     blob = encode_frame(reply)
     if fault == "truncate":
         return blob[: int(rng.integers(len(blob)))]
@@ -57,7 +60,13 @@ def flip(blob: bytes, bit: int) -> bytes:
 
 
 def _not_finite(reply: Frame, quantised: bool) -> Frame:
-    """Turn all floats into NaN (all ones, in any float format), or else the loss."""
+    """Turn all floats into NaN (all ones, in any float format), or else the loss.
+
+    Parameters
+    ----------
+    quantised
+        Whether the values of this method's replies are differences in a codec, not floats.
+    """
     sections = dict(reply.sections)
     floats = [] if quantised else [s for s in (Section.VALUES, Section.SCORES) if sections.get(s)]
     for section in floats:

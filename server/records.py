@@ -51,7 +51,7 @@ class RoundRecord:
     rejected: dict[str, int]
     """Reason → replies that did not count."""
     errors: list[str]
-    """The first three of them in full."""
+    """Three of them in a line each; failures of clients come first."""
     layer_density: dict[str, float]
     """Layer → share of its units that the mask keeps."""
     vote: VoteStatistics | None = None
