@@ -31,7 +31,6 @@ from benchmarks.figures.votes import rule_density, vote_agreement, vote_shares
 from benchmarks.results.loading import load_folders, load_run
 from benchmarks.results.rows import comparison_table
 
-pytestmark = pytest.mark.xdist_group("figures")  # they are drawn once
 Make = Callable[..., Path]
 
 COMPARED = {

@@ -19,7 +19,6 @@ from benchmarks.report.write import write_report
 from benchmarks.results.loading import load_folders
 from benchmarks.results.rows import comparison_table
 
-pytestmark = pytest.mark.xdist_group("report")  # folders and figures are made once
 Make = Callable[..., Path]
 
 VOID = {"meta", "link", "br", "hr", "img", "input"}
