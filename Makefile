@@ -2,7 +2,7 @@
 PYTHON ?= python3
 EXTRAS ?= dev
 TESTS ?= not slow
-PYTEST_OPTIONS ?= -n 2 --dist loadgroup
+PYTEST_OPTIONS ?= -n 2
 PIP_OPTIONS ?=
 
 VENV  := .venv

@@ -1,10 +1,11 @@
-"""What holds for every test: one torch thread, no clock, slow ones first; the real data sets."""
+"""What holds for every test: one torch thread, no clock, groups, slow ones first; real data."""
 
 from __future__ import annotations
 
 import os
 import signal
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -21,6 +22,49 @@ settings.register_profile("mpfl", deadline=None, suppress_health_check=[HealthCh
 settings.load_profile("mpfl")
 
 _DEFAULT = Path(__file__).resolve().parent.parent.parent / "shared" / "data"
+
+
+GROUPS = {
+    "figures": ["benchmarks/figures/test_figures.py"],  # drawn once, for many tests
+    "report": ["benchmarks/report/test_write.py"],
+    "flower": [  # engines with ports and processes of their own
+        "benchmarks/engines/test_flower_engines.py",
+        "benchmarks/cli/test_bench.py::test_ray_is_timed",
+    ],
+    "kill": [
+        "benchmarks/running/test_comparison_killed.py",
+        "server/test_same_result.py::test_a_run_killed",
+        "server/test_same_result.py::test_ctrl_c",
+        "server/test_soak.py::test_a_server_killed",
+    ],
+    "measure": [  # memory and time
+        "benchmarks/cli/test_bench.py::test_training_is_timed",
+        "benchmarks/speed/test_compact.py::test_compacted_networks",
+        "mpfl/wire/test_memory.py::test_what_the_kernel_counts",
+        "server/test_population.py::test_memory_of_a_crowd",
+        "server/test_soak.py::test_every_fault",
+    ],
+}
+"""Beginnings of tests that one process runs one after another (with ``pytest -n``)."""
+
+
+def group_of(test: str) -> str:
+    """Return the group of a test, by its id; tests without one are groups of their own."""
+    inside = test.removeprefix("tests/")
+    found = (name for name, starts in GROUPS.items() if inside.startswith(tuple(starts)))
+    return next(found, test)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Deal out groups; pytest-xdist 3.8 does not see its own marks under pytest 9.2."""
+    from xdist.scheduler import LoadScopeScheduling
+
+    class Groups(LoadScopeScheduling):  # type: ignore[misc]
+        def _split_scope(self, nodeid: str) -> str:
+            return group_of(nodeid)
+
+    return Groups(config, log)
 
 
 def _folder() -> Path:

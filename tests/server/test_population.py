@@ -118,7 +118,6 @@ def test_a_world_of_ten_thousand_clients_is_built(data_folder: Path, partition: 
 
 @pytest.mark.data
 @pytest.mark.slow
-@pytest.mark.xdist_group("memory")
 def test_memory_of_a_crowd_does_not_grow_with_replies(data_folder: Path, tmp_path: Path) -> None:
     held, together = {}, {}
     run(crowd(data_folder, 50, 1), tmp_path / "warm", workers=2)

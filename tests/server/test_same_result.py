@@ -61,7 +61,6 @@ def test_the_number_of_workers_does_not_matter(tmp_path, method):
     assert digests(runs[0]) == digests(runs[1]) == digests(runs[2])
 
 
-@pytest.mark.xdist_group("kill")
 def test_a_run_killed_before_every_change_to_its_folder_comes_to_the_same_result(tmp_path):
     """The n-th start is killed before its n-th change, so each start gets a little further."""
     experiment = tiny(federation__rounds=5)
@@ -136,7 +135,6 @@ def test_pruned_weights_are_exactly_zero_after_every_step(optimizer):
     assert (world.model.values.numpy()[keep] != 0).mean() > 0.99
 
 
-@pytest.mark.xdist_group("kill")
 def test_ctrl_c_leaves_a_resumable_folder_and_status_130(tmp_path):
     config = tmp_path / "config.toml"
     config.write_text(to_toml(small(federation__rounds=500)))

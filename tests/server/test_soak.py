@@ -61,7 +61,6 @@ def expected_faults(experiment: Experiment) -> Counter[str]:
 
 
 @pytest.mark.slow
-@pytest.mark.xdist_group("memory")
 def test_every_fault_at_once_neither_leaks_nor_hangs_nor_goes_uncounted(tmp_path: Path) -> None:
     experiment, held = soak(SOAK_ROUNDS), list[int]()
 
@@ -96,7 +95,6 @@ def test_every_fault_at_once_neither_leaks_nor_hangs_nor_goes_uncounted(tmp_path
 
 
 @pytest.mark.slow
-@pytest.mark.xdist_group("kill")
 def test_a_server_killed_many_times_at_random_moments_comes_to_the_same_result(
     tmp_path: Path,
 ) -> None:

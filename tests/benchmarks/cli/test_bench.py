@@ -110,7 +110,6 @@ def test_a_failing_engine_is_an_error_with_its_reason():
 
 
 @pytest.mark.slow
-@pytest.mark.xdist_group("time")
 def test_training_is_timed_against_the_bare_loop_on_random_images(tmp_path):
     write_random_images(tmp_path, train=2_000, test=200)
     seen: list[dict[str, Any]] = []
@@ -166,7 +165,6 @@ def test_memory_counts_the_children_too():
 
 @pytest.mark.ray
 @pytest.mark.slow
-@pytest.mark.xdist_group("flower")
 @needs_ray
 def test_ray_is_timed_on_the_same_work():
     row = measure(Job("ray", 1, 4, 1))

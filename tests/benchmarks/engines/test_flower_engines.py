@@ -45,7 +45,6 @@ def local(wanted: Experiment, folder: Path) -> list[str]:
 
 @pytest.mark.ray
 @pytest.mark.slow
-@pytest.mark.xdist_group("flower")
 @needs_ray
 def test_ray_gives_the_local_engines_result(tmp_path: Path) -> None:
     wanted, records = experiment(), list[dict[str, Any]]()
@@ -58,7 +57,6 @@ def test_ray_gives_the_local_engines_result(tmp_path: Path) -> None:
 
 @pytest.mark.ray
 @pytest.mark.slow
-@pytest.mark.xdist_group("flower")
 @needs_ray
 def test_a_failed_flower_run_is_an_error_though_flwr_exits_0(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -69,7 +67,6 @@ def test_a_failed_flower_run_is_an_error_though_flwr_exits_0(
 
 
 @pytest.mark.slow
-@pytest.mark.xdist_group("flower")
 def test_a_deployment_gives_the_local_engines_result(tmp_path: Path) -> None:
     wanted, said = experiment(), list[str]()
     summary = deploy(wanted, tmp_path / "deployed", said.append)

@@ -32,7 +32,6 @@ from benchmarks.results.loading import load_folders, load_run
 from benchmarks.results.rows import comparison_table
 from tests.benchmarks.conftest import edit_summary
 
-pytestmark = pytest.mark.xdist_group("figures")  # they are drawn once
 Make = Callable[..., Path]
 
 COMPARED = {

@@ -19,7 +19,6 @@ from benchmarks.results.loading import load_folders
 from benchmarks.results.rows import comparison_table
 from tests.benchmarks.conftest import edit_summary
 
-pytestmark = pytest.mark.xdist_group("report")  # folders and figures are made once
 Make = Callable[..., Path]
 
 VOID = {"meta", "link", "br", "hr", "img", "input"}

@@ -28,8 +28,6 @@ from tests.federation import tiny
 from tests.processes import PATIENCE_SECONDS, ended, forked, killed_before, until
 from tests.runs import records
 
-pytestmark = pytest.mark.xdist_group("kill")
-
 KILLS = int(os.environ.get("MPFL_SOAK_KILLS", "5"))
 """Kills of the comparison that is killed again and again; the long one has 25."""
 TIMES = "Time and memory of the simulation"

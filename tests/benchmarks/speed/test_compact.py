@@ -23,7 +23,6 @@ def test_the_table_counts_what_is_left_and_restores_the_threads():
 
 
 @pytest.mark.slow
-@pytest.mark.xdist_group("time")
 def test_compacted_networks_reach_their_targets():
     for row in compact_table(CASES):
         assert row["speedup"] >= row["target"], row

@@ -164,7 +164,6 @@ print(1024 * (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before))
 
 
 @pytest.mark.slow
-@pytest.mark.xdist_group("memory")
 @pytest.mark.skipif(sys.platform != "linux", reason="the unit of ru_maxrss differs by system")
 @pytest.mark.parametrize("codec", MASK_CODECS.names())
 def test_what_the_kernel_counts(codec, tmp_path):
