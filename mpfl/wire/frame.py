@@ -34,13 +34,13 @@ class Kind(IntEnum):
     TRAIN_REQUEST = 3
     """Server to client: values to start from; asks for an update."""
     UPDATE = 4
-    """Client to server: trained values."""
+    """Client to server: what a round of training came to, as values or as a mask."""
     SCORE_REQUEST = 5
     """Server to client: asks for importance scores."""
     SCORES = 6
     """Client to server: importance scores."""
     REFUSAL = 7
-    """Client to server: why there is no answer (in METRICS)."""
+    """Client to server: it does not hold what the request builds on; no section."""
 
 
 class Section(IntEnum):

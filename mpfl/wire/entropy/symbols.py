@@ -75,6 +75,8 @@ def decode_symbols(payload: bytes | memoryview, segments: Sequence[int]) -> Symb
         chosen, position = payload[position], position + 1
         if chosen == _NEW:
             chosen = len(tables)
+            if chosen == _NEW:
+                raise WireError("values.tables", f"more than {_NEW} of them")
             table, position = _read_table(payload, position)
             tables.append(table)
         if chosen >= len(tables):

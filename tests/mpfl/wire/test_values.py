@@ -231,3 +231,10 @@ def test_integers_beyond_the_codec_are_refused():
     with pytest.raises(WireError) as caught:
         decode_values(payload, "int3", (3,))
     assert caught.value.field == "values.symbols"
+
+
+def test_more_tables_than_a_byte_can_name_are_refused():
+    segments = (1,) * 300
+    payload = b"\x80\x3f" * 300 + b"\xff\x01\x00" * 300 + b"\x00\x01"
+    with pytest.raises(WireError, match=r"values\.tables: more than 255"):
+        decode_values(payload, "int8", segments)
