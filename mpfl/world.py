@@ -31,7 +31,7 @@ from mpfl.scores import check_score
 from mpfl.seeding import torch_generator
 from mpfl.training.local import prepare_module
 from mpfl.training.masked import MaskedNetwork
-from mpfl.wire.masks import magnitude_classes
+from mpfl.wire.masks import encode_mask, magnitude_classes
 from mpfl.wire.masks.plan import matrix_widths
 
 _UPDATE_VALUES = 1 << 24  # 64 MiB
@@ -129,6 +129,21 @@ class World:
         with_buffers = with_buffers and self.travelling_buffers > 0
         make = partial(Footprint.of, self.structure, mask, with_buffers)
         return self.footprints.get((mask, with_buffers), make)
+
+    def encode_mask(
+        self,
+        mask: Mask,
+        within: Mask | None = None,
+        classes: NDArray[np.uint8] | None = None,
+    ) -> bytes:
+        """Return a mask over the layout as the experiment writes it; `classes` as known to all."""
+        return encode_mask(
+            mask,
+            within=within,
+            classes=self.classes if classes is None else classes,
+            codec=self.experiment.wire.mask_codec,
+            widths=self.widths,
+        )
 
     def start(self, mask: Mask) -> NDArray[np.float32]:
         """Return the model that a mask rewinds to, float32[P + B]: known to all, never sent.

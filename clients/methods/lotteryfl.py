@@ -13,7 +13,7 @@ from mpfl.training.decay import learning_rate
 from mpfl.training.local import evaluate
 from mpfl.wire.errors import WireError
 from mpfl.wire.frame import Frame, Kind, Section
-from mpfl.wire.masks import decode_mask, encode_mask
+from mpfl.wire.masks import decode_mask
 from mpfl.wire.values import decode_values, encode_values
 from mpfl.world import World
 
@@ -38,13 +38,7 @@ def handle(request: Frame, client: Client) -> Frame:
         Section.METRICS: client.metrics(result),
     }
     if ticket != held:
-        sections[Section.MASK] = encode_mask(
-            ticket,
-            within=held,
-            classes=world.classes,
-            codec=experiment.wire.mask_codec,
-            widths=world.widths,
-        )
+        sections[Section.MASK] = world.encode_mask(ticket, held)
     version = sync.mask_version
     # The mask before, too: the server may never get the reply.
     client.state.masks = {version: held, version + (ticket != held): ticket}

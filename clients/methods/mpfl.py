@@ -16,7 +16,6 @@ from mpfl.regrow import regrow_ballot, training_rounds
 from mpfl.training.local import TrainResult
 from mpfl.wire.errors import WireError
 from mpfl.wire.frame import Frame, Kind, Section
-from mpfl.wire.masks import encode_mask
 from mpfl.wire.sections import mask_context
 
 
@@ -77,12 +76,6 @@ def _reply(request: Frame, client: Client, mask: Mask, ballot: Mask, result: Tra
     world = client.world
     within, classes = mask_context(world.classes, mask, subset=not request.sync.step)
     ballot = client.vote(ballot, request.round, allowed=within or Mask.full(world.layout))
-    payload = encode_mask(
-        ballot,
-        within=within,
-        classes=classes,
-        codec=world.experiment.wire.mask_codec,
-        widths=world.widths,
-    )
+    payload = world.encode_mask(ballot, within, classes)
     sections = {Section.MASK: payload, Section.METRICS: client.metrics(result)}
     return Frame(Kind.BALLOT, request.round, sections)

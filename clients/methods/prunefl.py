@@ -13,7 +13,6 @@ from mpfl.regrow import reconfigure, squared_gradients
 from mpfl.training.local import TrainResult
 from mpfl.wire.errors import WireError
 from mpfl.wire.frame import Frame, Kind, Section
-from mpfl.wire.masks import encode_mask
 from mpfl.wire.values import encode_values
 
 
@@ -59,12 +58,7 @@ def _first_mask(request: Frame, client: Client) -> Frame:
         model[: world.w0.size] *= world.structure.parameter_mask(mask)
     footprint = world.footprint(mask)
     sections = {
-        Section.MASK: encode_mask(
-            mask,
-            classes=world.classes,
-            codec=world.experiment.wire.mask_codec,
-            widths=world.widths,
-        ),
+        Section.MASK: world.encode_mask(mask),
         Section.VALUES: encode_values(model[footprint.keep], "float32", footprint.segments),
         Section.METRICS: client.metrics(result),
     }

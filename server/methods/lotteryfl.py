@@ -23,7 +23,7 @@ import numpy as np
 from mpfl.average import OverlapMean
 from mpfl.mask import Mask
 from mpfl.wire.frame import Frame, Kind, Section
-from mpfl.wire.masks import decode_mask, encode_mask, mask_bound_bits
+from mpfl.wire.masks import decode_mask, mask_bound_bits
 from mpfl.wire.sections import Sync
 from mpfl.wire.values import decode_values, encode_values
 from mpfl.world import World
@@ -81,12 +81,9 @@ class LotteryFl(ServerMethod):
         sections = {Section.CONFIG: sync.pack()}
         formula = bound = 0.0
         if client in state.lost and version:
-            classes, codec = self._world.classes, self._world.experiment.wire.mask_codec
-            sections[Section.MASK] = encode_mask(
-                mask, classes=classes, codec=codec, widths=self._world.widths
-            )
+            sections[Section.MASK] = self._world.encode_mask(mask)
             formula += self._world.layout.total / 8
-            bound += mask_bound_bits(mask, classes=classes) / 8
+            bound += mask_bound_bits(mask, classes=self._world.classes) / 8
         if state.version:
             footprint = self._world.footprint(mask)
             values = encode_values(state.model[footprint.keep], "float32", footprint.segments)

@@ -257,7 +257,7 @@ def test_a_rule_that_trims_all_that_came_does_not_end_the_run(tmp_path: Path) ->
     [
         ("faults.attack=invert", "did you mean 'inverted'"),
         ("faults.attack=layer(fc9)", "faults.attack: unknown layer 'fc9'"),
-        ("faults.attack=layer", "name of one layer"),
+        ("faults.attack=layer", "takes one argument, as in layer(name)"),
         ("faults.attack=random(3)", "takes no argument"),
         ("faults.corrupt=1.5", "faults.corrupt: got 1.5"),
         ("faults.corupt=0.5", "did you mean 'faults.corrupt'"),
