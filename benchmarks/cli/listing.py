@@ -31,7 +31,7 @@ def list_(
     kind: Annotated[str, typer.Argument(help="What to list; nothing lists everything.")] = "",
     as_json: Json = False,
 ) -> None:
-    """List methods, models, datasets, partitions, scores, rules, codecs and presets."""
+    """List what a configuration can name, from methods and models to attacks and presets."""
     parts = list_parts(kind)
     reporter = Reporter(quiet=False, as_json=as_json)
     reporter.result(parts)

@@ -248,8 +248,13 @@ def test_a_bad_trim_is_refused(spec, message):
         trim(ballots_with(LAYOUT, 10, lambda t: []), spec)
 
 
-def test_only_trimmed_needs_ballots():
-    assert [spec for spec in EXAMPLES if needs_ballots(spec)] == ["trimmed(0.2)"]
+def test_trimmed_needs_ballots_and_other_rules_count_all_of_them():
+    ballots = ballots_with(LAYOUT, 5, lambda t: [])
+    assert needs_ballots("trimmed(0.2)")
+    for spec in ("majority", "unanimous", "any", "quorum(0.7)", "budget", "layer_budget",
+                 "layer_threshold", "histogram(50)"):  # fmt: skip
+        assert not needs_ballots(spec)
+        assert trim(ballots, spec) == [0, 1, 2, 3, 4]
 
 
 # The registry and malformed input.
