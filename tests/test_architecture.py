@@ -19,7 +19,7 @@ MAY_IMPORT = {
     "server": {"mpfl", "server"},
     "benchmarks": set(PACKAGES),
 }
-MOST_MODULES = {"mpfl": 18, "benchmarks": 4, "clients/methods": 16, "server/methods": 18}
+MOST_MODULES = {"mpfl": 17, "benchmarks": 4, "clients/methods": 16, "server/methods": 18}
 USUAL_MOST = 13
 """Modules in one folder; methods are as many as there are methods."""
 READS_HANDED_PATHS = {
