@@ -72,13 +72,14 @@ def _folder() -> Path:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    items.sort(key=lambda item: "slow" not in item.keywords)  # two processes end at about one time
+    # Long ones first: so two processes end at about one time.
+    items.sort(key=lambda item: item.get_closest_marker("slow") is None)
     folder = _folder()
     if folder.is_dir():
         return
     skip = pytest.mark.skip(reason=f"no folder {folder}; set MPFL_TEST_DATA to one with data sets")
     for item in items:
-        if "data" in item.keywords:
+        if item.get_closest_marker("data"):  # a folder of that name is a keyword as well
             item.add_marker(skip)
 
 
