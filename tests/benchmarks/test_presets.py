@@ -54,7 +54,7 @@ def noise(shape: tuple[int, ...]) -> Callable[[DataConfig], Dataset]:
     return load
 
 
-@pytest.fixture(scope="module", autouse=True)
+@pytest.fixture(scope="session", autouse=True)  # slow tests of a module run before the others
 def stand_ins() -> None:
     for name, shape in TINY.items():
         DATASETS.register(f"noise_{name}", noise(shape))
