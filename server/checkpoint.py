@@ -67,10 +67,11 @@ def load_checkpoint(path: Path) -> tuple[dict[str, Any], Arrays]:
         raise InputError(f"{path}: not a checkpoint, or truncated")
     _, version, checksum, length = _HEADER.unpack_from(blob)
     body = blob[_HEADER.size :]
-    if version == 1:
-        raise InputError(f"{path}: written by mpfl 0.1.0; finish this run with that version")
     if version != _VERSION:
-        raise InputError(f"{path}: checkpoint version {version}, expected {_VERSION}")
+        raise InputError(
+            f"{path}: checkpoint version {version}, expected {_VERSION}; finish this run with the "
+            "mpfl that began it"
+        )
     if zlib.crc32(body) != checksum:
         raise InputError(f"{path}: the checkpoint is damaged (checksum mismatch)")
     try:

@@ -250,7 +250,7 @@ def json_text(value: Any, **layout: Any) -> str:
 
 
 def from_json(cls: type[T], text: str, where: str) -> T:
-    """Read a record that `json_text` wrote, or 0.1.0 (whose numbers may be NaN).
+    """Read a record that `json_text` wrote, or an earlier mpfl (whose numbers may be NaN).
 
     Raises
     ------

@@ -124,7 +124,7 @@ def read_config(folder: Path) -> Experiment:
         raise InputError(f"{folder} is not a run folder: it has no {CONFIG}")
     try:
         return from_toml(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, UnicodeDecodeError, InputError) as error:
         raise InputError(f"{file}: {error}") from None
 
 

@@ -1,4 +1,4 @@
-"""Folders that an earlier mpfl wrote (``tests/golden/folders``, version 0.1.0) are still read."""
+"""Folders that an earlier mpfl wrote (``tests/golden/folders``) are still read."""
 
 from __future__ import annotations
 
@@ -26,7 +26,9 @@ def test_a_finished_run_is_read_whole(tmp_path: Path) -> None:
 
 def test_an_interrupted_run_is_left_to_the_version_that_began_it(tmp_path: Path) -> None:
     folder = shutil.copytree(FOLDERS / "interrupted", tmp_path / "run")
-    with pytest.raises(InputError, match=r"latest: written by mpfl 0\.1\.0; finish this run with"):
+    with pytest.raises(
+        InputError, match=r"latest: checkpoint version 1, expected 2; finish this run with the mpfl"
+    ):
         resume(folder)
     for file in (FOLDERS / "interrupted").rglob("*"):
         if file.is_file():
