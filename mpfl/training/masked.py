@@ -161,8 +161,7 @@ class MaskedNetwork:
         """Train the network in place under `mask`; arguments as for `mpfl.training.local.train`.
 
         In a gang (`mpfl.training.gang`) it waits for the others' training, and they are trained
-        together.
-        The work is done on the device of the samples.
+        together. The work is done on the device of the samples.
 
         Afterwards pruned parameters are exactly zero. Running statistics of units that were cut
         out are those from before. An observer sees vectors of the whole network, zero where it is
