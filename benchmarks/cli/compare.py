@@ -15,6 +15,7 @@ from benchmarks.presets import parse_value
 from benchmarks.report.table import table_text
 from benchmarks.report.write import write_report
 from benchmarks.running import comparison as comparing
+from benchmarks.running.interruption import resumable
 from benchmarks.running.sinks import check_sink, show_in_sink
 from mpfl.errors import InputError
 from mpfl.nested import with_override
@@ -52,10 +53,11 @@ def compare_cells(table: Mapping[str, Any], out: Path, reporter: Reporter, sink:
     cells = comparing.plan_cells(*comparing.split_table(table))
     rounds = sum(cell.experiment.federation.rounds for cell in cells)
     done = sum(rounds_done(cell, out) for cell in cells)
-    with reporter.rounds(rounds, f"{len(cells)} runs", done):
-        watch = show_in_sink(sink, out, reporter.cell_watcher(cells, out))
-        comparing.compare(table, cells, out, watch)
-    report = write_report(out)
+    with resumable(out):
+        with reporter.rounds(rounds, f"{len(cells)} runs", done):
+            watch = show_in_sink(sink, out, reporter.cell_watcher(cells, out))
+            comparing.compare(table, cells, out, watch)
+        report = write_report(out)
     reporter.say(table_text(report.rows, report.baseline))
     reporter.say(f"report: {out / 'report.html'}")
     reporter.result([asdict(row) for row in report.rows])

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console, RenderableType
+from rich.console import Console, ConsoleOptions, RenderableType
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -17,15 +17,18 @@ from rich.progress import (
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
+from rich.segment import Segment
 
 from benchmarks.running.comparison import CELLS, Cell, OnCell
 from benchmarks.units import bytes_text
 from server.records import json_text
-from server.runfolder import ROUNDS, SUMMARY
+from server.runfolder import SUMMARY, rounds_written
 from server.transport.courier import CLIENT_FAILURES
 
 _SPEED_SECONDS = 3600.0
 """Time left follows the mean speed of the last hour: a round may well take minutes."""
+_SIGNS = {code: 0x2400 + code for code in range(0x20) if chr(code) not in "\t\n"}
+_SIGNS |= {0x7F: 0x2421} | dict.fromkeys(range(0x80, 0xA0), 0xFFFD)
 DONE, FAILED, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
 
 
@@ -34,9 +37,29 @@ def rounds_done(cell: Cell, out: Path) -> int:
     folder = out / CELLS / cell.name
     if (folder / SUMMARY).is_file():
         return cell.experiment.federation.rounds
-    if not (folder / ROUNDS).is_file():
-        return 0
-    return (folder / ROUNDS).read_bytes().count(b"\n")
+    return rounds_written(folder)
+
+
+def printable(text: str) -> str:
+    r"""Return a text whose control characters cannot steer a terminal: each is shown by a sign.
+
+    Examples
+    --------
+    >>> printable("red \x1b[31m, bell \x07")
+    'red ␛[31m, bell ␇'
+    """
+    return text.translate(_SIGNS)
+
+
+class _Terminal(Console):
+    """A console on which names from files and configurations are text, whatever they hold."""
+
+    def render(
+        self, renderable: RenderableType, options: ConsoleOptions | None = None
+    ) -> Iterator[Segment]:
+        """Yield what is shown, its control characters replaced by signs."""
+        for segment in super().render(renderable, options):
+            yield segment if segment.control else segment._replace(text=printable(segment.text))
 
 
 class Reporter:
@@ -44,7 +67,7 @@ class Reporter:
 
     def __init__(self, *, quiet: bool, as_json: bool) -> None:
         self.quiet, self.as_json = quiet, as_json
-        self.console = Console(stderr=False, highlight=False)
+        self.console = _Terminal(stderr=False, highlight=False)
         self._bar: Progress | None = None
         self._task: Any = None
         self._failures, self._failure = 0, ""
@@ -66,7 +89,7 @@ class Reporter:
             TextColumn("left"),
             TextColumn("{task.fields[now]}"),
         )
-        screen = Console(stderr=True)
+        screen = _Terminal(stderr=True)
         with Progress(*columns, console=screen, speed_estimate_period=_SPEED_SECONDS) as bar:
             self._bar = bar
             self._task = bar.add_task(title, total=total, completed=done, now="")
@@ -130,7 +153,8 @@ class Reporter:
     def note(self, text: str) -> None:
         """Show a line of interest on standard error."""
         if not self.quiet:
-            print(text, file=sys.stderr)
+            with suppress(OSError):  # a closed standard error stops no run
+                print(printable(text), file=sys.stderr)
 
     def say(self, text: RenderableType) -> None:
         """Show a text or a table, unless the result is asked for as JSON."""

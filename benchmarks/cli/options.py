@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from benchmarks.presets import resolve
-from server.checkpoint import write_atomically, writing
+from server.custody import write_atomically, writing
 
 Config = Annotated[str, typer.Argument(help="A preset's name, or a TOML file.")]
 Set = Annotated[list[str], typer.Option("--set", help="key=value, e.g. prune.density=0.05")]

@@ -136,7 +136,7 @@ def _values(runs: Sequence[RunData], table: str, key: str) -> str:
 
 def doubts(runs: Sequence[RunData], unfinished: Sequence[str] = ()) -> list[str]:
     """Say what speaks against the figures: other work, lost replies, wrong sums, missing runs."""
-    found = [*_other_work(runs), *_rejections(runs), *_wrong_sums(runs)]
+    found = [*_other_work(runs), *_rejections(runs), *_wrong_sums(runs), *_unsealed(runs)]
     if unfinished:
         found.append(f"Not finished, and not in any figure: {', '.join(unfinished)}.")
     return found
@@ -147,6 +147,11 @@ def _other_work(runs: Sequence[RunData]) -> list[str]:
     keys = [key for key in differing_values(runs) if key.startswith(("data.", "model."))]
     unknown = [key for key in keys if key not in told]
     return [f"Not the same work for all: {', '.join(unknown)} differs."] if unknown else []
+
+
+def _unsealed(runs: Sequence[RunData]) -> list[str]:
+    names = ", ".join(run.folder for run in runs if not run.sealed)
+    return [f"Unsealed, nothing tells whether they were edited: {names}."] if names else []
 
 
 def _rejections(runs: Sequence[RunData]) -> list[str]:

@@ -116,6 +116,9 @@ def _seeds_reaching(row: Row) -> int | None:
     return None if row.ceiling or row.target is None else row.reached
 
 
+_FORMULA = ("=", "+", "-", "@", "\t", "\r")
+
+
 def table_csv(rows: Sequence[Row]) -> str:
     """Return the rows as CSV: shares and exact byte counts, intervals in columns of their own."""
     out = io.StringIO()
@@ -145,7 +148,18 @@ def _csv_text(value: Any) -> str:
         return " ".join(map(str, value))
     if isinstance(value, float):
         return f"{value:.0f}" if value.is_integer() and abs(value) >= 1000 else f"{value:.9g}"
-    return str(value)
+    return spreadsheet_text(str(value))
+
+
+def spreadsheet_text(text: str) -> str:
+    """Return a name as a spreadsheet shows it: what it would take for a formula gets a quote.
+
+    Examples
+    --------
+    >>> spreadsheet_text("=cmd()"), spreadsheet_text("mpfl")
+    ("'=cmd()", 'mpfl')
+    """
+    return f"'{text}" if text.startswith(_FORMULA) else text
 
 
 _TEX = str.maketrans(

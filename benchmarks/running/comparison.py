@@ -19,15 +19,16 @@ from typing import Any
 import tomli_w
 
 from benchmarks.running.experiment import resume, run, validate
-from benchmarks.running.folder_lock import held
+from benchmarks.running.interruption import obey_parent
 from mpfl.config import Experiment, from_mapping, to_mapping
 from mpfl.errors import InputError
 from mpfl.nested import build, fail, read_toml, value_at, with_override
-from server.checkpoint import write_atomically, writing
-from server.runfolder import CONFIG, SUMMARY, read_config
+from server.custody import MANIFEST, check, digest_of, held, seal, write_atomically, writing
+from server.runfolder import CONFIG, SUMMARY, finished, read_config
 from server.transport.grid import worker_count
 
 COMPARISON, CELLS = "comparison.toml", "cells"
+_BEFORE_COMPARISON = {MANIFEST, f"{MANIFEST}.tmp", f"{COMPARISON}.tmp"}  # a start cut short
 
 OnCell = Callable[["Cell", dict[str, Any] | None], None]
 """Sees (cell, record) after every round and (cell, None) when the cell is finished."""
@@ -143,16 +144,28 @@ def compare(
     Raises
     ------
     InputError
-        If `out` holds another comparison, or one that still runs.
+        If `out` is in use, holds another comparison, or a file that was edited.
     """
-    _claim(out, table, cells)
+    with writing(out):
+        out.mkdir(parents=True, exist_ok=True)
     with held(out):
-        todo = [cell for cell in cells if not (out / CELLS / cell.name / SUMMARY).is_file()]
+        _claim(out, table, cells)
+        todo = [cell for cell in cells if not finished(out / CELLS / cell.name)]
         if len(todo) == 1 or any(cell.experiment.train.device == "cuda" for cell in todo):
             for cell in todo:
                 _run_cell(cell, out, on_cell)
         elif todo:
             _run_cells(todo, out, on_cell, worker_count(workers, len(todo)))
+
+
+def read_comparison(out: Path) -> dict[str, Any]:
+    """Return the tables of ``comparison.toml``. InputError naming the file, if it was edited."""
+    check(out)
+    file = out / COMPARISON
+    try:
+        return read_toml(file.read_text("utf-8"))
+    except (OSError, UnicodeDecodeError, InputError) as error:
+        raise InputError(f"{file}: {error}") from None
 
 
 def _claim(out: Path, table: Mapping[str, Any], cells: Sequence[Cell]) -> None:
@@ -162,12 +175,12 @@ def _claim(out: Path, table: Mapping[str, Any], cells: Sequence[Cell]) -> None:
     file = out / COMPARISON
     with writing(out):
         if file.is_file():
-            if read_toml(file.read_text()) != read_toml(text):
+            if read_comparison(out) != read_toml(text):
                 raise InputError(f"--out: {out} holds another comparison; choose another folder")
         else:
-            out.mkdir(parents=True, exist_ok=True)
-            if {entry.name for entry in out.iterdir()} - {f"{COMPARISON}.tmp"}:
+            if {entry.name for entry in out.iterdir()} - _BEFORE_COMPARISON:
                 raise InputError(f"--out: {out} is not empty and holds no comparison")
+            seal(out, {COMPARISON: digest_of(text.encode())})
             write_atomically(file, text.encode())
         (out / CELLS).mkdir(exist_ok=True)
     for cell in cells:
@@ -227,7 +240,7 @@ def _check_finished(cell: Cell, out: Path, status: int | None) -> None:
 
 
 def _cell_process(cell: Cell, out: Path, connection: Connection, parent: int) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    obey_parent()
     signal.signal(signal.SIGTERM, lambda *_: os._exit(1))
     threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
 

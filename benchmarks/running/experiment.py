@@ -65,8 +65,8 @@ def run(
         The content of ``summary.json``.
     """
     world = validate(experiment)
-    folder = RunFolder.create(out, experiment)
-    return _session(world, folder, None, on_round, tags, workers)
+    with RunFolder.create(out, experiment) as folder:
+        return _session(world, folder, None, on_round, tags, workers)
 
 
 def resume(
@@ -80,12 +80,13 @@ def resume(
     Raises
     ------
     InputError
-        If `out` is no run folder or its checkpoint is damaged.
+        If `out` is no run folder, is in use, or holds a file that was edited or damaged.
     """
     folder, experiment, progress = RunFolder.open(out)
-    if folder.finished:
-        return None
-    return _session(validate(experiment), folder, progress, on_round, tags, workers)
+    with folder:
+        if folder.finished:
+            return None
+        return _session(validate(experiment), folder, progress, on_round, tags, workers)
 
 
 def _session(
