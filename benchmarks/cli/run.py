@@ -14,7 +14,7 @@ from benchmarks.cli.compare import compare_cells
 from benchmarks.cli.console import Reporter
 from benchmarks.engines.ray import run_on_ray
 from benchmarks.report.write import PAGE, write_report
-from benchmarks.results.loading import read_summary
+from benchmarks.results.loading import is_comparison, read_summary
 from benchmarks.running import experiment as running
 from benchmarks.running.comparison import CELLS, COMPARISON, read_comparison, split_table
 from benchmarks.running.interruption import resumable
@@ -71,7 +71,7 @@ def resume(
 ) -> None:
     """Continue a killed run or comparison; the result equals the uninterrupted one."""
     reporter = Reporter(quiet=quiet, as_json=as_json)
-    if (folder / COMPARISON).is_file():
+    if is_comparison(folder):
         compare_cells(read_comparison(folder), folder, reporter)
         return
     experiment = read_config(folder)
