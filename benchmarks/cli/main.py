@@ -24,7 +24,7 @@ from benchmarks.cli.report import report
 from benchmarks.cli.retrain import retrain
 from benchmarks.cli.run import resume, run
 from benchmarks.cli.votes import votes
-from benchmarks.running.interruption import Interrupted, interruptible
+from benchmarks.running.interruption import Interrupted, ignore_signals, interruptible
 from mpfl.errors import InputError
 
 _OUTPUT_LOST = (errno.EPIPE, errno.ENOSPC, errno.EIO, errno.EBADF)
@@ -73,6 +73,7 @@ def invoke(arguments: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         return _interrupted()
     except Interrupted as interrupted:
+        ignore_signals()
         _complain(str(interrupted))
         return interrupted.status
     except InputError as error:

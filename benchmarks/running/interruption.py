@@ -78,6 +78,12 @@ def resumable(folder: Path) -> Iterator[None]:
         raise
 
 
+def ignore_signals() -> None:
+    """Let nothing disturb the last words of a process that ends."""
+    for number in _SIGNALS:
+        signal.signal(number, signal.SIG_IGN)
+
+
 def obey_parent() -> None:
     """In a child process: leave it to the parent what Ctrl-C and a closed terminal mean."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)

@@ -8,6 +8,7 @@ import functools
 import os
 import random
 import signal
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -28,6 +29,8 @@ from tests.processes import ended, forked, until
 
 MOMENTS = int(os.environ.get("MPFL_SOAK_SIGNALS", "1"))
 """Random moments for each signal; the long test has 30."""
+WRITES = int(os.environ.get("MPFL_SOAK_WRITES", "6"))
+"""The disk is full at every n-th write; the long test takes every one."""
 SENT = {
     "kill": (signal.SIGKILL,),
     "Ctrl-C": (signal.SIGINT,),
@@ -66,6 +69,7 @@ def started(arguments: list[str], errors: Path) -> int:
 
         program.app = awake  # type: ignore[assignment]
         os.dup2(os.open(errors, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), 2)
+        sys.stderr = os.fdopen(2, "w")
         program.main(arguments)
 
     signal.pthread_sigmask(signal.SIG_BLOCK, HELD_BACK)
@@ -162,14 +166,14 @@ def full_from(number: int, monkeypatch: pytest.MonkeyPatch) -> Callable[[], int]
     return lambda: count
 
 
-def test_a_disk_that_is_full_at_any_write_is_one_line_and_the_run_goes_on_when_there_is_room(
+def test_a_full_disk_is_one_line_and_the_run_goes_on_when_there_is_room(
     base: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     whole, _ = uninterrupted(base, 0)
     config, number, status = tmp_path / "config.toml", 0, 2
     config.write_text(to_toml(tiny(**KEYS, engine__workers=0)))
     while status:
-        number += 1
+        number += WRITES
         out = tmp_path / str(number) / "run"
         capsys.readouterr()
         with pytest.MonkeyPatch.context() as patch:
@@ -182,7 +186,7 @@ def test_a_disk_that_is_full_at_any_write_is_one_line_and_the_run_goes_on_when_t
             assert error.count("\n") == 1
             assert "cannot write" in error
             assert os.strerror(errno.ENOSPC) in error
-            assert not [path for path in out.rglob("*.tmp")], "room is what is needed"
+            assert not list(out.rglob("*.tmp")), "room is what is needed"
             assert program.invoke(command(config, out)) == 0
         assert lasting_files(out) == whole
     assert number > 20
