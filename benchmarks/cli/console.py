@@ -20,15 +20,13 @@ from rich.progress import (
 from rich.segment import Segment
 
 from benchmarks.running.comparison import CELLS, Cell, OnCell
-from benchmarks.units import bytes_text
+from benchmarks.units import bytes_text, printable
 from server.records import json_text
 from server.runfolder import SUMMARY, rounds_written
 from server.transport.courier import CLIENT_FAILURES
 
 _SPEED_SECONDS = 3600.0
 """Time left follows the mean speed of the last hour: a round may well take minutes."""
-_SIGNS = {code: 0x2400 + code for code in range(0x20) if chr(code) not in "\t\n"}
-_SIGNS |= {0x7F: 0x2421} | dict.fromkeys(range(0x80, 0xA0), 0xFFFD)
 DONE, FAILED, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
 
 
@@ -38,17 +36,6 @@ def rounds_done(cell: Cell, out: Path) -> int:
     if (folder / SUMMARY).is_file():
         return cell.experiment.federation.rounds
     return rounds_written(folder)
-
-
-def printable(text: str) -> str:
-    r"""Return a text whose control characters cannot steer a terminal: each is shown by a sign.
-
-    Examples
-    --------
-    >>> printable("red \x1b[31m, bell \x07")
-    'red ␛[31m, bell ␇'
-    """
-    return text.translate(_SIGNS)
 
 
 class _Terminal(Console):

@@ -17,7 +17,7 @@ os.environ.setdefault("FLWR_DISABLE_UPDATE_CHECK", "1")
 
 from benchmarks.cli import bench, masks
 from benchmarks.cli.compare import compare
-from benchmarks.cli.console import BAD_INPUT, FAILED, INTERRUPTED, printable
+from benchmarks.cli.console import BAD_INPUT, FAILED, INTERRUPTED
 from benchmarks.cli.listing import list_
 from benchmarks.cli.pivot import pivot
 from benchmarks.cli.report import report
@@ -25,6 +25,7 @@ from benchmarks.cli.retrain import retrain
 from benchmarks.cli.run import resume, run
 from benchmarks.cli.votes import votes
 from benchmarks.running.interruption import Interrupted, ignore_signals, interruptible
+from benchmarks.units import printable
 from mpfl.errors import InputError
 
 _OUTPUT_LOST = (errno.EPIPE, errno.ENOSPC, errno.EIO, errno.EBADF)

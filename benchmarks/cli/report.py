@@ -7,9 +7,9 @@ from typing import Annotated
 
 import typer
 
-from benchmarks.cli.console import printable
 from benchmarks.cli.options import Out
 from benchmarks.report.write import write_report
+from benchmarks.units import printable
 from mpfl.errors import InputError
 
 

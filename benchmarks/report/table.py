@@ -13,7 +13,7 @@ from rich.table import Table
 
 from benchmarks.results.measures import Estimate
 from benchmarks.results.rows import Row
-from benchmarks.units import bytes_text, percent_text, ratio_text
+from benchmarks.units import bytes_text, percent_text, printable, ratio_text
 
 
 @dataclass(frozen=True)
@@ -159,7 +159,7 @@ def spreadsheet_text(text: str) -> str:
     >>> spreadsheet_text("=cmd()"), spreadsheet_text("mpfl")
     ("'=cmd()", 'mpfl')
     """
-    return f"'{text}" if text.startswith(_FORMULA) else text
+    return printable(f"'{text}" if text.startswith(_FORMULA) else text)
 
 
 _TEX = str.maketrans(

@@ -120,7 +120,7 @@ def _write(out: Path, contents: Mapping[str, bytes]) -> None:
     """Write the files, whole ones even if two processes report on one folder."""
     with writing(out):
         (out / "figures").mkdir(parents=True, exist_ok=True)
-        with held(out / "figures"):
+        with held(out / "figures", patience=60, queue=True):
             for name, content in contents.items():
                 write_atomically(out / name, content)
 

@@ -18,7 +18,7 @@ PATIENCE_SECONDS = 15.0
 _LOCKS, _ENDED = Path("/proc/locks"), ("Z", "X")
 
 
-def take(folder: Path, patience: float = PATIENCE_SECONDS) -> int:
+def take(folder: Path, patience: float = PATIENCE_SECONDS, queue: bool = False) -> int:
     """Keep everybody else out of a folder; returns a handle for `release`.
 
     The lock is the system's own and on the folder itself: no file is left behind, and it falls
@@ -28,8 +28,8 @@ def take(folder: Path, patience: float = PATIENCE_SECONDS) -> int:
     Raises
     ------
     InputError
-        At once if a living process holds the folder; after `patience` seconds if what holds it
-        cannot be told, or was left behind by a process that is gone.
+        At once if a living process holds the folder and we do not `queue`; else after `patience`
+        seconds: what a process that is gone has left behind is waited for.
     """
     try:
         handle = os.open(folder, os.O_RDONLY)
@@ -38,7 +38,7 @@ def take(folder: Path, patience: float = PATIENCE_SECONDS) -> int:
     deadline = time.monotonic() + patience
     while not _taken(handle):
         owner = _owner(handle)
-        if _lives(owner) or time.monotonic() > deadline:
+        if (_lives(owner) and not queue) or time.monotonic() > deadline:
             os.close(handle)
             who = f"process {owner}" if owner else "another process"
             raise InputError(f"{folder} is in use: {who} works on it")
@@ -53,9 +53,9 @@ def release(handle: int) -> None:
 
 
 @contextmanager
-def held(folder: Path, patience: float = PATIENCE_SECONDS) -> Iterator[None]:
+def held(folder: Path, patience: float = PATIENCE_SECONDS, queue: bool = False) -> Iterator[None]:
     """Keep everybody else out of a folder while the block runs; see `take`."""
-    handle = take(folder, patience)
+    handle = take(folder, patience, queue)
     try:
         yield
     finally:
