@@ -38,6 +38,7 @@ SENT = {
     "terminate": (signal.SIGTERM,),
     "hang up": (signal.SIGHUP,),
 }
+OVER = os.WEXITED | os.WNOHANG | os.WNOWAIT
 HELD_BACK = {signal.SIGINT, signal.SIGTERM, signal.SIGHUP}
 KEYS = {"federation__rounds": 4, "engine__record_ballots": True}
 
@@ -113,19 +114,23 @@ def test_a_run_interrupted_at_random_moments_ends_with_the_same_files(
     while met < MOMENTS:
         number += 1
         out = tmp_path / str(number) / "run"
-        while (status := interrupted(command(config, out), errors, sent, chance, seconds)) != 0:
+        while True:
+            before = time.monotonic()
+            status = interrupted(command(config, out), errors, sent, chance.uniform(0, seconds))
+            if status == 0:
+                seconds = min(seconds, time.monotonic() - before)  # the machine may be less busy
+                break
             met += 1
             assert status == said(sent), errors.read_text()
             assert_one_line(errors.read_text(), sent)
         assert lasting_files(out) == whole
 
 
-def interrupted(
-    arguments: list[str], errors: Path, sent: str, chance: random.Random, seconds: float
-) -> int:
-    """Disturb a command at a random moment; returns its exit status once all of it is gone."""
-    child = started(arguments, errors)
-    time.sleep(chance.uniform(0, 1.2 * seconds))
+def interrupted(arguments: list[str], errors: Path, sent: str, seconds: float) -> int:
+    """Disturb a command after some seconds; returns its exit status once all of it is gone."""
+    child, begun = started(arguments, errors), time.monotonic()
+    until(lambda: time.monotonic() > begun + seconds or os.waitid(os.P_PID, child, OVER))
+    chance = random.Random(seconds)
     reach = chance.choice((os.kill, os.killpg)) if sent != "kill" else os.kill  # a terminal: all
     for number in SENT[sent]:
         with contextlib.suppress(ProcessLookupError):
