@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import lru_cache
+
 import numpy as np
 import torch
 from flwr.app import (
@@ -27,8 +30,6 @@ from mpfl.wire.errors import WireError
 from mpfl.wire.frame import BLOB, RECORD, Frame, Kind, decode_frame, encode_frame
 from mpfl.world import World, world_from_toml
 
-app = ClientApp()
-
 Record = ArrayRecord | ConfigRecord | MetricRecord
 
 STATE = "mpfl-state"
@@ -36,21 +37,32 @@ REPLY = "mpfl-reply"  # kept only where replies may be replayed
 _RAISED = 2  # Flower's error code of an app that raised
 
 
-@app.train()
-def train(message: Message, context: Context) -> Message:
+def client_app(world_of: Callable[[Context], World]) -> ClientApp:
+    """Return the ClientApp of nodes whose common ground is what `world_of` says."""
+    app = ClientApp()
+
+    @app.train()
+    def train(message: Message, context: Context) -> Message:
+        return respond(message, context, world_of)
+
+    app.query()(query)
+    return app
+
+
+def respond(message: Message, context: Context, world_of: Callable[[Context], World]) -> Message:
     """Answer one request; everything a method does happens in here."""
     torch.set_num_threads(1)  # results must not depend on the engine's thread count
     try:
         blob = _blob(message.content[RECORD])
-        content = RecordDict({RECORD: ConfigRecord({BLOB: answer(blob, context)})})
+        frame = answer(blob, context, world_of(context))
+        content = RecordDict({RECORD: ConfigRecord({BLOB: frame})})
     except Lost as lost:  # nothing came back, as far as the server is to know
         return Message(Error(*lost.args), reply_to=message)
-    except Exception as error:  # noqa: BLE001 - told here: some engines would garble it
+    except (Exception, SystemExit) as error:  # noqa: BLE001 - told here: some engines garble it
         return Message(Error(_RAISED, describe(error)), reply_to=message)
     return Message(content, reply_to=message)
 
 
-@app.query()
 def query(message: Message, context: Context) -> Message:
     """Tell which partition this node holds: engines number their nodes at random."""
     facts = ConfigRecord()
@@ -60,7 +72,7 @@ def query(message: Message, context: Context) -> Message:
     return Message(content, reply_to=message)
 
 
-def answer(blob: bytes, context: Context) -> bytes:
+def answer(blob: bytes, context: Context, world: World) -> bytes:
     """Return the reply frame to a request frame; `context` keeps the client's state.
 
     Raises
@@ -70,7 +82,6 @@ def answer(blob: bytes, context: Context) -> bytes:
     Lost
         If a simulated fault swallows the reply.
     """
-    world = world_from_toml(str(context.run_config.get("experiment", "")))
     request = decode_frame(blob)
     partition = int(context.node_config["partition-id"])
     fault = fault_of(world.experiment, request.round, partition)
@@ -101,3 +112,14 @@ def _blob(record: Record) -> bytes:
     if not isinstance(blob, bytes):
         raise WireError("blob", f"expected bytes, got {type(blob).__name__}")
     return blob
+
+
+@lru_cache(maxsize=2)
+def _world_of_run(run_id: int, text: str) -> World:
+    """Return the world of a run, the same object for all its messages; another run has its own."""
+    return world_from_toml(text)
+
+
+app = client_app(
+    lambda context: _world_of_run(context.run_id, str(context.run_config.get("experiment", "")))
+)

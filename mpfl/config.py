@@ -14,6 +14,7 @@ from mpfl.nested import build, fail, read_toml
 from mpfl.registry import parse_spec, unknown_name
 
 _TOGETHER = 32  # clients trained together on a GPU
+_TOLERATED = ("auto", "nothing", "client error", "client crashed", "everything")
 
 
 def _check(condition: bool, key: str, got: object, expected: str) -> None:
@@ -322,7 +323,14 @@ class FaultsConfig:
     """How: ``pixels``, ``labels``, ``noise(p)`` or ``free_rider`` (never trains: random ballots,
     values sent back as they came)."""
 
+    tolerate: str = "auto"
+    """Clients that really fail and yet do not end the run: ``nothing``, ``client error`` (its app
+    raised), ``client crashed`` (its process or node died) or ``everything``. ``auto``: nothing in a
+    simulation (engines ``local`` and ``ray``), everything in a deployment, where nodes come and go.
+    Whatever is tolerated, a phase in which no round counts ends the run."""
+
     def __post_init__(self) -> None:
+        _choice("faults.tolerate", self.tolerate, _TOLERATED)
         for item in dataclasses.fields(self):
             value = getattr(self, item.name)
             if isinstance(value, float):

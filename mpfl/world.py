@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from functools import cached_property, lru_cache, partial
+from functools import cached_property, partial
 from pathlib import Path
 
 import numpy as np
@@ -35,6 +36,9 @@ from mpfl.wire.masks import encode_mask, magnitude_classes
 from mpfl.wire.masks.plan import matrix_widths
 
 _UPDATE_VALUES = 1 << 24  # 64 MiB
+
+Loader = Callable[[DataConfig, int], Dataset]
+"""Reads a data set; see `mpfl.data.load_data`."""
 
 
 @dataclass(frozen=True)
@@ -172,20 +176,33 @@ class World:
         return start
 
 
-@lru_cache(maxsize=4)
-def _dataset(config: DataConfig, seed: int) -> Dataset:
-    return load_data(config, seed)
+def shared_loader() -> Loader:
+    """Return a loader that reads each data set once, for worlds that are built one after another.
+
+    Whoever holds it decides how long that is: nothing here outlives a run or a comparison, so that
+    the next one sees data, models and parts as they are then.
+    """
+    made: Recent[tuple[DataConfig, int], Dataset] = Recent(4)
+    return lambda config, seed: made.get((config, seed), lambda: load_data(config, seed))
 
 
-def _data(experiment: Experiment) -> tuple[Dataset, tuple[NDArray[np.int64], ...]]:
+def held_data(
+    experiment: Experiment, load: Loader = load_data
+) -> tuple[Dataset, tuple[NDArray[np.int64], ...]]:
+    """Return the experiment's data, and the indices of each client's training samples."""
     config = experiment.data
-    data = _dataset(config, experiment.seed if config.train_samples or config.test_samples else 0)
+    data = load(config, experiment.seed if config.train_samples or config.test_samples else 0)
     parts = partition(config, data.train.targets.numpy(), experiment.seed, data.groups)
     return data, tuple(parts)
 
 
-def build_world(experiment: Experiment) -> World:
-    """Load the data, divide it, build the network and w0.
+def build_world(experiment: Experiment, load: Loader = load_data) -> World:
+    """Load the data, divide it, build the network and w0; anew at every call.
+
+    Parameters
+    ----------
+    load
+        Reads the data set.
 
     Raises
     ------
@@ -196,7 +213,7 @@ def build_world(experiment: Experiment) -> World:
     check_training(experiment.train)
     check_pruning(experiment)
     check_codecs(experiment.wire)
-    data, parts = _data(experiment)
+    data, parts = held_data(experiment, load)
     check_stress(experiment, data)
     generator = torch_generator(experiment.seed, "w0")
     with keyed("model.name"):
@@ -253,7 +270,6 @@ def load_weights(module: nn.Module, path: Path) -> None:
     module.load_state_dict(fitting, strict=False)
 
 
-@lru_cache(maxsize=2)
 def world_from_toml(text: str) -> World:
-    """Return the world of a configuration text; the same object for the same text."""
+    """Return the world of a configuration text, built anew."""
     return build_world(from_toml(text))

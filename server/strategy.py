@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import partial
 from logging import INFO
 
 from flwr.app import Array, ArrayRecord, ConfigRecord, Message, MetricRecord
@@ -10,10 +11,11 @@ from flwr.common import log
 from flwr.serverapp import Grid
 from flwr.serverapp.strategy import Strategy
 
-from mpfl.config import Experiment, to_toml
+from mpfl.config import Experiment
 from mpfl.errors import InputError
+from mpfl.faults.replies import tolerated
 from mpfl.mask import Mask
-from mpfl.world import World, world_from_toml
+from mpfl.world import World, build_world
 from server.ledger import Ledger
 from server.loop import evaluate_model
 from server.methods import METHODS
@@ -59,13 +61,14 @@ class MethodStrategy(Strategy):
     """
 
     def __init__(self, experiment: Experiment) -> None:
-        self._world = world_from_toml(to_toml(experiment))
+        self._world = build_world(experiment)
         method = METHODS[experiment.method](self._world)
         if not method.uses_clients:
             raise InputError(f"method: {experiment.method} has no clients, so no strategy")
         self._state = RunState(method, Ledger())
         self._nodes: dict[int, int] = {}
-        self._exchange = Exchange(self._state, method.phase, None)
+        self._goes_on = partial(tolerated, experiment.faults.tolerate, False)
+        self._exchange = Exchange(self._state, method.phase)
         self._sent: list[tuple[int, Message]] = []
 
     @property
@@ -113,7 +116,7 @@ class MethodStrategy(Strategy):
             self._nodes = discover(grid, experiment.data.clients, experiment.engine.timeout)
         state.round = server_round
         clients = asked_clients(experiment, self.method, server_round)
-        self._exchange = Exchange(state, self.method.phase, None)
+        self._exchange = Exchange(state, self.method.phase, goes_on=self._goes_on)
         self.method.begin_round(server_round, clients)
         self._sent = [
             (client, blob_message(frame, self._nodes[client], str(server_round)))

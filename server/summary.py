@@ -1,26 +1,38 @@
-"""What a finished run says about itself: result, digests, versions, machine."""
+"""What a run says about itself: what it began with; result, digests, versions, machine."""
 
 from __future__ import annotations
 
 import hashlib
+import logging
 import os
 import platform
 import resource
+import subprocess
 import sys
+from collections.abc import Mapping
+from functools import cache
 from importlib import metadata
+from pathlib import Path
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from safetensors.numpy import save
 
+import mpfl
+from mpfl.config import Experiment
+from mpfl.data.digest import data_digests
+from mpfl.errors import InputError
 from mpfl.network.cost import macs
 from mpfl.training.local import evaluate
 from mpfl.world import World
+from server.health import failure_of
 from server.methods.base import ServerMethod
-from server.records import Machine, Summary
+from server.methods.settings import doubtful_settings, ignored_settings
+from server.records import Health, Machine, Summary
 from server.round import RunState
 
+_LOG = logging.getLogger(__name__)
 _PACKAGES = ("mpfl", "flwr", "torch", "torchvision", "numpy", "bitarray", "zstandard")
 _AS_AFTER_THE_LAST_ROUND = (
     *("test_accuracy", "test_loss", "density", "density_all_parameters"),
@@ -61,7 +73,91 @@ def summarize(world: World, state: RunState, engine: str, workers: int) -> Summa
         partition=partition_counts(world),
         peak_memory_bytes=_peak_memory(workers),
         versions=versions(),
-        machine=Machine(platform.machine(), platform.system(), os.cpu_count(), workers),
+        machine=_machine(workers),
+        health=health(world, state),
+    )
+
+
+def health(world: World, state: RunState) -> Health:
+    """Return what the figures of a finished run rest on."""
+    loss = None if state.last is None else state.last.test_loss
+    finite = bool(np.isfinite(state.method.model()).all())
+    return Health(
+        failed=failure_of(state.standing, loss, finite),
+        rounds={phase: list(tally) for phase, tally in state.standing.rounds.items()},
+        lost=dict(sorted(state.standing.lost.items())),
+        ignored=ignored_settings(world, state.method),
+        notes=doubtful_settings(world.experiment),
+        inputs=state.inputs,
+    )
+
+
+def input_digests(world: World) -> dict[str, str]:
+    """Return SHA-256 of what a run begins with: samples, who holds which, initial values."""
+    initial = hashlib.sha256(world.initial.tobytes()).hexdigest()
+    return {**data_digests(world.data, world.parts), "w0": initial}
+
+
+def check_inputs(experiment: Experiment, now: Mapping[str, str], began: Mapping[str, str]) -> None:
+    """Compare digests of inputs with those that a run began with, where it kept any.
+
+    Raises
+    ------
+    InputError
+        One line that says which input is another one.
+    """
+    data, weights = experiment.data, experiment.model.weights
+    what = {
+        "data": f"data.name: the samples of {data.name!r}"
+        + (f" in {data.folder}" if data.folder else ""),
+        "partition": f"data.partition: what {data.partition!r} gives to the clients",
+        "w0": f"model.weights: what the model takes from {weights}"
+        if weights
+        else f"model.name: the initial values of {experiment.model.name!r}",
+    }
+    for name, subject in what.items():
+        if began.get(name, now.get(name)) != now.get(name):
+            raise InputError(f"{subject}: not the same as when the run began")
+
+
+def kernels_in_use() -> dict[str, str]:
+    """Return what the last digits of a result may depend on beside configuration and inputs."""
+    return {
+        "processor": processor(),
+        "kernels": torch.backends.cpu.get_cpu_capability(),
+        "torch": torch.__version__,
+    }
+
+
+def warn_of_other_kernels(began: Mapping[str, str]) -> None:
+    """Say in one line of the log where a run goes on with other kernels than it began with."""
+    now = kernels_in_use()
+    changed = [
+        f"{name} was {began[name]}, is {value}"
+        for name, value in now.items()
+        if began.get(name, value) != value
+    ]
+    if changed:
+        _LOG.warning("digests may differ from an uninterrupted run's: %s", "; ".join(changed))
+
+
+@cache
+def processor() -> str:
+    """Return the processor's name as far as the system tells it."""
+    cpuinfo = Path("/proc/cpuinfo")
+    lines = cpuinfo.read_text(errors="replace").splitlines() if cpuinfo.is_file() else []
+    named = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return named[0] if named else platform.processor() or platform.machine()
+
+
+def _machine(workers: int) -> Machine:
+    return Machine(
+        processor=platform.machine(),
+        system=platform.system(),
+        cores=os.cpu_count(),
+        workers=workers,
+        model=processor(),
+        kernels=torch.backends.cpu.get_cpu_capability(),
     )
 
 
@@ -128,4 +224,27 @@ def versions() -> dict[str, str]:
         except metadata.PackageNotFoundError:
             found[name] = "unknown"
     found["torch"] = torch.__version__
-    return found
+    return found | _commit()
+
+
+@cache
+def _commit() -> dict[str, str]:
+    """Return the commit that mpfl runs from, and whether anything differs; empty for none."""
+    root = Path(mpfl.__file__).parents[1]
+    if not (root / ".git").exists():
+        return {}
+    command = [
+        "git",
+        "-C",
+        str(root),
+        "describe",
+        "--always",
+        "--dirty",
+        "--abbrev=40",
+        "--exclude=*",
+    ]
+    try:
+        said = subprocess.run(command, capture_output=True, text=True, check=True, timeout=10)
+    except (OSError, subprocess.SubprocessError):
+        return {}
+    return {"commit": said.stdout.strip()}

@@ -16,8 +16,9 @@ from benchmarks.report.table import table_text
 from benchmarks.report.write import write_report
 from benchmarks.running import comparison as comparing
 from benchmarks.running.sinks import check_sink, show_in_sink
-from mpfl.errors import InputError
+from mpfl.errors import InputError, RunError
 from mpfl.nested import with_override
+from server.health import ignored_text
 
 
 def compare(
@@ -49,17 +50,26 @@ def compare(
 
 def compare_cells(table: Mapping[str, Any], out: Path, reporter: Reporter, sink: str = "") -> None:
     """Run the unfinished cells of a comparison, write its report and show its table."""
-    cells = comparing.plan_cells(*comparing.split_table(table))
+    rest, config = comparing.split_table(table)
+    cells = comparing.plan_cells(rest, config)
+    if idle := comparing.idle_settings(rest, config, cells):
+        reporter.note(f"without effect: {ignored_text(idle)}")
     rounds = sum(cell.experiment.federation.rounds for cell in cells)
     done = sum(rounds_done(cell, out) for cell in cells)
     with reporter.rounds(rounds, f"{len(cells)} runs", done):
         watch = show_in_sink(sink, out, reporter.cell_watcher(cells, out))
-        comparing.compare(table, cells, out, watch)
+        failed = comparing.compare(table, cells, out, watch)
+    for name, error in failed.items():
+        reporter.warn(f"failed: {name}: {error}")
+    if len(failed) == len(cells):
+        raise RunError(f"all {len(cells)} runs of this comparison failed")
     report = write_report(out)
     reporter.say(table_text(report.rows, report.baseline))
     reporter.say(f"report: {out / 'report.html'}")
     reporter.result([asdict(row) for row in report.rows])
-    reporter.failures()
+    reporter.losses()
+    if failed:
+        raise RunError(f"{len(failed)} of {len(cells)} runs failed; mpfl resume {out} tries again")
 
 
 def _swept(text: str) -> tuple[str, list[Any]]:

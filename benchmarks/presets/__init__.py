@@ -12,6 +12,9 @@ from mpfl.errors import InputError
 from mpfl.nested import read_toml, with_override
 from mpfl.registry import unknown_name
 
+_PATHS = (".data.folder", ".model.weights")
+"""Keys that name files, wherever they stand: sweeps and variants have them as well."""
+
 
 def preset_names() -> list[str]:
     """Return the names of the presets that come with the package."""
@@ -28,6 +31,8 @@ def describe(name: str) -> str:
 def load_table(config: str) -> dict[str, Any]:
     """Return the tables of a preset (by name) or of a TOML file (by path).
 
+    Paths in a file are relative to its folder; here they are absolute.
+
     Raises
     ------
     InputError
@@ -36,7 +41,7 @@ def load_table(config: str) -> dict[str, Any]:
     if config.endswith(".toml") or "/" in config:
         path = Path(config)
         try:
-            return read_toml(path.read_text())
+            return dict(anchored(read_toml(path.read_text()), path.parent))
         except (OSError, UnicodeDecodeError) as error:
             raise InputError(f"cannot read {path}: {error}") from None
         except InputError as error:
@@ -78,4 +83,17 @@ def resolve(
     pairs = [parse_assignment(text) for text in assignments]
     for key, value in [*pairs, *(overrides or {}).items()]:
         table = with_override(table, key, value)
-    return table
+    return dict(anchored(table, Path()))
+
+
+def anchored(value: Any, folder: Path, key: str = "") -> Any:
+    """Return nested tables with every relative path in them made absolute, from `folder` on.
+
+    So a run that is resumed elsewhere, or by another user's shell, finds what it began with.
+    """
+    if isinstance(value, Mapping):
+        return {name: anchored(inner, folder, f"{key}.{name}") for name, inner in value.items()}
+    if isinstance(value, list):
+        return [anchored(inner, folder, key) for inner in value]
+    relative = key.endswith(_PATHS) and isinstance(value, str) and value[:1] not in ("", "~")
+    return str(folder.absolute() / value) if relative else value

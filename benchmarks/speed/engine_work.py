@@ -21,7 +21,7 @@ from flwr.serverapp import Grid, ServerApp
 from torch.nn import functional
 
 from clients.app import app as training_app
-from clients.app import query
+from clients.app import client_app, query
 from mpfl.config import Experiment, from_mapping, to_toml
 from mpfl.errors import InputError
 from mpfl.models import build_model
@@ -217,7 +217,7 @@ ENGINES: dict[str, Callable[[Job, World | None, Rounds], None]] = {
 
 
 def _app(world: World | None) -> ClientApp:
-    return training_app if world else echo_app
+    return client_app(lambda _: world) if world else echo_app
 
 
 def _run_config(job: Job, world: World | None) -> dict[str, bool | float | int | str]:

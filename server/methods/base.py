@@ -68,6 +68,9 @@ class ServerMethod(ABC):
     """Whether clients vote on masks, so that malicious ones have something to forge."""
     personalises: bool = False
     """Whether `client_model` differs from client to client."""
+    reads: tuple[str, ...] | None = None
+    """Patterns of the keys that matter to it, of those of `server.methods.settings.DECLARED`. A run
+    tells of others that are set. Each class says it for itself; None: nothing is told."""
 
     def __init__(self, world: World) -> None:
         self._world = world

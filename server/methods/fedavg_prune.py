@@ -22,6 +22,13 @@ from server.methods.base import Floats
 class FedAvgPrune(WeightMethod):
     """Broadcast, average, prune."""
 
+    reads = (
+        "train.*",
+        *("prune.density", "prune.granularity", "prune.schedule", "prune.rounds"),
+        *("prune.ranking", "prune.min_units"),
+        *("wire.mask_codec", "wire.mask_classes"),
+    )
+
     def finish_round(self, enough: bool) -> dict[str, Any]:
         """Average, and prune if this round is to."""
         self.state.step += 1

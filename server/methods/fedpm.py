@@ -92,6 +92,11 @@ class FedPm(ServerMethod):
         At other granularities than single weights.
     """
 
+    reads = (
+        *("train.epochs", "train.batch_size", "train.lr_decay", "train.device"),
+        *("comparator.fedpm_*", "prune.granularity", "wire.mask_codec"),
+    )
+
     state: FedPmState
     has_ballots = True
 

@@ -109,6 +109,8 @@ class Consensus:
 class Mpfl(WeightMethod):
     """Mask consensus, then weight averaging under the mask."""
 
+    reads = ("train.*", "prune.*", "wire.*")
+
     has_ballots = True
 
     def __init__(self, world: World) -> None:

@@ -53,6 +53,11 @@ class SignState:
 class SignSgd(ServerMethod):
     """Every round: collect signs, send the majority's."""
 
+    reads = (
+        "train.*",
+        *("comparator.sign_step", "wire.mask_codec"),
+    )
+
     state: SignState
 
     def __init__(self, world: World) -> None:

@@ -27,6 +27,13 @@ from server.methods.base import Receipt, Request, claimed_samples
 class Ssfl(WeightMethod):
     """Round 1 scores, the others average under the mask."""
 
+    reads = (
+        "train.*",
+        *("prune.density", "prune.granularity", "prune.min_units", "prune.score_samples"),
+        "prune.rescale",
+        *("wire.mask_codec", "wire.mask_classes"),
+    )
+
     def __init__(self, world: World) -> None:
         super().__init__(world, "score")
         self._scores = self._unit_mean()

@@ -10,20 +10,11 @@ from typing import Protocol
 
 from flwr.serverapp import Grid
 
-from mpfl.faults.replies import LOSSES
+from mpfl.faults.replies import CLIENT_CRASHED, CLIENT_ERROR, LOSSES, NO_REPLY
 from server.transport.flower import CRASHED, UNAVAILABLE, Reply
 from server.transport.grid import LocalGrid
 from server.transport.local import LocalTransport
 from server.transport.remote import RemoteTransport
-
-CLIENT_ERROR = "client error"
-"""Why there is no frame: the client's app raised, or answered without one."""
-CLIENT_CRASHED = "client crashed"
-"""Why there is no reply: the process or the node that worked at it is gone."""
-NO_REPLY = "no reply"
-"""Why there is none: nothing was heard until the timeout."""
-CLIENT_FAILURES = (CLIENT_ERROR, CLIENT_CRASHED)
-"""Reasons that are the fault of a client, not of the network or of the configuration."""
 
 
 @dataclass(frozen=True)
