@@ -116,7 +116,7 @@ def check_inputs(experiment: Experiment, now: Mapping[str, str], began: Mapping[
         else f"model.name: the initial values of {experiment.model.name!r}",
     }
     for name, subject in what.items():
-        if began.get(name, now.get(name)) != now.get(name):
+        if name in began and name in now and began[name] != now[name]:
             raise InputError(f"{subject}: not the same as when the run began")
 
 

@@ -15,15 +15,8 @@ from flwr.common.constant import ErrorCode
 from flwr.serverapp import Grid
 
 from mpfl.errors import InputError
-from mpfl.faults.replies import LOSSES
-from server.transport.courier import (
-    CLIENT_CRASHED,
-    CLIENT_ERROR,
-    NO_REPLY,
-    Courier,
-    Delivery,
-    reason_of,
-)
+from mpfl.faults.replies import CLIENT_CRASHED, CLIENT_ERROR, LOSSES, NO_REPLY
+from server.transport.courier import Courier, Delivery, reason_of
 from server.transport.grid import LocalGrid
 
 app = ClientApp()
@@ -154,7 +147,7 @@ def test_a_client_that_kills_its_process_has_crashed(foreign: bool) -> None:
         deliveries = delivered(Foreign(grid) if foreign else grid, b"exit")
     failed = deliveries.pop(1)
     assert (failed.reply, failed.reason) == (None, CLIENT_CRASHED)
-    assert failed.error == "its worker process died 3 times"
+    assert failed.error == "its worker process died 3 times, the last time with exit status 1"
     assert all(delivery.reply for delivery in deliveries.values())
 
 
