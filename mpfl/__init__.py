@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from mpfl.config import DataConfig, Experiment, from_mapping, from_toml, to_mapping, to_toml
     from mpfl.data import DATASETS, PARTITIONS, Dataset, Samples
-    from mpfl.errors import InputError
+    from mpfl.errors import InputError, RunError
     from mpfl.mask import Layout, Mask
     from mpfl.models import MODELS, Shapes, build_model
     from mpfl.network.layers import Structure
@@ -37,7 +37,7 @@ _HOMES = {
         "to_toml",
     ),
     "mpfl.data": ("DATASETS", "PARTITIONS", "Dataset", "Samples"),
-    "mpfl.errors": ("InputError",),
+    "mpfl.errors": ("InputError", "RunError"),
     "mpfl.mask": ("Layout", "Mask"),
     "mpfl.models": ("MODELS", "Shapes", "build_model"),
     "mpfl.network.layers": ("Structure",),
@@ -72,6 +72,7 @@ __all__ = [
     "Order",
     "Registry",
     "Rule",
+    "RunError",
     "Samples",
     "Score",
     "ScoreInputs",
