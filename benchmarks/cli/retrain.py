@@ -47,10 +47,10 @@ def retrain(
         experiment = replace(experiment, data=replace(experiment.data, folder=folder))
     torch.set_num_threads(1)  # as in every run: results must not depend on threads
     world = build_world(experiment)
-    if summary.health is not None:
-        check_inputs(experiment, input_digests(world), summary.health.inputs)
     if mask.layout != world.layout:
         raise InputError(f"{run / MASK}: its layers are not those of the model in {CONFIG}")
+    if summary.health is not None:
+        check_inputs(experiment, input_digests(world), summary.health.inputs)
     epochs = epochs or experiment.federation.rounds * experiment.train.epochs
 
     def on_epoch(number: int, loss: float) -> None:
