@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -63,9 +63,26 @@ class Tables:
         return Slots(self, np.repeat(numbers, self.frequencies.ravel()))
 
     @cached_property
+    def information(self) -> Ints:
+        """What every symbol says, see `information`; contexts one after another."""
+        return information_table().take(self.frequencies.ravel())
+
+    @cached_property
     def packed(self) -> Ints:
         """Start · 2^16 + frequency of every symbol, contexts one after another."""
         return (self.starts.astype(np.int64) << 16 | self.frequencies).ravel()
+
+
+BIT = 1 << 24
+"""A bit of information, in the whole numbers in which both sides add it up."""
+
+
+@lru_cache(maxsize=1)
+def information_table() -> Ints:
+    """Return what a symbol of each frequency says, 0 to 2 ** `PRECISION`; whole parts of a bit."""
+    bits = PRECISION - np.log2(np.maximum(np.arange((1 << PRECISION) + 1), 1))
+    whole: Ints = np.rint(bits * BIT).astype(np.int64)
+    return whole
 
 
 @dataclass(frozen=True)
