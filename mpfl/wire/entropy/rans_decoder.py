@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from bisect import bisect_right
+from collections.abc import Callable
 
 import numpy as np
 from numpy.typing import NDArray
 
+from mpfl.wire.entropy import rans_states
 from mpfl.wire.entropy.rans_states import (
     LOWEST,
     MAX_LANES_LOG,
@@ -16,12 +18,12 @@ from mpfl.wire.entropy.rans_states import (
     stride,
     unpack_states,
 )
-from mpfl.wire.entropy.tables import PRECISION, Contexts, Slots, Tables
+from mpfl.wire.entropy.tables import PRECISION, Contexts, Ints, Slots, Tables
 from mpfl.wire.errors import WireError
 from mpfl.wire.varint import decode_varint
 
 _MAX_SYMBOLS = 1 << 48
-_CHUNK = 4096
+_CHUNK = 1 << 13
 """Symbols whose tables are looked up at a time."""
 
 
@@ -35,7 +37,7 @@ class Decoder:
     """
 
     def __init__(self, blob: bytes | memoryview) -> None:
-        self._blank = not len(blob)
+        self._blank = not len(blob)  # then there is no stream
         self._log = 0
         self._information = 0
         self._given = 0  # words that the further lanes of the stage before gave back
@@ -47,7 +49,7 @@ class Decoder:
         begin = self._read_header(blob) if len(blob) else 0
         if (len(blob) - begin) % 2:
             raise WireError("rans.words", "half a word at the end")
-        self._words = np.frombuffer(blob, "<u2", offset=begin)
+        self._words = np.frombuffer(blob, "<u2", offset=begin).astype(np.uint16)
         self._next = 0
         self._row = 0  # lane of the next symbol
 
@@ -81,15 +83,24 @@ class Decoder:
         while done < contexts.size:
             self._enter_stage()
             end = done + min(contexts.size - done, self._at_once())
-            step = self._take_rows if self._states.size > 1 else self._take_scalar
             some = contexts[done:end].astype(np.int64)
-            step(some, tables, slots, symbols[done:end])
+            certain = tables.certain.take(some)
+            if (certain >= 0).all():  # these say nothing and leave all states alone
+                symbols[done:end] = certain
+                self._row = (self._row + end - done) % self._states.size
+            else:
+                self._step()(some, tables, slots, symbols[done:end])
             some *= tables.frequencies.shape[1]
             some += symbols[done:end]
-            self._information += int(tables.information.take(some).sum())
+            self._information += tables.information(some)
             self._count(end - done)
             done = end
         return symbols
+
+    def _step(self) -> Callable[[Ints, Tables, Slots, NDArray[np.uint8]], None]:
+        if rans_states.COMPILED:
+            return self._take_compiled
+        return self._take_rows if self._states.size > 1 else self._take_scalar
 
     def _at_once(self) -> int:
         """Return how many symbols may be taken until something is to be looked at."""
@@ -137,6 +148,20 @@ class Decoder:
         if self._given and (not exact or self._taken % stride(self._states.size)):
             raise WireError("rans.count", "a stage is longer or shorter than the words it gives")
 
+    def _take_compiled(
+        self, contexts: Ints, tables: Tables, slots: Slots, out: NDArray[np.uint8]
+    ) -> None:
+        states = self._states.astype(np.uint32)
+        frequencies, starts = tables.frequencies, tables.starts
+        following = rans_states.COMPILED.decode(
+            states, self._row, self._words, self._next, contexts, frequencies, starts,
+            frequencies.shape[1], b"" if slots.symbols is None else slots.symbols, out,
+        )  # fmt: skip
+        if following < 0:
+            raise WireError("rans.words", "the stream ends before its last symbol")
+        self._states, self._next = states.astype(np.int64), following
+        self._row = (self._row + out.size) % states.size
+
     def _take_scalar(
         self, contexts: Contexts, tables: Tables, slots: Slots, out: NDArray[np.uint8]
     ) -> None:
@@ -148,15 +173,18 @@ class Decoder:
         alphabet, mask = tables.frequencies.shape[1], (1 << PRECISION) - 1
         numbers = slots.symbols.data if slots.symbols is not None else None
         edges = slots.edges.data if numbers is None else memoryview(b"")
+        symbols, held, symbol, start, frequency = out.data, -1, 0, 0, 0
         for i, context in enumerate(contexts.tolist()):
-            slot, first = state & mask, context * alphabet
-            wide = context << PRECISION | slot
-            if numbers is not None:
-                place = first + numbers[wide]
-            else:
-                place = bisect_right(edges, wide, first, first + alphabet) - 1
-            state = frequencies[place] * (state >> PRECISION) + slot - starts[place]
-            out[i] = place - first
+            slot = state & mask
+            if context != held or not 0 <= slot - start < frequency:  # not the last one again
+                first, wide, held = context * alphabet, context << PRECISION | slot, context
+                if numbers is not None:
+                    place = first + numbers[wide]
+                else:
+                    place = bisect_right(edges, wide, first, first + alphabet) - 1
+                symbol, start, frequency = place - first, starts[place], frequencies[place]
+            state = frequency * (state >> PRECISION) + slot - start
+            symbols[i] = symbol
             if state < LOWEST and taken < len(words):
                 state = state << 16 | words[taken]
                 taken += 1

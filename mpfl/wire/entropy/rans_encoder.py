@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from mpfl.wire.entropy import rans_states
 from mpfl.wire.entropy.rans_states import LOWEST, lanes_log, pack_states, stages, stride
 from mpfl.wire.entropy.tables import PRECISION, Contexts, Ints, Shorts, Tables, information_table
 from mpfl.wire.varint import encode_varint
@@ -72,12 +73,25 @@ def _encode_stages(log: int, frequencies: Shorts, starts: Shorts) -> bytes:
         states, words = np.concatenate([states, fresh + LOWEST]), words[fresh.size :]
         wanted = following - lanes if following else None
         step = _encode_scalar if lanes == 1 else _encode_rows
+        if rans_states.COMPILED:
+            step = _encode_compiled
         states, new, begin = step(states, frequencies[:end], starts[:end], wanted)
         words = np.concatenate([new, words])
         counts.append(end - begin)
         end = begin
     header = bytes((log,)) + b"".join(encode_varint(n) for n in counts[:0:-1])
     return header + pack_states(states) + words.astype("<u2").tobytes()
+
+
+def _encode_compiled(
+    states: Ints, frequencies: Shorts, starts: Shorts, wanted: int | None
+) -> tuple[Ints, NDArray[np.uint16], int]:
+    """Encode backwards with any number of lanes; see `_encode_scalar` and `_encode_rows`."""
+    out, words = states.astype(np.uint32), np.empty(frequencies.size, np.uint16)
+    left, at = rans_states.COMPILED.encode(
+        out, frequencies, starts, words, -1 if wanted is None else wanted, stride(states.size)
+    )
+    return out.astype(np.int64), words[at:].copy(), left
 
 
 def _encode_scalar(

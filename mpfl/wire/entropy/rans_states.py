@@ -2,11 +2,22 @@
 
 from __future__ import annotations
 
+import sys
+from contextlib import suppress
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
 from mpfl.wire.entropy.tables import BIT
 from mpfl.wire.errors import WireError
+
+COMPILED: Any = None
+"""The loops in C, where a compiler was there when the package was installed."""
+with suppress(ImportError):
+    from mpfl.wire.entropy import _rans
+
+    COMPILED = _rans if sys.byteorder == "little" else None
 
 Ints = NDArray[np.int64]
 

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from mpfl.wire.entropy.rans_decoder import Decoder
 from mpfl.wire.entropy.rans_encoder import Encoder
-from mpfl.wire.entropy.tables import BIT, Tables
+from mpfl.wire.entropy.tables import BIT, TABLES_AT_ONCE, Tables
 from mpfl.wire.errors import WireError
 
 Symbols = NDArray[np.int8]
@@ -176,6 +176,11 @@ def _magnitude_bits(table: bytes) -> NDArray[np.int64]:
 
 def _distributions(tables: list[bytes]) -> Tables:
     """Return the tables over -127 to 127, shifted to 0 to 254."""
+    parts = range(0, len(tables), TABLES_AT_ONCE)
+    return Tables.joined(_signed_weights(tables[i : i + TABLES_AT_ONCE]) for i in parts)
+
+
+def _signed_weights(tables: list[bytes]) -> NDArray[np.float64]:
     magnitudes = np.stack([_magnitude_weights(table) for table in tables])
     magnitudes[:, 1:] /= 2
-    return Tables.from_weights(np.concatenate([magnitudes[:, :0:-1], magnitudes], axis=1))
+    return np.concatenate([magnitudes[:, :0:-1], magnitudes], axis=1)

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from mpfl.wire.entropy.rans_decoder import Decoder
 from mpfl.wire.entropy.rans_encoder import Encoder
-from mpfl.wire.entropy.tables import Contexts, Ints, Tables
+from mpfl.wire.entropy.tables import TABLES_AT_ONCE, Contexts, Ints, Tables
 from mpfl.wire.errors import WireError
 
 Bools = NDArray[np.bool_]
@@ -25,7 +25,7 @@ CONSTANT = 254
 """Parameter of a segment of zeros; one more: of ones."""
 _UNPACKED = 1 << 14
 """Bytes that are unpacked at a time."""
-_TOGETHER = 32
+_TOGETHER = TABLES_AT_ONCE
 """Segments whose tables are held at a time."""
 
 

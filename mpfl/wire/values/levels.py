@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from mpfl.wire.entropy.rans_decoder import Decoder
 from mpfl.wire.entropy.rans_encoder import Encoder
-from mpfl.wire.entropy.tables import Contexts, Tables
+from mpfl.wire.entropy.tables import TABLES_AT_ONCE, Contexts, Tables
 from mpfl.wire.errors import WireError
 
 Levels = NDArray[np.uint8]
@@ -83,8 +83,8 @@ def _shares_of(part: Levels, top: int) -> Levels:
     counts = np.zeros(top + 1, np.int64)
     for begin in range(0, part.size, _CHUNK):
         counts += np.bincount(part[begin : begin + _CHUNK], minlength=top + 1)
-    share = counts / counts.sum()
-    nearest = np.abs(_grid()[:, None] - share).argmin(axis=0)
+    middles = (_grid()[1:] + _grid()[:-1]) / 2
+    nearest = np.searchsorted(-middles, -counts / counts.sum())  # the greater of two equally near
     return np.where(counts > 0, nearest, _ABSENT).astype(np.uint8)
 
 
@@ -96,7 +96,8 @@ def _grid() -> NDArray[np.float64]:
 
 
 def _tables(shares: Levels) -> Tables:
-    return Tables.from_weights(np.append(_grid(), 0.0)[shares])
+    weights, parts = np.append(_grid(), 0.0), range(0, len(shares), TABLES_AT_ONCE)
+    return Tables.joined(weights[shares[i : i + TABLES_AT_ONCE]] for i in parts)
 
 
 def _contexts(segments: Sequence[int]) -> Contexts:

@@ -173,7 +173,7 @@ def test_values_beyond_the_format_cannot_be_sent(spec):
 
 
 @pytest.mark.parametrize("spec", ["int8", "int3(nearest)", "ternary", "step(1)"])
-@pytest.mark.parametrize("size", [1e-45, 1e-38, 1e30, 3e38])
+@pytest.mark.parametrize("size", [1e-45, 1e-38, 1e30, 3e38, 3.39e38, np.finfo(np.float32).max])
 def test_extreme_scales_survive(spec, size):
     values = np.array([size, -size, 0, size], np.float32)
     payload = encode_values(values, spec, (4,), np.random.default_rng(0))
