@@ -14,6 +14,7 @@ from mpfl.wire.errors import WireError
 from mpfl.wire.frame import Frame, Kind, Section
 from mpfl.wire.masks import encode_mask
 from mpfl.wire.sections import share_classes, split_floats
+from mpfl.wire.values.floats import float32_bytes
 from mpfl.wire.values.levels import decode_levels
 
 Floats = NDArray[np.float32]
@@ -40,7 +41,7 @@ def handle(request: Frame, client: Client) -> Frame:
     )
     sections = {Section.MASK: payload, Section.METRICS: client.metrics(result)}
     if world.travelling_buffers:
-        sections[Section.VALUES] = world.model.buffers.numpy().astype("<f4").tobytes()
+        sections[Section.VALUES] = float32_bytes(world.model.buffers.numpy())
     return Frame(Kind.UPDATE, request.round, sections)
 
 

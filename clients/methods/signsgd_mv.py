@@ -14,6 +14,7 @@ from mpfl.wire.errors import WireError
 from mpfl.wire.frame import Frame, Kind, Section
 from mpfl.wire.masks import encode_mask
 from mpfl.wire.sections import split_floats
+from mpfl.wire.values.floats import float32_bytes
 
 
 def handle(request: Frame, client: Client) -> Frame:
@@ -42,5 +43,5 @@ def handle(request: Frame, client: Client) -> Frame:
         Section.METRICS: client.metrics(result),
     }
     if buffers:
-        sections[Section.VALUES] = world.model.buffers.numpy().astype("<f4").tobytes()
+        sections[Section.VALUES] = float32_bytes(world.model.buffers.numpy())
     return Frame(Kind.UPDATE, request.round, sections)

@@ -9,6 +9,7 @@ from mpfl.average import FixedPointMean
 from mpfl.wire.errors import WireError
 from mpfl.wire.frame import Frame, Kind, Section
 from mpfl.wire.sections import split_floats
+from mpfl.wire.values.floats import float32_bytes
 from mpfl.world import World
 from server.methods.base import claimed_samples
 
@@ -27,7 +28,7 @@ class BufferRound:
 
     def prefix(self, buffers: NDArray[np.float32]) -> bytes:
         """Return the newest buffers as the front of a request's values."""
-        return buffers[: self.count].astype("<f4").tobytes()
+        return float32_bytes(buffers[: self.count])
 
     def check(self, client: int, reply: Frame) -> tuple[NDArray[np.float32], int]:
         """Return a reply's buffers and its number of samples.
