@@ -49,7 +49,7 @@ def run_rounds(
     if progress:
         _restore(world, state, grid, progress)
     clients = experiment.data.clients if state.method.uses_clients else 0
-    courier = Courier(grid, clients, experiment.engine.timeout)
+    courier = Courier(grid, clients, experiment.engine.timeout, lambda: world.fingerprint)
     while state.round < experiment.federation.rounds and not _stop(experiment, state):
         record = state.last = _round(world, courier, state, folder)
         if record.test_accuracy is None and _stop(experiment, state):

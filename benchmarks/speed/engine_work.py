@@ -198,13 +198,13 @@ def _ray(job: Job, world: World | None, rounds: Rounds) -> None:
 def _configured(text: str) -> ClientApp:
     """Return the real app for an engine that passes clients no configuration of the run."""
     configured = ClientApp()
-    configured.query()(query)
 
-    @configured.train()
-    def train(message: Message, context: Context) -> Message:
+    def answer(message: Message, context: Context) -> Message:
         known = context.run_id, context.node_id, context.node_config, context.state
         return training_app(message, Context(*known, run_config={"experiment": text}))
 
+    configured.query()(answer)
+    configured.train()(answer)
     return configured
 
 
@@ -237,7 +237,8 @@ def _round(job: Job, world: World | None, grid: Grid) -> Callable[[int], None]:
 
     def once(number: int) -> None:
         if not courier:
-            courier.append(Courier(grid, job.clients, _TIMEOUT))
+            common = world or world_from_toml("")
+            courier.append(Courier(grid, job.clients, _TIMEOUT, lambda: common.fingerprint))
         if method is not None:
             method.begin_round(number, range(job.clients))
         for delivery in courier[0].deliver(number, requests(number)):

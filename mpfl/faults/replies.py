@@ -30,6 +30,8 @@ LOSSES = {
     "straggle": (1003, "after the deadline"),
 }
 """Faults that swallow a reply: the code of the error message, and what the record calls it."""
+RAISED = 2
+"""Flower's code for an error message from a client whose app raised."""
 
 
 def fault_of(experiment: Experiment, round_number: int, client: int) -> str:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 import pickle
+import signal
 import time
 from collections import Counter, deque
 from collections.abc import Iterable, Mapping
@@ -37,6 +38,7 @@ RUN_ID = 2**62 + 1
 FIRST_NODE = 2**62 + 2**40  # ids as long on the wire as those of a deployment
 _SERVER_NODE = 1
 _MAX_ATTEMPTS = 3
+_LAST_SECONDS = 1.0  # that a process whose pipe has closed may take to end
 _PREFETCH = 2  # chunks a worker holds: one at work, one waiting
 
 
@@ -278,6 +280,8 @@ class LocalGrid(Grid):
 
     def _replace(self, worker: _Worker, blame: bool = True) -> None:
         """Replace a dead worker and queue its tasks again; the first was the one at work."""
+        if blame:
+            worker.process.join(_LAST_SECONDS)  # it ends by itself, and how it does is told
         worker.stop()
         self._workers.remove(worker)
         for task in reversed(worker.tasks.values()):
@@ -287,14 +291,20 @@ class LocalGrid(Grid):
             self._attempts[first.message_id] += 1
             if self._attempts[first.message_id] >= _MAX_ATTEMPTS:
                 self._queue.remove(first)
-                self._fail(first)
+                self._fail(first, worker.process.exitcode or 0)
 
-    def _fail(self, task: Task) -> None:
+    def _fail(self, task: Task, status: int) -> None:
         message = deserialize(task.message)
-        reason = f"its worker process died {_MAX_ATTEMPTS} times"
+        reason = f"its worker process died {_MAX_ATTEMPTS} times, {_how_it_ended(status)}"
         reply = Message(Error(DIED, reason), reply_to=message)
         address(reply, task.message_id[::-1], RUN_ID, task.node)
         self._accept(Outcome(task.message_id, task.node, serialize(reply), b""))
+
+
+def _how_it_ended(status: int) -> str:
+    if status < 0:
+        return f"at last by signal {-status} ({signal.strsignal(-status)})"
+    return f"at last with exit status {status}"
 
 
 def worker_count(workers: int, nodes: int) -> int:

@@ -45,7 +45,7 @@ def failing(score: str, workers: int = 0, **overrides: object) -> dict[str, obje
 CASES = [
     ("raising", 0, "client error", "ValueError: no such luck"),
     ("raising", 2, "client error", "ValueError: no such luck"),
-    ("exiting", 2, "client crashed", "its worker process died 3 times"),
+    ("exiting", 2, "client crashed", "its worker process died 3 times, at last with exit status 1"),
     ("sleeping", 0, "no reply", "no reply within 1 s"),
     ("sleeping", 2, "no reply", "no reply within 1 s"),
 ]
