@@ -62,8 +62,7 @@ class Directory:
         self._present = set(self._grid.get_node_ids())
         self._forget_absent()
         self._hear()
-        if self.missing:
-            self._ask()
+        self._ask()
 
     def wait_for_all(self, timeout: float) -> None:
         """Return when every partition has a node.
@@ -120,9 +119,10 @@ class Directory:
         self._asked = {i: node for i, node in self._asked.items() if node in self._present}
 
     def _ask(self) -> None:
+        """Ask whoever is new, and while a partition is missing others again."""
         now, known = time.monotonic(), set(self._holders.values())
         for node in sorted(self._present - known):
-            if self._ask_at.get(node, now) <= now:
+            if node not in self._ask_at or (self.missing and self._ask_at[node] <= now):
                 self._ask_at[node] = now + _UNANSWERED_SECONDS
                 for message_id in self._grid.push_messages([Message(RecordDict(), node, "query")]):
                     if message_id:
