@@ -45,7 +45,7 @@ def train(message: Message, context: Context) -> Message:
         content = RecordDict({RECORD: ConfigRecord({BLOB: answer(blob, context)})})
     except Lost as lost:  # nothing came back, as far as the server is to know
         return Message(Error(*lost.args), reply_to=message)
-    except Exception as error:  # noqa: BLE001 - told here: some engines would garble it
+    except (Exception, SystemExit) as error:  # noqa: BLE001 - told here: some engines would garble it
         return Message(Error(RAISED, describe(error)), reply_to=message)
     return Message(content, reply_to=message)
 
@@ -56,7 +56,7 @@ def query(message: Message, context: Context) -> Message:
     torch.set_num_threads(1)
     try:
         facts = introduction(context).facts()
-    except Exception as error:  # noqa: BLE001 - told here, as above
+    except (Exception, SystemExit) as error:  # noqa: BLE001 - told here, as above
         return Message(Error(RAISED, describe(error)), reply_to=message)
     return Message(RecordDict({RECORD: ConfigRecord(dict(facts))}), reply_to=message)
 

@@ -25,7 +25,7 @@ def keyed(key: str) -> Iterator[None]:
         raise InputError(f"{key}: {error}") from None
 
 
-def describe(error: Exception) -> str:
+def describe(error: BaseException) -> str:
     """Return an error in one line, and after that its traceback."""
     first, *_ = "".join(traceback.format_exception_only(error)).splitlines()
     return first + "\n" + "".join(traceback.format_exception(error))

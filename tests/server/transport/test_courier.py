@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 import time
 from collections import Counter
 from collections.abc import Iterable, Iterator
@@ -40,6 +41,8 @@ def train(message: Message, context: Context) -> Message:
     match blob, partition:
         case b"raise", 1:
             raise ValueError("no such luck\nand no explanation")
+        case b"leave", 1:
+            sys.exit(0)
         case b"exit", 1:
             os._exit(1)
         case b"sleep", 1:
@@ -126,6 +129,7 @@ def test_all_engines_count_the_same_bytes_for_the_same_frames() -> None:
     ("word", "reason", "error"),
     [
         (b"raise", CLIENT_ERROR, "ValueError: no such luck"),
+        (b"leave", CLIENT_ERROR, "SystemExit: 0"),
         (b"empty", CLIENT_ERROR, "the reply carries no frame"),
         (b"lose", "after the deadline", "after the deadline"),
     ],
@@ -137,7 +141,7 @@ def test_a_client_that_fails_costs_its_own_reply_and_says_why(
     failed = deliveries.pop(1)
     assert (failed.reply, failed.reason) == (None, reason)
     assert failed.error.splitlines()[0] == error
-    assert ("Traceback" in failed.error) == (word == b"raise")
+    assert ("Traceback" in failed.error) == (word in {b"raise", b"leave"})
     assert all(delivery.reply for delivery in deliveries.values())
 
 
