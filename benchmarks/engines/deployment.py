@@ -132,7 +132,7 @@ class _Trouble:
         run_id = flower.submit(programs, self._app, run_config)
         programs.start("watch", "flwr", "log", run_id, flower.CONNECTION, "--stream")
         refusal = r"node \d+ is refused: [^(\n]*"
-        said = self._hosts.wait_for_line("watch", refusal, _WAIT_SECONDS)
+        said = self._hosts.wait_for_line("watch", refusal, _WAIT_SECONDS).rstrip()
         self._say(row("a node that starts from other weights", said))
         programs.stop(impostor)
         self._nodes[0] = self._hosts.start_node("node0-again", 0, key="node0")
@@ -183,7 +183,7 @@ def _troubled(experiment: Experiment) -> Experiment:
         model=replace(experiment.model, weights=WEIGHTS),
         federation=replace(experiment.federation, rounds=_TROUBLED_ROUNDS),
         stop=StopConfig(),
-        engine=replace(experiment.engine, timeout=90.0),
+        engine=replace(experiment.engine, timeout=180.0),
     )
 
 

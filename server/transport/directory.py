@@ -104,7 +104,7 @@ class Directory:
         numbers = ", ".join(map(str, self.missing[:10])) + ", …" * (len(self.missing) > 10)
         waiting = len(self._present) - len(self._holders) - len(self._refused)
         lack = [f"no node holds partition {numbers}"]
-        lack += [f"{waiting} nodes have not answered"] if waiting else []
+        lack += [f"nodes that have not answered: {waiting}"] if waiting else []
         lack += [f"node {node} is refused: {why}" for node, why in self._refused.items()][:3]
         return "; ".join(lack)
 

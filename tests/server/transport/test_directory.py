@@ -164,7 +164,7 @@ def test_a_run_that_waits_says_for_what(caplog: pytest.LogCaptureFixture) -> Non
     waiting = [r.getMessage() for r in caplog.records if r.levelno == logging.WARNING]
     assert waiting
     assert waiting[0] == (
-        "waiting up to 0.3 s: no node holds partition 1, 2; 1 nodes have not answered"
+        "waiting up to 0.3 s: no node holds partition 1, 2; nodes that have not answered: 1"
     )
 
 
