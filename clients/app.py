@@ -23,9 +23,10 @@ from clients.client import Client
 from clients.faults import Lost, spoil_reply
 from clients.methods import METHODS
 from clients.replica import ClientState, Uninformed
-from mpfl.errors import describe
-from mpfl.faults.replies import LOSSES, fault_of
+from mpfl.errors import InputError, describe
+from mpfl.faults.replies import LOSSES, RAISED, fault_of
 from mpfl.state import flatten, restore
+from mpfl.wire.discovery import PARTITION, PARTITIONS, Introduction
 from mpfl.wire.errors import WireError
 from mpfl.wire.frame import BLOB, RECORD, Frame, Kind, decode_frame, encode_frame
 from mpfl.world import World, world_from_toml
@@ -34,7 +35,6 @@ Record = ArrayRecord | ConfigRecord | MetricRecord
 
 STATE = "mpfl-state"
 REPLY = "mpfl-reply"  # kept only where replies may be replayed
-_RAISED = 2  # Flower's error code of an app that raised
 
 
 def client_app(world_of: Callable[[Context], World]) -> ClientApp:
@@ -45,7 +45,10 @@ def client_app(world_of: Callable[[Context], World]) -> ClientApp:
     def train(message: Message, context: Context) -> Message:
         return respond(message, context, world_of)
 
-    app.query()(query)
+    @app.query()
+    def query(message: Message, context: Context) -> Message:
+        return introduce(message, context, world_of)
+
     return app
 
 
@@ -58,18 +61,32 @@ def respond(message: Message, context: Context, world_of: Callable[[Context], Wo
         content = RecordDict({RECORD: ConfigRecord({BLOB: frame})})
     except Lost as lost:  # nothing came back, as far as the server is to know
         return Message(Error(*lost.args), reply_to=message)
-    except (Exception, SystemExit) as error:  # noqa: BLE001 - told here: some engines garble it
-        return Message(Error(_RAISED, describe(error)), reply_to=message)
+    except (Exception, SystemExit) as error:  # noqa: BLE001 - told here: some engines would garble it
+        return Message(Error(RAISED, describe(error)), reply_to=message)
     return Message(content, reply_to=message)
 
 
-def query(message: Message, context: Context) -> Message:
-    """Tell which partition this node holds: engines number their nodes at random."""
-    facts = ConfigRecord()
-    for key in ("partition-id", "num-partitions"):
-        facts[key] = int(context.node_config[key])
-    content = RecordDict({RECORD: facts})
-    return Message(content, reply_to=message)
+def introduce(message: Message, context: Context, world_of: Callable[[Context], World]) -> Message:
+    """Tell which partition this node holds, and what it starts from; see `mpfl.wire.discovery`."""
+    torch.set_num_threads(1)
+    try:
+        facts = introduction(context, world_of(context)).facts()
+    except (Exception, SystemExit) as error:  # noqa: BLE001 - told here, as above
+        return Message(Error(RAISED, describe(error)), reply_to=message)
+    return Message(RecordDict({RECORD: ConfigRecord(dict(facts))}), reply_to=message)
+
+
+def introduction(context: Context, world: World) -> Introduction:
+    """Return what a node says of itself.
+
+    Raises
+    ------
+    InputError
+        If its configuration does not say which partition it holds, or the experiment cannot be
+        set up here.
+    """
+    partition, partitions = (_node_number(context, key) for key in (PARTITION, PARTITIONS))
+    return Introduction(partition, partitions, world.fingerprint)
 
 
 def answer(blob: bytes, context: Context, world: World) -> bytes:
@@ -83,7 +100,7 @@ def answer(blob: bytes, context: Context, world: World) -> bytes:
         If a simulated fault swallows the reply.
     """
     request = decode_frame(blob)
-    partition = int(context.node_config["partition-id"])
+    partition = _node_number(context, PARTITION)
     fault = fault_of(world.experiment, request.round, partition)
     if fault == "drop_before":
         raise Lost(*LOSSES[fault])
@@ -99,6 +116,17 @@ def answer(blob: bytes, context: Context, world: World) -> bytes:
     if world.experiment.faults.replay:
         context.state[REPLY] = ConfigRecord({BLOB: encode_frame(reply)})
     return spoil_reply(client, fault, reply, earlier)
+
+
+def _node_number(context: Context, key: str) -> int:
+    value = context.node_config.get(key)
+    if not isinstance(value, int) or isinstance(value, bool):
+        got = "nothing" if value is None else repr(value)
+        raise InputError(
+            f"node-config {key}: got {got}, expected an integer; "
+            "flower-supernode takes --node-config 'partition-id=0 num-partitions=3'"
+        )
+    return value
 
 
 def _load_state(context: Context, world: World) -> ClientState:

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from pathlib import Path
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import nn
 
 from mpfl.checks import check_codecs, check_faults, check_pruning, check_stress, check_training
-from mpfl.config import DataConfig, Experiment, from_toml
+from mpfl.config import DataConfig, EngineConfig, Experiment, from_toml, to_toml
 from mpfl.data import Dataset, load_data
 from mpfl.data.partition import partition
 from mpfl.data.samples import Samples
@@ -29,9 +30,10 @@ from mpfl.ranking.coverage import Coverage
 from mpfl.ranking.fans import find_coverage
 from mpfl.recent import Recent
 from mpfl.scores import check_score
-from mpfl.seeding import torch_generator
+from mpfl.seeding import numpy_rng, torch_generator
 from mpfl.training.local import prepare_module
 from mpfl.training.masked import MaskedNetwork
+from mpfl.wire.discovery import Fingerprint, digest
 from mpfl.wire.masks import encode_mask, magnitude_classes
 from mpfl.wire.masks.plan import matrix_widths
 
@@ -116,6 +118,16 @@ class World:
         return model
 
     @cached_property
+    def fingerprint(self) -> Fingerprint:
+        """What another party must have derived as well, or messages would mean something else."""
+        return Fingerprint(
+            w0=digest([self.initial.tobytes()]),
+            configuration=digest([to_toml(_anywhere(self.experiment)).encode()]),
+            data=digest([*self.data.contents(), *(part.tobytes() for part in self.parts)]),
+            streams=digest(_draws(self.experiment.seed)),
+        )
+
+    @cached_property
     def parameter_layout(self) -> Layout:
         """The layout of masks that have one bit for every parameter, tensor after tensor."""
         tensors = self.structure.parameters
@@ -174,6 +186,27 @@ class World:
         start = np.concatenate([values, self.b0])
         start.setflags(write=False)
         return start
+
+
+def _anywhere(experiment: Experiment) -> Experiment:
+    """Return an experiment without what may differ from machine to machine: paths, the engine."""
+    return replace(
+        experiment,
+        data=replace(experiment.data, folder="", download=False),
+        model=replace(experiment.model, weights=""),
+        engine=EngineConfig(),
+    )
+
+
+def _draws(seed: int) -> list[bytes]:
+    """Return the first draws of streams of every kind that clients draw from."""
+    generator, rng = torch_generator(seed, "fingerprint"), numpy_rng(seed, "fingerprint")
+    drawn = [
+        torch.rand(64, generator=generator),
+        torch.randn(64, generator=generator),
+        torch.randperm(64, generator=generator),
+    ]
+    return [*(t.numpy().tobytes() for t in drawn), rng.random(64).tobytes()]
 
 
 def shared_loader() -> Loader:

@@ -66,7 +66,7 @@ def run_rounds(
         state.standing = Standing.of(folder.rounds())
     goes_on = partial(tolerated, experiment.faults.tolerate, simulated)
     clients = experiment.data.clients if state.method.uses_clients else 0
-    courier = Courier(grid, clients, experiment.engine.timeout)
+    courier = Courier(grid, clients, experiment.engine.timeout, lambda: world.fingerprint)
     while state.round < experiment.federation.rounds and not _stop(experiment, state):
         record = state.last = _round(world, courier, state, folder, goes_on)
         if record.test_accuracy is None and _stop(experiment, state):

@@ -101,14 +101,15 @@ class Exchange:
             phase=self._phase,
             client=delivery.client,
         )
-        book(
-            direction=DOWNLINK,
-            frame=request.frame,
-            blob=blob,
-            message_bytes=delivery.request_bytes,
-            formula_bytes=request.formula_bytes,
-            bound_bytes=request.bound_bytes,
-        )
+        if delivery.request_bytes:
+            book(
+                direction=DOWNLINK,
+                frame=request.frame,
+                blob=blob,
+                message_bytes=delivery.request_bytes,
+                formula_bytes=request.formula_bytes,
+                bound_bytes=request.bound_bytes,
+            )
         if delivery.reply is None:
             self._reject(delivery.client, delivery.reason, delivery.error)
             return

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -145,6 +145,15 @@ class Dataset:
     classes: int
     input_shape: tuple[int, ...]
     groups: NDArray[np.int64] | None = None
+
+    def contents(self) -> Iterator[bytes | memoryview]:
+        """Yield what tells this data from other data: shapes, normalisation, every sample."""
+        yield repr((self.classes, self.input_shape)).encode()
+        for samples in (self.train, self.test):
+            shapes = [(tuple(t.shape), str(t.dtype)) for t in (samples.inputs, samples.targets)]
+            yield repr((shapes, samples.scale, samples.shift)).encode()
+            for tensor in (samples.inputs, samples.targets):
+                yield np.ascontiguousarray(tensor.numpy()).reshape(-1).view(np.uint8).data
 
 
 def data_folder(config: DataConfig) -> Path:

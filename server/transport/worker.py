@@ -17,9 +17,9 @@ from multiprocessing.connection import Connection
 from flwr.app import Context, Error, Message, RecordDict
 
 from mpfl.errors import describe
+from mpfl.faults.replies import RAISED
 from mpfl.training.gang import run_together
 from server.transport.flower import (
-    RAISED,
     address,
     deserialize,
     deserialize_state,

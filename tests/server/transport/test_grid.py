@@ -9,7 +9,8 @@ import pytest
 from flwr.app import ConfigRecord, Message, RecordDict
 from flwr.clientapp import ClientApp
 
-from server.transport.flower import DIED, RAISED
+from mpfl.faults.replies import RAISED
+from server.transport.flower import DIED
 from server.transport.grid import LocalGrid, worker_count
 
 app = ClientApp()
