@@ -18,7 +18,7 @@ from safetensors.numpy import load, save
 
 from clients.client import Client
 from clients.faults import Lost, spoil_reply
-from clients.methods import METHODS
+from clients.methods import handler
 from clients.replica import ClientState, Uninformed
 from mpfl.errors import describe
 from mpfl.faults.replies import LOSSES, fault_of
@@ -78,7 +78,7 @@ def answer(blob: bytes, context: Context) -> bytes:
         raise Lost(*LOSSES[fault])
     client = Client(world, partition, _load_state(context, world))
     try:
-        reply = METHODS[world.experiment.method](request, client)
+        reply = handler(world.experiment.method)(request, client)
     except Uninformed:
         return encode_frame(Frame(Kind.REFUSAL, request.round, {}))
     if arrays := flatten(client.state):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import torch
@@ -11,11 +12,11 @@ from numpy.typing import NDArray
 
 from clients.replica import ClientState, Replica
 from mpfl.ballot import target_density
-from mpfl.codecs import Codecs
 from mpfl.data.samples import Samples
 from mpfl.faults.attacks import forge
 from mpfl.faults.stress import rides_free, spoil, stressed_clients
 from mpfl.mask import Mask
+from mpfl.methods import Codecs
 from mpfl.seeding import numpy_rng, torch_generator
 from mpfl.training.decay import learning_rate
 from mpfl.training.local import Observer, TrainResult
@@ -43,6 +44,11 @@ class Client:
     world: World
     partition: int
     state: ClientState
+
+    @property
+    def options(self) -> Any:
+        """The method's own options; see `mpfl.methods.Method`."""
+        return self.world.options
 
     @cached_property
     def samples(self) -> Samples:

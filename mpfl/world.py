@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache, partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,11 +20,13 @@ from mpfl.data.partition import partition
 from mpfl.data.samples import Samples
 from mpfl.errors import InputError, keyed
 from mpfl.mask import Layout, Mask
+from mpfl.methods import options_of
 from mpfl.models import build_model
 from mpfl.network.flat import FlatModel
 from mpfl.network.footprint import Footprint
 from mpfl.network.layers import Structure
 from mpfl.network.structure import find_structure
+from mpfl.plugins import load
 from mpfl.ranking.coverage import Coverage
 from mpfl.ranking.fans import find_coverage
 from mpfl.recent import Recent
@@ -103,6 +106,11 @@ class World:
     def _placed(self, samples: Samples) -> Samples:
         device = self.experiment.train.device
         return samples if device == "cpu" else samples.to(device)
+
+    @cached_property
+    def options(self) -> Any:
+        """What stands in the parentheses of ``method = "name(…)"``; see `mpfl.methods.Method`."""
+        return options_of(self.experiment)
 
     @cached_property
     def initial(self) -> NDArray[np.float32]:
@@ -192,6 +200,7 @@ def build_world(experiment: Experiment) -> World:
     InputError
         For unknown names, missing data, more clients than samples, unsupported combinations.
     """
+    load(experiment)
     prune = experiment.prune
     check_training(experiment.train)
     check_pruning(experiment)
@@ -253,7 +262,13 @@ def load_weights(module: nn.Module, path: Path) -> None:
     module.load_state_dict(fitting, strict=False)
 
 
-@lru_cache(maxsize=2)
 def world_from_toml(text: str) -> World:
     """Return the world of a configuration text; the same object for the same text."""
+    world = _world(text)
+    load(world.experiment)  # another one's plugins may have been there since
+    return world
+
+
+@lru_cache(maxsize=2)
+def _world(text: str) -> World:
     return build_world(from_toml(text))

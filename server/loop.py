@@ -15,7 +15,7 @@ from mpfl.state import Arrays, flatten, restore
 from mpfl.training.local import Evaluation
 from mpfl.world import World
 from server.ledger import Ledger
-from server.methods import METHODS
+from server.methods import server_method
 from server.methods.base import ServerMethod
 from server.records import DOWNLINK, UPLINK, RoundRecord, to_json
 from server.round import Exchange, RunState
@@ -45,7 +45,7 @@ def run_rounds(
         Called with each round's record after it was written.
     """
     experiment = world.experiment
-    state = RunState(METHODS[experiment.method](world), Ledger())
+    state = RunState(server_method(world), Ledger())
     if progress:
         _restore(world, state, grid, progress)
     clients = experiment.data.clients if state.method.uses_clients else 0

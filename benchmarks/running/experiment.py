@@ -10,13 +10,14 @@ from typing import Any
 import torch
 
 from clients.app import app as client_app
-from clients.methods import METHODS as CLIENT_METHODS
 from mpfl.config import Experiment, to_toml
 from mpfl.errors import InputError, keyed
+from mpfl.methods import options_of
+from mpfl.plugins import load
 from mpfl.world import World, world_from_toml
 from server.app import run_session
 from server.loop import OnRound
-from server.methods import METHODS as SERVER_METHODS
+from server.methods import server_method
 from server.runfolder import Progress, RunFolder
 from server.transport.grid import LocalGrid
 
@@ -32,12 +33,12 @@ def validate(experiment: Experiment) -> World:
     InputError
         One line naming the key, what was got and what is allowed.
     """
+    load(experiment)
     with keyed("method"):
-        CLIENT_METHODS.check(experiment.method)
-        SERVER_METHODS.check(experiment.method)
+        options_of(experiment)
     torch.set_num_threads(1)
     world = world_from_toml(to_toml(experiment))
-    method = SERVER_METHODS[experiment.method](world)  # some refuse what they cannot do
+    method = server_method(world)  # some refuse what they cannot do
     if experiment.faults.byzantine and not method.has_ballots:
         raise InputError(f"faults.byzantine: {experiment.method!r} has no ballots to forge")
     return world

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from mpfl.average import FixedPointMean
-from mpfl.codecs import Codecs, formula_bytes
 from mpfl.mask import Mask
+from mpfl.methods import Codecs, formula_bytes
 from mpfl.wire.frame import Frame, Kind, Section
 from mpfl.wire.values import decode_values, value_codec, values_bound_bytes
 from mpfl.world import World

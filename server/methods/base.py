@@ -74,6 +74,11 @@ class ServerMethod(ABC):
         self._round = 0
 
     @property
+    def options(self) -> Any:
+        """The method's own options; see `mpfl.methods.Method`."""
+        return self._world.options
+
+    @property
     def phase(self) -> str:
         """Name of the current phase, for the records (``mask``, ``train``, ...)."""
         return "train"

@@ -97,7 +97,7 @@ class Consensus:
             allow_regrow=self._regrow,
         )
         mask = decide(self._config.vote, counts, total, context)
-        statistics = vote_statistics(counts, total, context)
+        statistics = vote_statistics(counts, total, context, used=self._config.vote)
         return mask, {"vote": statistics, "moved": 1 - self._before.jaccard(mask)}
 
     def _density(self, counts: NDArray[np.uint32], total: int) -> float:
