@@ -104,6 +104,11 @@ class TrainConfig:
     """L2 penalty, as in torch.optim."""
     lr_decay: str = "none"
     """Over the rounds of weight training: ``none``, ``cosine`` or ``exponential(factor)``."""
+    loss: str = "cross_entropy"
+    """What training minimises: see ``mpfl list losses``. Tests, and scores made of gradients, go by
+    cross entropy."""
+    gradient: str = "plain"
+    """What is done to a gradient before the step: see ``mpfl list gradients``."""
     clip: float = 0.0
     """Clip the gradient's L2 norm to this (0 = off)."""
     precision: str = "float32"
@@ -117,7 +122,7 @@ class TrainConfig:
         _at_least("train", self, epochs=1, batch_size=1, weight_decay=0, clip=0)
         _check(self.lr > 0, "train.lr", self.lr, "a positive number")
         _check(0 <= self.momentum < 1, "train.momentum", self.momentum, "0 <= momentum < 1")
-        _spec("train", self, "lr_decay")
+        _spec("train", self, "lr_decay", "loss", "gradient")
         _choice("train.optimizer", self.optimizer, ("sgd", "adam"))
         _choice("train.precision", self.precision, ("float32", "bf16"))
         _choice("train.device", self.device, ("cpu", "cuda"))

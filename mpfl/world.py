@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.torch import load_file
@@ -33,6 +34,7 @@ from mpfl.recent import Recent
 from mpfl.scores import check_score
 from mpfl.seeding import torch_generator
 from mpfl.training.local import prepare_module
+from mpfl.training.losses import check_loss
 from mpfl.training.masked import MaskedNetwork
 from mpfl.wire.masks import encode_mask, magnitude_classes
 from mpfl.wire.masks.plan import matrix_widths
@@ -213,6 +215,7 @@ def build_world(experiment: Experiment) -> World:
     if experiment.model.weights:
         load_weights(module, Path(experiment.model.weights))
     prepare_module(module, experiment.train)
+    check_loss(experiment.train, module, *data.test.batch(torch.arange(min(2, len(data.test)))))
     structure = find_structure(module, prune.granularity, data.input_shape)
     check_faults(experiment, structure.layout)
     with keyed("prune.score"):

@@ -24,6 +24,7 @@ from mpfl.ranking.schedule import SCHEDULES
 from mpfl.registry import Registry, unknown_name
 from mpfl.scores import SCORES
 from mpfl.training.decay import DECAYS
+from mpfl.training.losses import GRADIENTS, LOSSES
 from mpfl.vote import RULES
 from mpfl.wire.masks import MASK_CODECS
 from mpfl.wire.values import VALUE_CODECS
@@ -67,6 +68,8 @@ def list_parts(kind: str) -> dict[str, dict[str, str]]:
         "mask-codecs": MASK_CODECS,
         "value-codecs": VALUE_CODECS,
         "decays": DECAYS,
+        "losses": LOSSES,
+        "gradients": GRADIENTS,
         "attacks": ATTACKS,
         "stress": SPOILERS,
     }

@@ -116,12 +116,20 @@ def _named(name: str) -> Iterator[None]:
     """
     try:
         yield
-    except Exception as error:
-        lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__)
-                 if frame.filename == name]  # fmt: skip
-        if isinstance(error, SyntaxError):
-            lines = [error.lineno]
-        place = f"{name}, line {lines[-1]}" if lines else name
-        kind = "" if isinstance(error, InputError) else f"{type(error).__name__}: "
-        text = error.msg if isinstance(error, SyntaxError) else error
-        raise InputError(f"plugins: {place}: {kind}{text}") from error
+    except (Exception, SystemExit) as error:
+        raise InputError(f"plugins: {_place(name, error)}: {_cause(error)}") from error
+
+
+def _place(name: str, error: BaseException) -> str:
+    """Return the plugin, and the last of its lines that led to the error."""
+    frames = traceback.extract_tb(error.__traceback__)
+    lines = [frame.lineno for frame in frames if frame.filename == name]
+    if isinstance(error, SyntaxError):
+        lines = [error.lineno]
+    return f"{name}, line {lines[-1]}" if lines and lines[-1] else name
+
+
+def _cause(error: BaseException) -> str:
+    text = error.msg if isinstance(error, SyntaxError) else str(error)
+    first, *_ = text.splitlines() or [""]
+    return first if isinstance(error, InputError) else f"{type(error).__name__}: {first}"

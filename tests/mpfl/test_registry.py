@@ -52,10 +52,10 @@ def test_a_name_that_no_configuration_can_spell_is_refused_at_once(name):
 
 def test_what_is_no_part_of_the_kind_is_refused_at_once():
     with pytest.raises(InputError, match="part 'mine': got 3, expected a function"):
-        PARTS.register("mine", 3)
+        PARTS.register("mine", 3)  # type: ignore[arg-type]
     registry = Registry("pair", {"both": Pair(share, "a")}, 0, ("first", "second"))
     with pytest.raises(InputError, match="pair 'mine': got share, expected a Pair"):
-        registry.register("mine", share)
+        registry.register("mine", share)  # type: ignore[arg-type]
 
 
 def test_what_is_registered_while_it_is_recorded_is_in_the_record_alone():

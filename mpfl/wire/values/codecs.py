@@ -100,9 +100,14 @@ def _check_classes(classes: Classes, segments: Segments) -> None:
         raise ValueError(f"classes: got {got}, expected uint8[{sum(segments)}]")
 
 
-@lru_cache(maxsize=64)
 def value_codec(spec: str) -> ValueCodec:
     """Return the codec a spec such as ``"int4(nearest)"`` asks for; InputError if there is none."""
+    return _made(spec, VALUE_CODECS[spec.partition("(")[0].strip()])
+
+
+@lru_cache(maxsize=64)
+def _made(spec: str, part: Callable[..., ValueCodec]) -> ValueCodec:
+    """Return a codec; its part is in the key, because one of one's own may be replaced."""
     return VALUE_CODECS.bind(spec)()
 
 
