@@ -74,6 +74,16 @@ class ServerMethod(ABC):
         self._round = 0
 
     @property
+    def world(self) -> World:
+        """What all parties of the run have in common."""
+        return self._world
+
+    @property
+    def round(self) -> int:
+        """Number of the round, from 1."""
+        return self._round
+
+    @property
     def options(self) -> Any:
         """The method's own options; see `mpfl.methods.Method`."""
         return self._world.options

@@ -26,9 +26,9 @@ class FedAvgPrune(WeightMethod):
         """Average, and prune if this round is to."""
         self.state.step += 1
         if enough:
-            model = self._average()
+            model = self.average()
             self._prune(model)
-            self.state.model.publish(model, self._channel)
+            self.publish(model)
         return {}
 
     def _prune(self, model: Floats) -> None:
@@ -47,4 +47,4 @@ class FedAvgPrune(WeightMethod):
             widths=world.widths,
         )
         if mask != self.mask():
-            self._change(mask)
+            self.change_mask(mask)

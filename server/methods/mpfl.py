@@ -121,7 +121,7 @@ class Mpfl(WeightMethod):
         return self.phase == "mask"
 
     @property
-    def _asks(self) -> Kind:
+    def asks(self) -> Kind:
         """A ballot, weights, or both; the reply to a mask request holds what `begin_round` says."""
         return Kind.MASK_REQUEST if self._consensus else Kind.TRAIN_REQUEST
 
@@ -165,7 +165,7 @@ class Mpfl(WeightMethod):
         if self._consensus is None:
             return super().finish_round(enough)
         enough = enough and self._consensus.close()
-        average = self._average() if self._values and enough else None
+        average = self.average() if self._values and enough else None
         mask, columns = self.mask(), {"counted": False}
         if enough:
             mask, columns = self._consensus.decide()
@@ -176,7 +176,7 @@ class Mpfl(WeightMethod):
                 self.state.phase = "train"
         else:
             self.state.step += 1
-        self._change(mask)
+        self.change_mask(mask)
         if average is not None:
-            self.state.model.publish(average, self._channel)
+            self.publish(average)
         return columns

@@ -305,3 +305,4 @@ MASK_CODECS: Registry[MaskCodec] = Registry(
         ),
     },
 )
+"""How masks are written."""
