@@ -41,6 +41,7 @@ from mpfl.config import Experiment, from_mapping, to_mapping
 from mpfl.errors import InputError, RunError
 from mpfl.mask import Mask
 from mpfl.nested import with_override
+from mpfl.plugins import resolved
 from mpfl.registry import unknown_name
 from server.records import RoundRecord, to_json
 from server.runfolder import MODEL
@@ -334,7 +335,7 @@ def _table(config: Config, overrides: Mapping[str, Any] | None) -> dict[str, Any
         table = dict(config)
     for key, value in (overrides or {}).items():
         table = with_override(table, key, value)
-    return dict(anchored(table, Path()))
+    return resolved(anchored(table, Path()))
 
 
 def _folder(out: str | Path | None) -> Path:

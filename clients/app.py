@@ -21,10 +21,11 @@ from safetensors.numpy import load, save
 
 from clients.client import Client
 from clients.faults import Lost, spoil_reply
-from clients.methods import METHODS
+from clients.methods import handler
 from clients.replica import ClientState, Uninformed
 from mpfl.errors import InputError, describe
 from mpfl.faults.replies import LOSSES, RAISED, fault_of
+from mpfl.plugins import load as load_plugins
 from mpfl.state import flatten, restore
 from mpfl.wire.discovery import PARTITION, PARTITIONS, Introduction
 from mpfl.wire.errors import WireError
@@ -106,7 +107,7 @@ def answer(blob: bytes, context: Context, world: World) -> bytes:
         raise Lost(*LOSSES[fault])
     client = Client(world, partition, _load_state(context, world))
     try:
-        reply = METHODS[world.experiment.method](request, client)
+        reply = handler(world.experiment.method)(request, client)
     except Uninformed:
         return encode_frame(Frame(Kind.REFUSAL, request.round, {}))
     if arrays := flatten(client.state):
@@ -148,6 +149,10 @@ def _world_of_run(run_id: int, text: str) -> World:
     return world_from_toml(text)
 
 
-app = client_app(
-    lambda context: _world_of_run(context.run_id, str(context.run_config.get("experiment", "")))
-)
+def _world_of_context(context: Context) -> World:
+    world = _world_of_run(context.run_id, str(context.run_config.get("experiment", "")))
+    load_plugins(world.experiment)  # another run's may have been at work since
+    return world
+
+
+app = client_app(_world_of_context)

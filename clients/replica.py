@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from mpfl.codecs import Codecs
 from mpfl.mask import Mask
+from mpfl.methods import Codecs
 from mpfl.network.footprint import Footprint
 from mpfl.wire.errors import WireError
 from mpfl.wire.frame import Frame, Section

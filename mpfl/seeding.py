@@ -33,3 +33,8 @@ def torch_generator(seed: int, purpose: str, *key: int) -> torch.Generator:
     state = sequence(seed, purpose, *key).generate_state(1, np.uint64)
     # manual_seed takes a signed 64-bit number; one bit less is still plenty.
     return torch.Generator().manual_seed(int(state[0]) >> 1)
+
+
+def derived(generator: torch.Generator, purpose: str) -> torch.Generator:
+    """Return a stream of its own for whoever has this one, which is not moved."""
+    return torch_generator(generator.initial_seed(), purpose)

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -21,17 +22,20 @@ from mpfl.data.partition import partition
 from mpfl.data.samples import Samples
 from mpfl.errors import InputError, keyed
 from mpfl.mask import Layout, Mask
+from mpfl.methods import options_of
 from mpfl.models import build_model
 from mpfl.network.flat import FlatModel
 from mpfl.network.footprint import Footprint
 from mpfl.network.layers import Structure
 from mpfl.network.structure import find_structure
+from mpfl.plugins import load as load_plugins
 from mpfl.ranking.coverage import Coverage
 from mpfl.ranking.fans import find_coverage
 from mpfl.recent import Recent
 from mpfl.scores import check_score
 from mpfl.seeding import numpy_rng, torch_generator
 from mpfl.training.local import prepare_module
+from mpfl.training.losses import check_loss
 from mpfl.training.masked import MaskedNetwork
 from mpfl.wire.discovery import Fingerprint, digest
 from mpfl.wire.masks import encode_mask, magnitude_classes
@@ -109,6 +113,11 @@ class World:
     def _placed(self, samples: Samples) -> Samples:
         device = self.experiment.train.device
         return samples if device == "cpu" else samples.to(device)
+
+    @cached_property
+    def options(self) -> Any:
+        """What stands in the parentheses of ``method = "name(…)"``; see `mpfl.methods.Method`."""
+        return options_of(self.experiment)
 
     @cached_property
     def initial(self) -> NDArray[np.float32]:
@@ -242,6 +251,7 @@ def build_world(experiment: Experiment, load: Loader = load_data) -> World:
     InputError
         For unknown names, missing data, more clients than samples, unsupported combinations.
     """
+    load_plugins(experiment)
     prune = experiment.prune
     check_training(experiment.train)
     check_pruning(experiment)
@@ -254,6 +264,7 @@ def build_world(experiment: Experiment, load: Loader = load_data) -> World:
     if experiment.model.weights:
         load_weights(module, Path(experiment.model.weights))
     prepare_module(module, experiment.train)
+    check_loss(experiment.train, module, *data.test.batch(torch.arange(min(2, len(data.test)))))
     structure = find_structure(module, prune.granularity, data.input_shape)
     check_faults(experiment, structure.layout)
     with keyed("prune.score"):

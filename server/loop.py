@@ -18,7 +18,7 @@ from mpfl.training.local import Evaluation
 from mpfl.world import World
 from server.health import Standing
 from server.ledger import Ledger
-from server.methods import METHODS
+from server.methods import server_method
 from server.methods.base import ServerMethod
 from server.records import DOWNLINK, UPLINK, RoundRecord, to_json
 from server.round import Exchange, RunState
@@ -60,7 +60,7 @@ def run_rounds(
         If the inputs are not those that the run began with.
     """
     experiment = world.experiment
-    state = RunState(METHODS[experiment.method](world), Ledger(), inputs=input_digests(world))
+    state = RunState(server_method(world), Ledger(), inputs=input_digests(world))
     if progress:
         _restore(world, state, grid, progress)
         state.standing = Standing.of(folder.rounds())

@@ -60,6 +60,8 @@ class RoundRecord:
     """1 - the Jaccard overlap of the new mask with the one before, after a round that made one."""
     client_density: float | None = None
     """``lotteryfl``: mean density of the clients' own masks."""
+    extra: dict[str, float | None] | None = None
+    """Numbers of a method of one's own, by name."""
     seconds: float
     """Wall time so far, over all sessions of a resumed run."""
 

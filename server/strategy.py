@@ -18,7 +18,7 @@ from mpfl.mask import Mask
 from mpfl.world import World, build_world
 from server.ledger import Ledger
 from server.loop import evaluate_model
-from server.methods import METHODS
+from server.methods import server_method
 from server.methods.base import Floats, ServerMethod
 from server.records import DOWNLINK, UPLINK
 from server.round import Exchange, RunState
@@ -62,7 +62,7 @@ class MethodStrategy(Strategy):
 
     def __init__(self, experiment: Experiment) -> None:
         self._world = build_world(experiment)
-        method = METHODS[experiment.method](self._world)
+        method = server_method(self._world)
         if not method.uses_clients:
             raise InputError(f"method: {experiment.method} has no clients, so no strategy")
         self._state = RunState(method, Ledger())

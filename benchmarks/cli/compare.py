@@ -11,7 +11,7 @@ import typer
 
 from benchmarks.cli import options
 from benchmarks.cli.console import Reporter, rounds_done
-from benchmarks.presets import parse_value
+from benchmarks.presets import parse_value, split_list
 from benchmarks.report.table import table_text
 from benchmarks.report.write import write_report
 from benchmarks.running import comparison as comparing
@@ -28,6 +28,7 @@ def compare(
     methods: Annotated[str, typer.Option(help="Comma-separated, instead of the config's.")] = "",
     seeds: Annotated[str, typer.Option(help="Comma-separated, instead of the config's.")] = "",
     out: options.Out = None,
+    plugins: options.Plugins = [],  # noqa: B006
     data_dir: options.DataDir = None,
     download: options.Download = False,
     sink: options.Sink = "",
@@ -35,12 +36,14 @@ def compare(
     as_json: options.Json = False,
 ) -> None:
     """Run many methods and seeds on the same work; finished cells are not run again."""
-    table = options.configured(config, assignments, data_dir, download)
+    table = options.configured(config, assignments, data_dir, download, plugins)
     if methods:
-        table = with_override(table, "compare.methods", methods.split(","))
+        table = with_override(table, "compare.methods", split_list(methods))
     if seeds:
         table = with_override(table, "compare.seeds", _values(seeds))
     if sweep:
+        if methods and any(text.startswith("method=") for text in sweep):
+            raise InputError("--methods and --sweep method=… both say what is compared; give one")
         swept = table.get("compare", {}).get("sweep", {})
         table = with_override(table, "compare.sweep", {**swept, **dict(map(_swept, sweep))})
     check_sink(sink)
@@ -80,4 +83,4 @@ def _swept(text: str) -> tuple[str, list[Any]]:
 
 
 def _values(text: str) -> list[Any]:
-    return [parse_value(value) for value in text.split(",")]
+    return [parse_value(value) for value in split_list(text)]

@@ -34,6 +34,7 @@ def run(
     config: options.Config,
     assignments: options.Set = [],  # noqa: B006 - typer copies it
     out: options.Out = None,
+    plugins: options.Plugins = [],  # noqa: B006
     data_dir: options.DataDir = None,
     download: options.Download = False,
     engine: Annotated[str, typer.Option(help="local, or ray (Flower's simulation).")] = "local",
@@ -43,7 +44,7 @@ def run(
 ) -> None:
     """Run one experiment into a run folder."""
     run_on_engine = ENGINES[engine]
-    table, _ = split_table(options.configured(config, assignments, data_dir, download))
+    table, _ = split_table(options.configured(config, assignments, data_dir, download, plugins))
     experiment = from_mapping(table)
     reporter = Reporter(quiet=quiet, as_json=as_json)
     folder = out or options.new_folder(config)

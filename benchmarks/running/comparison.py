@@ -56,7 +56,7 @@ class CompareConfig:
     variants: dict[str, dict[str, Any]] = field(default_factory=dict)
     """Name → dotted keys that differ, e.g. ``{"method": "mpfl", "prune.density": 0.05}``."""
     sweep: dict[str, list[Any]] = field(default_factory=dict)
-    """Dotted key → values; every combination is run."""
+    """Dotted key → values; every combination is run. Those of ``method`` replace ``methods``."""
     adjust: list[dict[str, dict[str, Any]]] = field(default_factory=list)
     """Rules ``{"when": {...}, "set": {...}}`` of dotted keys: the cells that have all the values of
     ``when`` get those of ``set``, in order. There, ``label`` is the method's or variant's name."""
@@ -91,6 +91,8 @@ def split_table(table: Mapping[str, Any]) -> tuple[dict[str, Any], CompareConfig
     """Separate ``[compare]`` from the experiment's tables; InputError for what is wrong in it."""
     rest = {key: value for key, value in table.items() if key != "compare"}
     config = build(CompareConfig, table.get("compare", {}), "compare.")
+    if "method" in config.sweep:
+        config = _swept_methods(config)
     for key in ("methods", "seeds"):
         if not getattr(config, key):
             fail(f"compare.{key}", [], "at least one")
@@ -98,6 +100,13 @@ def split_table(table: Mapping[str, Any]) -> tuple[dict[str, Any], CompareConfig
         if set(rule) != {"when", "set"}:
             fail("compare.adjust", rule, "the tables when and set")
     return rest, config
+
+
+def _swept_methods(config: CompareConfig) -> CompareConfig:
+    """Return the same with the values of a swept ``method`` in place of the methods."""
+    sweep = {key: values for key, values in config.sweep.items() if key != "method"}
+    methods = [str(value) for value in config.sweep["method"]]
+    return dataclasses.replace(config, methods=methods, sweep=sweep)
 
 
 def plan_cells(table: Mapping[str, Any], config: CompareConfig) -> list[Cell]:
@@ -214,7 +223,7 @@ def _check_inputs(out: Path, cells: Sequence[Cell]) -> None:
 def _claim(out: Path, table: Mapping[str, Any], cells: Sequence[Cell]) -> None:
     """Start a comparison folder, or recognise the one that is there."""
     rest, config = split_table(table)
-    text = tomli_w.dumps({**rest, "compare": dataclasses.asdict(config)})
+    text = tomli_w.dumps({**rest, "compare": dataclasses.asdict(config)}, multiline_strings=True)
     file = out / COMPARISON
     with writing(out):
         if file.is_file():

@@ -12,15 +12,16 @@ import torch
 
 from benchmarks.presets import anchored
 from clients.app import client_app
-from clients.methods import METHODS as CLIENT_METHODS
 from mpfl.config import Experiment, from_mapping, to_mapping, to_toml
 from mpfl.data import load_data
 from mpfl.errors import InputError, keyed
+from mpfl.methods import options_of
+from mpfl.plugins import load as load_plugins
 from mpfl.world import Loader, World, build_world
 from server.app import run_session
 from server.health import ignored_text
 from server.loop import OnRound
-from server.methods import METHODS as SERVER_METHODS
+from server.methods import server_method
 from server.methods.base import ServerMethod
 from server.methods.settings import doubtful_settings, ignored_settings, told_settings
 from server.runfolder import Progress, RunFolder
@@ -81,12 +82,12 @@ def validate(experiment: Experiment, load: Loader = load_data) -> World:
 
 
 def _built(experiment: Experiment, load: Loader) -> tuple[World, ServerMethod]:
+    load_plugins(experiment)
     with keyed("method"):
-        CLIENT_METHODS.check(experiment.method)
-        SERVER_METHODS.check(experiment.method)
+        options_of(experiment)
     torch.set_num_threads(1)
     world = build_world(experiment, load)
-    method = SERVER_METHODS[experiment.method](world)  # some refuse what they cannot do
+    method = server_method(world)  # some refuse what they cannot do
     if experiment.faults.byzantine and not method.has_ballots:
         raise InputError(f"faults.byzantine: {experiment.method!r} has no ballots to forge")
     return world, method

@@ -111,3 +111,4 @@ SPOILERS: Registry[Spoiler] = Registry(
     {"pixels": pixels, "labels": labels, "noise": noise, "free_rider": free_rider},
     given=3,
 )
+"""(samples, stream, number of classes, and its arguments) -> the samples as trouble left them."""

@@ -9,13 +9,23 @@ from functools import partial
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from mpfl.config import TrainConfig
 from mpfl.data.samples import Samples
 from mpfl.errors import InputError
 from mpfl.network.flat import FlatModel, Working
+from mpfl.seeding import derived
+from mpfl.training.losses import (
+    GradientHook,
+    GradientInputs,
+    Loss,
+    batch_loss,
+    gradient_named,
+    loss_named,
+    loss_of,
+    named_weights,
+)
 from mpfl.training.perceptron import Perceptron
 
 _AT_ONCE = 1024  # samples
@@ -39,11 +49,6 @@ class Evaluation:
     loss: float
     accuracy: float
     samples: int
-
-
-def loss_of(logits: Tensor, targets: Tensor) -> Tensor:
-    """Return the mean cross entropy of logits [..., classes] and integer targets [...]."""
-    return functional.cross_entropy(logits.reshape(-1, logits.shape[-1]), targets.reshape(-1))
 
 
 def precision_context(precision: str, device: str = "cpu") -> AbstractContextManager[object]:
@@ -126,6 +131,8 @@ def train(
     keep: Tensor | None = None,
     observer: Observer | None = None,
     freeze_statistics: bool = False,
+    loss: Loss | None = None,
+    gradient: GradientHook | None = None,
 ) -> TrainResult:
     """Train in place for `epochs` epochs; model and samples are on one device.
 
@@ -143,7 +150,11 @@ def train(
     freeze_statistics
         Keep normalisation layers in evaluation mode. Where they are not, a last batch of a
         single sample is left out; see `least_batch`.
+    loss, gradient
+        What is minimised, and what is done to each gradient, whose vectors are in the usual order;
+        by default what the configuration names.
     """
+    loss, gradient = loss or loss_named(config), gradient or gradient_named(config)
     model.module.train(not freeze_statistics)
     least = least_batch(model.module, config.batch_size)
     if keep is not None:
@@ -153,7 +164,10 @@ def train(
     exact = exact_kernels(samples.device, config.precision)
     with exact, model.working(config.channels_last) as work:
         kept = None if keep is None else work.arrange(keep)
-        step = _step(model.module, work, config, lr, kept, observer)
+        change = None
+        if gradient is not None:
+            change = _Change(gradient, work, lr, derived(generator, "gradient"))
+        step = _step(model.module, work, config, lr, kept, observer, loss, change)
         for _ in range(epochs):
             for inputs, targets in epoch(samples, config.batch_size, generator, least):
                 total += step(inputs, targets)
@@ -168,24 +182,50 @@ def _step(
     lr: float,
     kept: Tensor | None,
     observer: Observer | None,
+    loss: Loss | None,
+    change: _Change | None,
 ) -> Callable[[Tensor, Tensor], Tensor]:
     """Return the function that trains on one batch and returns its loss."""
-    perceptron = Perceptron.of(module) if config.precision == "float32" else None
+    written_out = config.precision == "float32" and loss is None
+    perceptron = Perceptron.of(module) if written_out else None
     optimizer = Optimizer(work.values, work.grads, config, lr, kept)
 
-    if perceptron is not None and optimizer.plain and observer is None:
+    if perceptron is not None and optimizer.plain and observer is None and change is None:
         return partial(_descend, perceptron, work.values, lr, kept)
-    gradients = perceptron.gradients if perceptron else _by_autograd(module, work, config)
+    gradients = perceptron.gradients if perceptron else _by_autograd(module, work, config, loss)
 
     def step(inputs: Tensor, targets: Tensor) -> Tensor:
-        loss = gradients(inputs, targets)
+        found = gradients(inputs, targets)
+        if change is not None:
+            optimizer.mask()
+            change()
         if observer is not None:
             optimizer.mask()
             observer(work.restore(work.values).cpu(), work.restore(work.grads).cpu(), lr)
         optimizer()
-        return loss
+        return found
 
     return step
+
+
+class _Change:
+    """Has a hook change the gradients of a `Working`, step after step."""
+
+    def __init__(
+        self, hook: GradientHook, work: Working, lr: float, generator: torch.Generator
+    ) -> None:
+        self._hook, self._work, self._lr, self._generator = hook, work, lr, generator
+        self._start, self._step = work.restore(work.values).clone(), 0
+
+    @torch.no_grad()
+    def __call__(self) -> None:
+        work = self._work
+        gradient, weights = work.restore(work.grads).clone(), work.restore(work.values).clone()
+        inputs = GradientInputs(
+            gradient, weights, self._start, self._lr, self._step, self._generator
+        )
+        work.grads.copy_(work.arrange(self._hook(inputs)))
+        self._step += 1
 
 
 def _descend(
@@ -204,18 +244,19 @@ def _descend(
 
 
 def _by_autograd(
-    module: nn.Module, work: Working, config: TrainConfig
+    module: nn.Module, work: Working, config: TrainConfig, loss: Loss | None
 ) -> Callable[[Tensor, Tensor], Tensor]:
     """Return the function that overwrites ``work.grads`` and returns a batch's loss."""
     context = precision_context(config.precision, work.values.device.type)
+    start = {} if loss is None else named_weights(module)
 
     def gradients(inputs: Tensor, targets: Tensor) -> Tensor:
         work.grads.zero_()
         with context:
             logits = module(_arranged(inputs, work))
-        loss = loss_of(logits.float(), targets)
-        loss.backward()  # type: ignore[no-untyped-call]
-        return loss.detach()
+        found = batch_loss(loss, module, logits.float(), targets, start)
+        found.backward()  # type: ignore[no-untyped-call]
+        return found.detach()
 
     return gradients
 

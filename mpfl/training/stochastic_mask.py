@@ -16,7 +16,8 @@ from mpfl.config import TrainConfig
 from mpfl.data.samples import Samples
 from mpfl.network.flat import FlatModel
 from mpfl.network.layers import Structure
-from mpfl.training.local import TrainResult, batches, least_batch, loss_of
+from mpfl.training.local import TrainResult, batches, least_batch
+from mpfl.training.losses import batch_loss, loss_named, named_weights
 
 Floats = NDArray[np.float32]
 
@@ -93,6 +94,8 @@ def train_scores(
     model.load(frozen)
     model.module.train(not freeze_statistics)
     least = least_batch(model.module, config.batch_size)
+    wanted = loss_named(config)
+    start = named_weights(model.module) if wanted else {}
     total, steps = torch.zeros(()), 0
     for _ in range(config.epochs):
         for index in batches(len(samples), config.batch_size, order, least):
@@ -101,7 +104,8 @@ def train_scores(
             drawn = torch.rand(keep.shape, generator=draws) < keep
             model.values[places] = weights * drawn
             model.grads.zero_()
-            loss = loss_of(model.module(inputs).float(), targets)
+            outputs = model.module(inputs).float()
+            loss = batch_loss(wanted, model.module, outputs, targets, start)
             loss.backward()  # type: ignore[no-untyped-call]
             scores.grad = model.grads[places] * weights * keep * (1 - keep)
             optimizer.step()

@@ -32,6 +32,7 @@ from mpfl.training.local import (
     precision_context,
     train,
 )
+from mpfl.training.losses import GradientHook, Loss
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,7 +43,7 @@ class Job:
     ----------
     values, buffers
         float32[P] and float32[B]: where to start.
-    samples, epochs, generator, keep, observer
+    samples, epochs, generator, keep, observer, loss, gradient
         As for `mpfl.training.local.train`. The work is done on the device of the samples;
         everything else is on the CPU.
     """
@@ -54,6 +55,8 @@ class Job:
     generator: torch.Generator
     keep: Tensor | None = None
     observer: Observer | None = None
+    loss: Loss | None = None
+    gradient: GradientHook | None = None
 
 
 @dataclass(frozen=True)
@@ -88,6 +91,8 @@ class Together:
         why; then only the job at fault gets an exception.
         """
         reason = obstacle(self.model.module, self.freeze_statistics)
+        if any(job.loss or job.gradient for job in jobs):
+            reason = "another loss than cross entropy, or a change of the gradient"
         if len(jobs) > 1 and reason is None:
             states = [job.generator.get_state() for job in jobs]
             try:
@@ -115,6 +120,8 @@ class Together:
                 keep=job.keep,
                 observer=job.observer,
                 freeze_statistics=self.freeze_statistics,
+                loss=job.loss,
+                gradient=job.gradient,
             )
 
     def _alone(self, job: Job) -> Trained | Exception:

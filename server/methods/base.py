@@ -77,6 +77,21 @@ class ServerMethod(ABC):
         self._round = 0
 
     @property
+    def world(self) -> World:
+        """What all parties of the run have in common."""
+        return self._world
+
+    @property
+    def round(self) -> int:
+        """Number of the round, from 1."""
+        return self._round
+
+    @property
+    def options(self) -> Any:
+        """The method's own options; see `mpfl.methods.Method`."""
+        return self._world.options
+
+    @property
     def phase(self) -> str:
         """Name of the current phase, for the records (``mask``, ``train``, ...)."""
         return "train"

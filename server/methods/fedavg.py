@@ -1,4 +1,4 @@
-"""Federated averaging and two relatives that write weights in another way (`mpfl.codecs`)."""
+"""Federated averaging and two relatives that write weights in another way (`mpfl.methods`)."""
 
 from __future__ import annotations
 

@@ -33,9 +33,9 @@ class FedAvgPrune(WeightMethod):
         """Average, and prune if this round is to."""
         self.state.step += 1
         if enough:
-            model = self._average()
+            model = self.average()
             self._prune(model)
-            self.state.model.publish(model, self._channel)
+            self.publish(model)
         return {}
 
     def _prune(self, model: Floats) -> None:
@@ -54,4 +54,4 @@ class FedAvgPrune(WeightMethod):
             widths=world.widths,
         )
         if mask != self.mask():
-            self._change(mask)
+            self.change_mask(mask)

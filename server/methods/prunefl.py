@@ -58,10 +58,10 @@ class PruneFl(WeightMethod):
             )
         super().__init__(world, "mask")
         self._first: tuple[Mask, Floats] | None = None
-        self._squares = self._unit_mean()
+        self._squares = self.unit_mean()
 
     @property
-    def _asks(self) -> Kind:
+    def asks(self) -> Kind:
         """A first mask, weights, or weights and squared gradients."""
         if self.phase == "mask":
             return Kind.MASK_REQUEST
@@ -85,7 +85,7 @@ class PruneFl(WeightMethod):
         """Start empty means."""
         super().begin_round(round_number, clients)
         self._first = None
-        self._squares = self._unit_mean()
+        self._squares = self.unit_mean()
 
     def accept(self, client: int, reply: Frame) -> Receipt:
         """Take in what was asked for."""
@@ -132,7 +132,7 @@ class PruneFl(WeightMethod):
         share = self._share
         if not (enough and share):
             return super().finish_round(enough)
-        model, before = self._average(), self.mask()
+        model, before = self.average(), self.mask()
         values = model[: self._world.structure.parameters.total]
         mask = reconfigure(
             before,
@@ -148,5 +148,5 @@ class PruneFl(WeightMethod):
         return {"moved": 1 - before.jaccard(mask)}
 
     def _publish(self, mask: Mask, model: Floats) -> None:
-        self._change(mask)
-        self.state.model.publish(model, self._channel)
+        self.change_mask(mask)
+        self.publish(model)

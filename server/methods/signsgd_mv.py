@@ -18,8 +18,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mpfl.codecs import Codecs
 from mpfl.mask import Mask
+from mpfl.methods import Codecs
 from mpfl.seeding import numpy_rng
 from mpfl.training.decay import learning_rate
 from mpfl.vote import Tally

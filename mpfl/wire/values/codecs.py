@@ -103,12 +103,12 @@ def _check_classes(classes: Classes, segments: Segments) -> None:
 
 def value_codec(spec: str) -> ValueCodec:
     """Return the codec a spec such as ``"int4(nearest)"`` asks for; InputError if there is none."""
-    return _bound(spec, VALUE_CODECS[spec.partition("(")[0].strip()])
+    return _made(spec, VALUE_CODECS[spec.partition("(")[0].strip()])
 
 
 @lru_cache(maxsize=64)
-def _bound(spec: str, part: Callable[..., ValueCodec]) -> ValueCodec:
-    """Return the codec of a spec; a part that was registered anew makes another one."""
+def _made(spec: str, part: Callable[..., ValueCodec]) -> ValueCodec:
+    """Return a codec; its part is in the key, because one of one's own may be replaced."""
     return VALUE_CODECS.bind(spec)()
 
 

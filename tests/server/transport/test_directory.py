@@ -13,9 +13,10 @@ from flwr.app import ArrayRecord, ConfigRecord, Error, Message, RecordDict
 from flwr.serverapp import Grid
 
 from mpfl.errors import InputError
+from mpfl.faults.replies import NODE_GONE
 from mpfl.wire.discovery import Fingerprint, Introduction
 from server.transport import directory as module
-from server.transport.courier import NODE_GONE, Courier
+from server.transport.courier import Courier
 from server.transport.directory import Directory
 from server.transport.flower import address, identify
 
