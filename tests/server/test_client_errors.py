@@ -58,7 +58,7 @@ def bus_error(inputs: ScoreInputs) -> UnitScores:
 def scores(monkeypatch: pytest.MonkeyPatch) -> None:
     ONCE.clear()
     for score in (raising, exiting, sleeping, once, leaving, bus_error):
-        monkeypatch.setitem(SCORES._parts, score.__name__, Score(score))
+        monkeypatch.setitem(SCORES._own, score.__name__, Score(score))
 
 
 def failing(score: str, workers: int = 0, **overrides: object) -> dict[str, object]:

@@ -48,8 +48,8 @@ def typo(inputs: ScoreInputs) -> UnitScores:
 @pytest.fixture(autouse=True)
 def parts(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     STATE.update(seed=0)
-    monkeypatch.setitem(DATASETS._parts, "mine", mine)
-    monkeypatch.setitem(SCORES._parts, "typo", Score(typo))
+    monkeypatch.setitem(DATASETS._own, "mine", mine)
+    monkeypatch.setitem(SCORES._own, "typo", Score(typo))
     yield
     STATE.clear()
 
@@ -77,17 +77,17 @@ def test_a_second_run_of_a_session_sees_the_data_as_it_is_then(
 def test_a_second_run_of_a_session_sees_the_model_as_it_is_then(
     tmp_path: Path, workers: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(MODELS._parts, "own", MODELS["lenet300"])
+    monkeypatch.setitem(MODELS._own, "own", MODELS["lenet300"])
     first = run(tiny(model__name="own"), tmp_path / "1", workers=workers)
-    monkeypatch.setitem(MODELS._parts, "own", MODELS["conv4"])
+    monkeypatch.setitem(MODELS._own, "own", MODELS["conv4"])
     second = run(tiny(model__name="own"), tmp_path / "2", workers=workers)
     assert first["parameters"] != second["parameters"]
 
 
 def test_a_codec_registered_anew_is_the_new_one(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(VALUE_CODECS._parts, "own", VALUE_CODECS["float32"])
+    monkeypatch.setitem(VALUE_CODECS._own, "own", VALUE_CODECS["float32"])
     assert value_codec("own").bits_each == 32
-    monkeypatch.setitem(VALUE_CODECS._parts, "own", VALUE_CODECS["float16"])
+    monkeypatch.setitem(VALUE_CODECS._own, "own", VALUE_CODECS["float16"])
     assert value_codec("own").bits_each == 16
 
 
@@ -220,7 +220,7 @@ def test_clients_that_all_diverge_are_an_error(tmp_path: Path) -> None:
 
 def test_a_mended_run_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     run_in_vain(tiny(prune__score="typo"), tmp_path / "run")
-    monkeypatch.setitem(SCORES._parts, "typo", SCORES["magnitude"])
+    monkeypatch.setitem(SCORES._own, "typo", SCORES["magnitude"])
     again = resume(tmp_path / "run")
     assert again is not None
     assert digests(again) == digests(run(tiny(), tmp_path / "whole"))
