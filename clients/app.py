@@ -22,6 +22,7 @@ from clients.methods import METHODS
 from clients.replica import ClientState, Uninformed
 from mpfl.errors import describe
 from mpfl.faults.replies import LOSSES, fault_of
+from mpfl.seeding import lent
 from mpfl.state import flatten, restore
 from mpfl.wire.errors import WireError
 from mpfl.wire.frame import BLOB, RECORD, Frame, Kind, decode_frame, encode_frame
@@ -77,8 +78,10 @@ def answer(blob: bytes, context: Context) -> bytes:
     if fault == "drop_before":
         raise Lost(*LOSSES[fault])
     client = Client(world, partition, _load_state(context, world))
+    streams = lent(world.experiment.seed, "global", request.round, partition)
     try:
-        reply = METHODS[world.experiment.method](request, client)
+        with streams:  # whatever modules and methods draw from global generators
+            reply = METHODS[world.experiment.method](request, client)
     except Uninformed:
         return encode_frame(Frame(Kind.REFUSAL, request.round, {}))
     if arrays := flatten(client.state):

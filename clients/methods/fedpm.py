@@ -25,10 +25,10 @@ def handle(request: Frame, client: Client) -> Frame:
         raise WireError("kind", f"fedpm does not answer {request.kind.name}")
     world, experiment = client.world, client.world.experiment
     levels, top = np.ones(world.layout.total, np.uint8), 2
-    known = world.b0
+    known = world.b0.copy()
     if request.sync.values_version:
         payload = request.sections.get(Section.VALUES, b"")
-        known, coded = split_floats(payload, world.travelling_buffers)
+        known[world.exchanged], coded = split_floats(payload, world.travelling_buffers)
         levels, top = decode_levels(coded, world.layout.units)
     theta, result = _learn(client, request, levels.astype(np.float32) / np.float32(top), known)
     drawn = client.rng("uplink", request.round).random(theta.size, dtype=np.float32) < theta
@@ -40,7 +40,8 @@ def handle(request: Frame, client: Client) -> Frame:
     )
     sections = {Section.MASK: payload, Section.METRICS: client.metrics(result)}
     if world.travelling_buffers:
-        sections[Section.VALUES] = world.model.buffers.numpy().astype("<f4").tobytes()
+        statistics = world.model.buffers.numpy()[world.exchanged]
+        sections[Section.VALUES] = statistics.astype("<f4").tobytes()
     return Frame(Kind.UPDATE, request.round, sections)
 
 
