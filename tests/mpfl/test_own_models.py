@@ -72,7 +72,11 @@ def test_draws_of_constructors_follow_from_the_seed_and_nothing_else() -> None:
 
 @pytest.mark.parametrize(
     "draw",
-    [lambda: time.perf_counter() * 1e3 % 1, lambda: np.random.default_rng().random(), random.SystemRandom().random],
+    [
+        lambda: time.perf_counter() * 1e3 % 1,
+        lambda: np.random.default_rng().random(),
+        random.SystemRandom().random,
+    ],
 )
 def test_a_builder_that_is_no_function_of_the_seed_is_refused(draw) -> None:
     with pytest.raises(InputError, match=r"no function of the seed.*'1.bias' differs"):

@@ -1,4 +1,4 @@
-"""Networks that others wrote train as they do with torch.optim, and are refused where they cannot."""
+"""Networks that others wrote train as with torch.optim, or are refused by name."""
 
 from __future__ import annotations
 
@@ -129,9 +129,7 @@ NETWORKS = {
     "weight norm": lambda: chain(weight_norm(nn.Linear(12, 12))),
     "spectral norm": lambda: chain(spectral_norm(nn.Linear(12, 12))),
     "group norm": lambda: convolved(nn.GroupNorm(2, 4)),
-    "instance norm": lambda: convolved(
-        nn.InstanceNorm2d(4, affine=True, track_running_stats=True)
-    ),
+    "instance norm": lambda: convolved(nn.InstanceNorm2d(4, affine=True, track_running_stats=True)),
     "batch norm": lambda: convolved(nn.BatchNorm2d(4)),
     "batch norm without tensors": lambda: convolved(
         nn.BatchNorm2d(4, affine=False, track_running_stats=False)
