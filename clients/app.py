@@ -26,6 +26,7 @@ from clients.replica import ClientState, Uninformed
 from mpfl.errors import InputError, describe
 from mpfl.faults.replies import LOSSES, RAISED, fault_of
 from mpfl.plugins import load as load_plugins
+from mpfl.seeding import lent
 from mpfl.state import flatten, restore
 from mpfl.wire.discovery import PARTITION, PARTITIONS, Introduction
 from mpfl.wire.errors import WireError
@@ -106,8 +107,10 @@ def answer(blob: bytes, context: Context, world: World) -> bytes:
     if fault == "drop_before":
         raise Lost(*LOSSES[fault])
     client = Client(world, partition, _load_state(context, world))
+    streams = lent(world.experiment.seed, "global", request.round, partition)
     try:
-        reply = handler(world.experiment.method)(request, client)
+        with streams:  # whatever modules and methods draw from global generators
+            reply = handler(world.experiment.method)(request, client)
     except Uninformed:
         return encode_frame(Frame(Kind.REFUSAL, request.round, {}))
     if arrays := flatten(client.state):

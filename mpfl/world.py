@@ -23,8 +23,9 @@ from mpfl.data.samples import Samples
 from mpfl.errors import InputError, keyed
 from mpfl.mask import Layout, Mask
 from mpfl.methods import options_of
-from mpfl.models import build_model
-from mpfl.network.flat import FlatModel
+from mpfl.models import build_model, is_own
+from mpfl.network.cost import macs
+from mpfl.network.flat import FlatModel, Manner, aliases_of
 from mpfl.network.footprint import Footprint
 from mpfl.network.layers import Structure
 from mpfl.network.structure import find_structure
@@ -37,6 +38,7 @@ from mpfl.seeding import numpy_rng, torch_generator
 from mpfl.training.local import prepare_module
 from mpfl.training.losses import check_loss
 from mpfl.training.masked import MaskedNetwork
+from mpfl.training.trial import try_out
 from mpfl.wire.discovery import Fingerprint, digest
 from mpfl.wire.masks import encode_mask, magnitude_classes
 from mpfl.wire.masks.plan import matrix_widths
@@ -138,22 +140,36 @@ class World:
 
     @cached_property
     def parameter_layout(self) -> Layout:
-        """The layout of masks that have one bit for every parameter, tensor after tensor."""
-        tensors = self.structure.parameters
-        sizes = tuple(tensors.place(name)[0] for name in tensors.names)
-        return Layout(tensors.names, tuple(part.stop - part.start for part in sizes))
+        """The layout of masks with one bit for every parameter that trains, tensor after tensor."""
+        tensors, moves = self.structure.parameters, self.structure.moving_parameters
+        counts = {name: int(moves[tensors.place(name)[0]].sum()) for name in tensors.names}
+        trained = {name: count for name, count in counts.items() if count}
+        return Layout(tuple(trained), tuple(trained.values()))
 
     @property
     def travelling_buffers(self) -> int:
-        """How many buffer entries clients and server exchange: all of them, or none."""
+        """How many buffer entries clients and server exchange."""
+        return int(self.exchanged.sum())
+
+    @cached_property
+    def exchanged(self) -> NDArray[np.bool_]:
+        """bool[B]: the buffers that clients and server exchange; no constants, or none at all."""
         aggregate = self.experiment.model.batch_norm == "aggregate"
-        return self.structure.buffers.total if aggregate else 0
+        return self.structure.moving_buffers & aggregate
 
     def footprint(self, mask: Mask, with_buffers: bool = True) -> Footprint:
         """Return what travels under a mask; buffers, if asked, where they are averaged."""
         with_buffers = with_buffers and self.travelling_buffers > 0
         make = partial(Footprint.of, self.structure, mask, with_buffers)
         return self.footprints.get((mask, with_buffers), make)
+
+    def untravelled(self, mask: Mask) -> NDArray[np.float32]:
+        """Return what nobody need be sent of a model under a mask, float32[P + B]; else zeros.
+
+        Frozen parameters that survive, and buffers; those that travel replace the latter.
+        """
+        rests = self.structure.parameter_mask(mask) & ~self.structure.moving_parameters
+        return np.concatenate([np.where(rests, self.w0, np.float32(0)), self.b0])
 
     def encode_mask(
         self,
@@ -269,7 +285,7 @@ def build_world(experiment: Experiment, load: Loader = load_data) -> World:
     check_faults(experiment, structure.layout)
     with keyed("prune.score"):
         score = check_score(prune.score, prune.granularity, structure, module)
-    model = FlatModel(module)
+    model, structure = _bound(module, structure, experiment, data)
     w0, b0 = model.snapshot()
     magnitudes = structure.unit_values(w0)
     return World(
@@ -287,6 +303,27 @@ def build_world(experiment: Experiment, load: Loader = load_data) -> World:
         widths=matrix_widths(structure),
         coverage=find_coverage(module, structure, prune, score, data.input_shape),
     )
+
+
+def _bound(
+    module: nn.Module, structure: Structure, experiment: Experiment, data: Dataset
+) -> tuple[FlatModel, Structure]:
+    """Bind a network to flat vectors; what others wrote is tried out first."""
+    if not is_own(experiment.model.name):
+        return FlatModel(module, Manner(draws=False)), structure
+    with keyed(f"model.name: {experiment.model.name!r}"):
+        trial = FlatModel(module)
+        manner, structure = try_out(trial, structure, data.train, data.classes, experiment.train)
+        _check_copies(module, data)
+    return FlatModel(module, manner), structure
+
+
+def _check_copies(module: nn.Module, data: Dataset) -> None:
+    """Refuse what could not be copied and measured when the run is over."""
+    try:
+        macs(module, data.input_shape, tokens=data.train.has_tokens)
+    except (RuntimeError, TypeError) as error:
+        raise InputError(f"{type(module).__name__} cannot be copied: {error}") from error
 
 
 def load_weights(module: nn.Module, path: Path) -> None:
@@ -312,6 +349,11 @@ def load_weights(module: nn.Module, path: Path) -> None:
     if not fitting:
         raise InputError(f"model.weights: {path}: no tensor has the shape the model expects")
     module.load_state_dict(fitting, strict=False)
+    for alias, name in aliases_of(module).items():
+        if alias in fitting and name in fitting and not fitting[alias].equal(fitting[name]):
+            raise InputError(
+                f"model.weights: {path}: {name!r} and {alias!r} differ, but the model ties them"
+            )
 
 
 def world_from_toml(text: str) -> World:

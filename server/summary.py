@@ -21,6 +21,7 @@ from safetensors.numpy import save
 
 import mpfl
 from mpfl.config import Experiment
+from mpfl.data import summary
 from mpfl.data.digest import data_digests
 from mpfl.errors import InputError
 from mpfl.network.cost import macs
@@ -41,9 +42,12 @@ _AS_AFTER_THE_LAST_ROUND = (
 
 
 def model_bytes(world: World, model: np.ndarray) -> bytes:
-    """Return the model as a safetensors file: one tensor per parameter and buffer."""
-    named = world.structure.named(model)
-    return save({name: np.ascontiguousarray(tensor) for name, tensor in named.items()})
+    """Return the model as a safetensors file: one tensor per parameter and buffer.
+
+    Tied ones stand there under each of their names, as in the network's ``state_dict``.
+    """
+    named, saved = world.structure.named(model), world.model.module.state_dict().keys()
+    return save({name: np.ascontiguousarray(named[name]) for name in named if name in saved})
 
 
 def summarize(world: World, state: RunState, engine: str, workers: int) -> Summary:
@@ -172,7 +176,11 @@ def _peak_memory(workers: int) -> int:
 def _costs(world: World, keep: np.ndarray) -> dict[str, int]:
     """Return multiply-accumulates per sample; whole pruned units can be cut out, single not."""
     module, shape = world.model.module, world.data.input_shape
-    found = {"macs_dense": macs(module, shape), "macs_masked": macs(module, shape, keep)}
+    tokens = world.data.train.has_tokens
+    found = {
+        "macs_dense": macs(module, shape, tokens=tokens),
+        "macs_masked": macs(module, shape, keep, tokens),
+    }
     if world.experiment.prune.granularity == "filter":
         found["macs_compacted"] = found["macs_masked"]
     return found
@@ -182,8 +190,8 @@ def partition_counts(world: World) -> list[list[int]]:
     """Return samples of each class that each client holds; empty for more than 200 clients."""
     if len(world.parts) > 200 or world.data.train.targets.dim() > 1:
         return []
-    targets = world.data.train.targets.numpy()
-    return [np.bincount(targets[p], minlength=world.data.classes).tolist() for p in world.parts]
+    counts = summary(world.parts, world.data.train.targets.numpy(), world.data.classes).counts
+    return [[int(count) for count in row] for row in counts]
 
 
 def client_accuracy(world: World, method: ServerMethod, most: int = 100) -> list[float | None]:
@@ -200,7 +208,8 @@ def client_accuracy(world: World, method: ServerMethod, most: int = 100) -> list
         class_accuracy(world, method.client_model(client)) if method.personalises else common
         for client in range(len(counts))
     ]
-    return [float(v) for v in (counts * np.array(rows)).sum(axis=1) / counts.sum(axis=1)]
+    sizes = np.maximum(counts.sum(axis=1), 1)  # all of a client's targets may be ignored
+    return [float(v) for v in (counts * np.array(rows)).sum(axis=1) / sizes]
 
 
 def class_accuracy(world: World, model: np.ndarray) -> NDArray[np.float64]:

@@ -71,7 +71,18 @@ GradientHook = Callable[[GradientInputs], Tensor]
 
 
 def loss_of(logits: Tensor, targets: Tensor) -> Tensor:
-    """Return the mean cross entropy of logits [..., classes] and integer targets [...]."""
+    """Return the mean cross entropy of logits [..., classes] and integer targets [...].
+
+    Raises
+    ------
+    ValueError
+        If the shapes are others: broadcasting would hide that.
+    """
+    if logits.shape[:-1] != targets.shape:
+        raise ValueError(
+            f"a network's outputs [..., classes] of shape {list(logits.shape)} do not fit targets "
+            f"of shape {list(targets.shape)}"
+        )
     return functional.cross_entropy(logits.reshape(-1, logits.shape[-1]), targets.reshape(-1))
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from mpfl.config import TrainConfig
 from mpfl.data.samples import Samples
@@ -24,9 +24,8 @@ from mpfl.training.losses import (
     gradient_named,
     loss_named,
 )
+from mpfl.training.trial import safe_channels_last
 from mpfl.training.vectorised import Job, Together
-
-_VECTOR = 16
 
 
 @dataclass(frozen=True)
@@ -165,7 +164,9 @@ class MaskedNetwork:
         module = compact(self._model.module, self._structure, mask)
         buffers = np.flatnonzero(self._structure.buffer_mask(mask))
         places = torch.from_numpy(np.flatnonzero(kept)), torch.from_numpy(buffers)
-        return Small(self._model, FlatModel(module), *places, _safe_channels_last(module))
+        return Small(
+            self._model, FlatModel(module, self._model.manner), *places, safe_channels_last(module)
+        )
 
     def apply(self, mask: Mask) -> None:
         """Set pruned parameters to zero."""
@@ -245,18 +246,3 @@ class MaskedNetwork:
                 batch_statistics=batch_statistics,
                 channels_last=channels_last,
             )
-
-
-def _safe_channels_last(module: nn.Module) -> bool:
-    """Tell whether no convolution meets a fault of oneDNN that corrupts memory.
-
-    Channels-last, the weight gradient of a strided 1x1 convolution is wrong where it has fewer
-    input channels than a vector has places (8 or 16 by processor): oneDNN issue 6035.
-    """
-    return not any(
-        isinstance(part, nn.Conv2d)
-        and part.kernel_size == (1, 1)
-        and part.stride != (1, 1)
-        and part.in_channels < _VECTOR
-        for part in module.modules()
-    )

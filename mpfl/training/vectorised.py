@@ -90,9 +90,7 @@ class Together:
         device's memory may be too small), they are trained one after another and a warning tells
         why; then only the job at fault gets an exception.
         """
-        reason = obstacle(self.model.module, self.freeze_statistics)
-        if any(job.loss or job.gradient for job in jobs):
-            reason = "another loss than cross entropy, or a change of the gradient"
+        reason = self._obstacle(jobs)
         if len(jobs) > 1 and reason is None:
             states = [job.generator.get_state() for job in jobs]
             try:
@@ -106,6 +104,16 @@ class Together:
             text = f"engine.vectorised: clients are trained one after another: {reason}"
             warnings.warn(text, RuntimeWarning, stacklevel=2)
         return [self._alone(job) for job in jobs]
+
+    def _obstacle(self, jobs: Sequence[Job]) -> str | None:
+        """Return why these jobs cannot be done at once; None if nothing is known."""
+        if self.model.manner.alone:
+            return self.model.manner.alone
+        if any(job.loss or job.gradient for job in jobs):
+            return "another loss than cross entropy, or a change of the gradient"
+        if any(job.samples.has_ignored for job in jobs):
+            return "some targets are ignored, so that batches differ in what counts"
+        return obstacle(self.model.module, self.freeze_statistics)
 
     def train(self, job: Job) -> TrainResult:
         """Train the network itself, whose numbers are those of the job, in place."""
@@ -147,7 +155,8 @@ class Together:
         if keep is not None:
             values.mul_(keep)
         gradients = _gradients(self.model, config.precision, device)
-        step = Optimizer(values, grads, config, self.lr, keep)
+        free = None if self.model.free is None else self.model.free.to(device)
+        step = Optimizer(values, grads, config, self.lr, keep, free)
         for number in range(len(plans[0])):
             active, inputs, targets, weights = feed.step(number)
             losses = gradients(values[:active], buffers[:active], inputs, targets, weights, grads)

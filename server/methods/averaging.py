@@ -156,7 +156,7 @@ class WeightMethod(ServerMethod):
 
     def model(self) -> Floats:
         """Return the averaged model; w0 under the mask before the first average."""
-        untravelled = np.concatenate([np.zeros_like(self._world.w0), self._world.b0])
+        untravelled = self._world.untravelled(self.mask())
         return np.where(self.channel.footprint.keep, self.state.model.public, untravelled)
 
     def mask(self) -> Mask:

@@ -114,7 +114,7 @@ class SignSgd(ServerMethod):
 
     def model(self) -> Floats:
         """Return the model."""
-        values = self.state.model.public[: self._layout.total]
+        values = self.state.model.public[: self._world.w0.size]
         return np.concatenate([values, self.state.buffers])
 
     def forget(self, client: int) -> None:
