@@ -26,7 +26,7 @@ from benchmarks.cli.run import resume, run
 from benchmarks.cli.votes import votes
 from benchmarks.running.interruption import Interrupted, ignore_signals, interruptible
 from benchmarks.units import printable
-from mpfl.errors import InputError
+from mpfl.errors import InputError, RunError
 
 _OUTPUT_LOST = (errno.EPIPE, errno.ENOSPC, errno.EIO, errno.EBADF)
 """Why standard output fails; all other files are written where an InputError names them."""
@@ -82,6 +82,9 @@ def invoke(arguments: list[str] | None = None) -> int:
             traceback.print_exc()
         _complain(str(error))
         return BAD_INPUT
+    except RunError as error:
+        _complain(str(error))
+        return FAILED
     except OSError as error:
         if error.errno not in _OUTPUT_LOST:
             traceback.print_exc()

@@ -13,7 +13,7 @@ from benchmarks.cli import options
 from benchmarks.cli.compare import compare_cells
 from benchmarks.cli.console import Reporter
 from benchmarks.engines.ray import run_on_ray
-from benchmarks.report.write import PAGE, write_report
+from benchmarks.report.write import REPORT, write_report
 from benchmarks.results.loading import is_comparison, read_summary
 from benchmarks.running import experiment as running
 from benchmarks.running.comparison import CELLS, COMPARISON, read_comparison, split_table
@@ -23,6 +23,7 @@ from benchmarks.units import bytes_text
 from mpfl.config import from_mapping
 from mpfl.data.summary import summary as partition_summary
 from mpfl.errors import InputError
+from mpfl.nested import dotted
 from mpfl.registry import Registry
 from mpfl.world import World
 from server.records import to_json
@@ -35,6 +36,7 @@ def run(
     config: options.Config,
     assignments: options.Set = [],  # noqa: B006 - typer copies it
     out: options.Out = None,
+    plugins: options.Plugins = [],  # noqa: B006
     data_dir: options.DataDir = None,
     download: options.Download = False,
     engine: Annotated[str, typer.Option(help="local, or ray (Flower's simulation).")] = "local",
@@ -44,14 +46,16 @@ def run(
 ) -> None:
     """Run one experiment into a run folder."""
     run_on_engine = ENGINES[engine]
-    table, _ = split_table(options.configured(config, assignments, data_dir, download))
+    table, _ = split_table(options.configured(config, assignments, data_dir, download, plugins))
     experiment = from_mapping(table)
     reporter = Reporter(quiet=quiet, as_json=as_json)
     folder = out or options.new_folder(config)
     feed = Feed(sink, folder, experiment.method, experiment)
-    world = running.validate(experiment)
+    planned = running.plan(experiment)
     check_empty(folder)
-    reporter.say(_partition_text(world))
+    reporter.say(_partition_text(planned.world))
+    for note in planned.notes(dotted(table)):
+        reporter.note(note)
 
     def on_round(record: dict[str, Any]) -> None:
         reporter.on_round(record)
@@ -60,7 +64,7 @@ def run(
     title = f"{experiment.method} on {experiment.data.name}"
     with resumable(folder):
         with reporter.rounds(experiment.federation.rounds, title), closing(feed):
-            summary = run_on_engine(experiment, folder, on_round)
+            summary = run_on_engine(experiment, folder, on_round, world=planned.world)
         _conclude(reporter, folder, summary)
 
 
@@ -75,7 +79,7 @@ def resume(
         compare_cells(read_comparison(folder), folder, reporter)
         return
     experiment = read_config(folder)
-    if (folder / PAGE).is_file() and finished(folder):
+    if (folder / REPORT).is_file() and finished(folder):
         reporter.say(f"{folder} is finished; nothing to do")
         return
     if not (folder / SUMMARY).is_file():
@@ -104,9 +108,11 @@ def _conclude(reporter: Reporter, folder: Path, summary: Mapping[str, Any]) -> N
         f"total {bytes_text(summary['total_bytes'])}"
     )
     reporter.say(f"run folder: {folder}")
-    reporter.say(f"report: {folder / PAGE}")
+    reporter.say(f"report: {folder / REPORT}")
     reporter.result(summary)
-    reporter.failures()
+    reporter.losses()
+    if why := (summary.get("health") or {}).get("failed"):
+        reporter.warn(f"no result: {why}")
 
 
 def _partition_text(world: World) -> str:

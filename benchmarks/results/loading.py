@@ -16,7 +16,8 @@ from benchmarks.results.rundata import Ledger, RunData
 from mpfl.errors import InputError
 from mpfl.mask import Mask
 from server.custody import check, listed
-from server.records import HEADER, RetrainRecord, RoundRecord, Row, Summary, from_json
+from server.health import read_failure
+from server.records import HEADER, Failure, RetrainRecord, RoundRecord, Row, Summary, from_json
 from server.runfolder import (
     CONFIG,
     LEDGER,
@@ -116,6 +117,13 @@ def _cells(comparison: Path) -> list[Path]:
 def _has_ended(folder: Path) -> bool:
     """Return whether a run has its summary, or had it."""
     return (folder / SUMMARY).exists() or SUMMARY in (listed(folder) or {})
+
+
+def load_failures(folders: Iterable[Path]) -> dict[str, Failure]:
+    """Return the cells of comparison folders that failed, by name; InputError where damaged."""
+    cells = (cell for folder in folders for cell in sorted((folder / "cells").glob("*")))
+    found = {cell.name: read_failure(cell) for cell in cells if not (cell / SUMMARY).exists()}
+    return {name: failure for name, failure in found.items() if failure is not None}
 
 
 def _told_apart(runs: Sequence[RunData]) -> list[RunData]:

@@ -2,7 +2,7 @@
 
 from server.custody.files import Log, digest_of, write_atomically, writing
 from server.custody.lock import held, release, take
-from server.custody.manifest import MANIFEST, add, check, check_file, listed, seal
+from server.custody.manifest import MANIFEST, add, check, check_file, drop, listed, seal
 
 __all__ = [
     "MANIFEST",
@@ -11,6 +11,7 @@ __all__ = [
     "check",
     "check_file",
     "digest_of",
+    "drop",
     "held",
     "listed",
     "release",

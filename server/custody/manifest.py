@@ -33,6 +33,13 @@ def add(folder: Path, name: str, content: bytes) -> None:
         seal(folder, {**known, name: digest_of(content)})
 
 
+def drop(folder: Path, name: str) -> None:
+    """Take a file out of the manifest, if it is listed there."""
+    known = listed(folder) or {}
+    if name in known:
+        seal(folder, {other: known[other] for other in known if other != name})
+
+
 def listed(folder: Path) -> dict[str, str] | None:
     """Return name → digest of what the manifest lists; None where there is no manifest.
 
@@ -76,15 +83,21 @@ def check(folder: Path, present: Iterable[str] = ()) -> bool:
         _check(folder, name, known[name])
     for name in present:
         if name not in known:
-            raise InputError(f"{folder / name}: {MANIFEST} does not list it; {_FOREIGN}")
+            raise _foreign(folder / name)
     return True
 
 
 def check_file(folder: Path, name: str) -> None:
-    """Check one file, where the manifest lists it; InputError as in `check`."""
-    known = listed(folder) or {}
-    if name in known:
+    """Check one file, where there is a manifest; InputError as in `check`."""
+    known = listed(folder)
+    if known is not None and name in known:
         _check(folder, name, known[name])
+    elif known is not None and (folder / name).exists():
+        raise _foreign(folder / name)
+
+
+def _foreign(path: Path) -> InputError:
+    return InputError(f"{path}: {MANIFEST} does not list it; {_FOREIGN}")
 
 
 def _check(folder: Path, name: str, digest: str) -> None:
