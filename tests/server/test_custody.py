@@ -12,8 +12,9 @@ import pytest
 from benchmarks.cli.main import invoke
 from benchmarks.results.loading import load_run
 from benchmarks.running.experiment import resume, run
-from mpfl.errors import InputError
+from mpfl.errors import InputError, RunError
 from server.custody import MANIFEST, held, listed, take
+from server.health import FAILURE, read_failure
 from tests.federation import tiny
 from tests.processes import ended, forked
 from tests.runs import records, unseal
@@ -117,3 +118,16 @@ def test_a_lock_of_a_dead_process_is_no_obstacle(tmp_path: Path) -> None:
 def test_whoever_holds_a_folder_is_named(tmp_path: Path) -> None:
     with held(tmp_path), pytest.raises(InputError, match=f"process {os.getpid()} works on it"):
         take(tmp_path)
+
+
+def test_why_a_run_failed_is_vouched_for_until_it_goes_on(tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    with pytest.raises(RunError):
+        run(tiny(faults__drop_before=1.0, federation__rounds=2), out)
+    assert read_failure(out) is not None
+    edit(out / FAILURE, '"label": "mpfl"', '"label": "ours"')
+    with pytest.raises(InputError, match=r"failure\.json: edited"):
+        read_failure(out)
+    with pytest.raises(RunError):
+        resume(out)
+    assert read_failure(out) is not None
