@@ -74,7 +74,7 @@ def test_an_unknown_name_names_the_nearest():
         load_data(DataConfig(name="mnits"), 0)
 
 
-@pytest.mark.parametrize("name", sorted(set(DATASETS.names()) - {"digits", "pydoc"}))
+@pytest.mark.parametrize("name", sorted(set(DATASETS.built_in()) - {"digits", "pydoc"}))
 def test_missing_files_name_the_folder_and_the_flag(name, tmp_path):
     with pytest.raises(DataMissing) as caught:
         load_data(DataConfig(name=name, folder=str(tmp_path)), 0)
