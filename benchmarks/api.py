@@ -43,6 +43,7 @@ from mpfl.mask import Mask
 from mpfl.nested import with_override
 from mpfl.plugins import resolved
 from mpfl.registry import unknown_name
+from server.custody import check_file
 from server.records import RoundRecord, to_json
 from server.runfolder import MODEL
 
@@ -95,6 +96,7 @@ class Run:
     @property
     def model(self) -> dict[str, NDArray[Any]]:
         """The final model's parameters and buffers by name, read anew at each access."""
+        check_file(self.folder, MODEL)
         return load_file(self.folder / MODEL)
 
     def to_pandas(self, table: str = "rounds") -> Any:

@@ -65,6 +65,13 @@ def ledger(folder: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
+def unseal(folder: Path) -> Path:
+    """Remove the manifests of a run or comparison, so that it may be edited; returns the folder."""
+    for manifest in folder.rglob("manifest.json"):
+        manifest.unlink()
+    return folder
+
+
 DIGESTS = ("mask_digest", "model_digest", "payload_digest")
 
 

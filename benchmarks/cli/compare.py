@@ -15,6 +15,7 @@ from benchmarks.presets import parse_value, split_list
 from benchmarks.report.table import table_text
 from benchmarks.report.write import write_report
 from benchmarks.running import comparison as comparing
+from benchmarks.running.interruption import resumable
 from benchmarks.running.sinks import check_sink, show_in_sink
 from mpfl.errors import InputError, RunError
 from mpfl.nested import with_override
@@ -59,14 +60,15 @@ def compare_cells(table: Mapping[str, Any], out: Path, reporter: Reporter, sink:
         reporter.note(f"without effect: {ignored_text(idle)}")
     rounds = sum(cell.experiment.federation.rounds for cell in cells)
     done = sum(rounds_done(cell, out) for cell in cells)
-    with reporter.rounds(rounds, f"{len(cells)} runs", done):
-        watch = show_in_sink(sink, out, reporter.cell_watcher(cells, out))
-        failed = comparing.compare(table, cells, out, watch)
-    for name, error in failed.items():
-        reporter.warn(f"failed: {name}: {error}")
-    if len(failed) == len(cells):
-        raise RunError(f"all {len(cells)} runs of this comparison failed")
-    report = write_report(out)
+    with resumable(out):
+        with reporter.rounds(rounds, f"{len(cells)} runs", done):
+            watch = show_in_sink(sink, out, reporter.cell_watcher(cells, out))
+            failed = comparing.compare(table, cells, out, watch)
+        for name, error in failed.items():
+            reporter.warn(f"failed: {name}: {error}")
+        if len(failed) == len(cells):
+            raise RunError(f"all {len(cells)} runs of this comparison failed")
+        report = write_report(out)
     reporter.say(table_text(report.rows, report.baseline))
     reporter.say(f"report: {out / 'report.html'}")
     reporter.result([asdict(row) for row in report.rows])

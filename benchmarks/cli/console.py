@@ -5,11 +5,11 @@ from __future__ import annotations
 import sys
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console, RenderableType
+from rich.console import Console, ConsoleOptions, RenderableType
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -18,13 +18,14 @@ from rich.progress import (
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
+from rich.segment import Segment
 
 from benchmarks.running.comparison import CELLS, Cell, OnCell
-from benchmarks.units import bytes_text
+from benchmarks.units import bytes_text, printable
 from mpfl.faults.replies import CLIENT_FAILURES
 from server.health import lost_text, read_failure
 from server.records import json_text
-from server.runfolder import ROUNDS, SUMMARY
+from server.runfolder import SUMMARY, rounds_written
 
 _SPEED_SECONDS = 3600.0
 """Time left follows the mean speed of the last hour: a round may well take minutes."""
@@ -36,9 +37,18 @@ def rounds_done(cell: Cell, out: Path) -> int:
     folder = out / CELLS / cell.name
     if (folder / SUMMARY).is_file():
         return cell.experiment.federation.rounds
-    if not (folder / ROUNDS).is_file():
-        return 0
-    return (folder / ROUNDS).read_bytes().count(b"\n")
+    return rounds_written(folder)
+
+
+class _Terminal(Console):
+    """A console on which names from files and configurations are text, whatever they hold."""
+
+    def render(
+        self, renderable: RenderableType, options: ConsoleOptions | None = None
+    ) -> Iterator[Segment]:
+        """Yield what is shown, its control characters replaced by signs."""
+        for segment in super().render(renderable, options):
+            yield segment if segment.control else segment._replace(text=printable(segment.text))
 
 
 class Reporter:
@@ -46,7 +56,7 @@ class Reporter:
 
     def __init__(self, *, quiet: bool, as_json: bool) -> None:
         self.quiet, self.as_json = quiet, as_json
-        self.console = Console(stderr=False, highlight=False)
+        self.console = _Terminal(stderr=False, highlight=False)
         self._bar: Progress | None = None
         self._task: Any = None
         self._lost: Counter[str] = Counter()
@@ -69,7 +79,7 @@ class Reporter:
             TextColumn("left"),
             TextColumn("{task.fields[now]}"),
         )
-        screen = Console(stderr=True)
+        screen = _Terminal(stderr=True)
         with Progress(*columns, console=screen, speed_estimate_period=_SPEED_SECONDS) as bar:
             self._bar = bar
             self._task = bar.add_task(title, total=total, completed=done, now="")
@@ -138,7 +148,8 @@ class Reporter:
     def note(self, text: str) -> None:
         """Show a line of interest on standard error."""
         if not self.quiet:
-            print(text, file=sys.stderr)
+            with suppress(OSError):  # a closed standard error stops no run
+                print(printable(text), file=sys.stderr)
 
     def say(self, text: RenderableType) -> None:
         """Show a text or a table, unless the result is asked for as JSON."""

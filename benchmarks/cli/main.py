@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 import traceback
+from contextlib import suppress
 from typing import Any
 
 import click
@@ -22,7 +24,12 @@ from benchmarks.cli.report import report
 from benchmarks.cli.retrain import retrain
 from benchmarks.cli.run import resume, run
 from benchmarks.cli.votes import votes
+from benchmarks.running.interruption import Interrupted, ignore_signals, interruptible
+from benchmarks.units import printable
 from mpfl.errors import InputError, RunError
+
+_OUTPUT_LOST = (errno.EPIPE, errno.ENOSPC, errno.EIO, errno.EBADF)
+"""Why standard output fails; all other files are written where an InputError names them."""
 
 app = typer.Typer(
     help="Federated pruning, with the bytes really transmitted.",
@@ -38,14 +45,24 @@ app.add_typer(bench.app, name="bench")
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Run the command line and exit: 0 done, 2 bad input, 130 interrupted, 1 anything else."""
-    sys.exit(invoke(arguments))
+    """Run the command line and exit.
+
+    Status 0: done, 2: bad input, 128 + a signal: interrupted, 1: anything else.
+    """
+    _open_standard_files()
+    status = invoke(arguments)
+    try:
+        sys.stdout.flush()
+    except OSError as error:
+        status = _lost_output(error)
+    sys.exit(status)
 
 
 def invoke(arguments: list[str] | None = None) -> int:
     """Run the command line; returns the exit status."""
     try:
-        result: Any = app(args=arguments, standalone_mode=False)
+        with interruptible():
+            result: Any = app(args=arguments, standalone_mode=False)
         if result == INTERRUPTED:  # click has caught the interrupt itself
             return _interrupted()
         return result if isinstance(result, int) else 0
@@ -56,6 +73,10 @@ def invoke(arguments: list[str] | None = None) -> int:
         return _interrupted()
     except KeyboardInterrupt:
         return _interrupted()
+    except Interrupted as interrupted:
+        ignore_signals()
+        _complain(str(interrupted))
+        return interrupted.status
     except InputError as error:
         if os.environ.get("MPFL_TRACEBACK"):
             traceback.print_exc()
@@ -64,18 +85,41 @@ def invoke(arguments: list[str] | None = None) -> int:
     except RunError as error:
         _complain(str(error))
         return FAILED
+    except OSError as error:
+        if error.errno not in _OUTPUT_LOST:
+            traceback.print_exc()
+            return FAILED
+        return _lost_output(error)
     except Exception:  # noqa: BLE001 - the last resort of a command line
         traceback.print_exc()
         return FAILED
 
 
 def _complain(text: str) -> None:
-    print("mpfl: " + " ".join(text.split()), file=sys.stderr)
+    with suppress(OSError):  # whoever closed standard error does not want to know
+        print("mpfl: " + printable(" ".join(text.split())), file=sys.stderr)
 
 
 def _interrupted() -> int:
-    print("mpfl: interrupted; continue with mpfl resume", file=sys.stderr)
+    _complain("interrupted")
     return INTERRUPTED
+
+
+def _lost_output(error: OSError) -> int:
+    """Say why standard output is lost; what is still buffered for it goes nowhere."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    _complain(f"standard output: {error.strerror}")
+    return FAILED
+
+
+def _open_standard_files() -> None:
+    """Have closed standard files lead nowhere: the next file opened would take their place."""
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # gets the lowest number that is free
+            setattr(sys, name, os.fdopen(number, "r" if number == 0 else "w", closefd=False))
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ import typer
 
 from benchmarks.presets import resolve
 from mpfl.plugins import resolved
-from server.checkpoint import write_atomically, writing
+from server.custody import write_atomically, writing
 
 Config = Annotated[str, typer.Argument(help="A preset's name, or a TOML file.")]
 Set = Annotated[list[str], typer.Option("--set", help="key=value, e.g. prune.density=0.05")]

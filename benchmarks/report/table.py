@@ -14,7 +14,7 @@ from rich.table import Table
 
 from benchmarks.results.measures import Estimate
 from benchmarks.results.rows import Row
-from benchmarks.units import bytes_text, percent_text, ratio_text
+from benchmarks.units import bytes_text, percent_text, printable, ratio_text
 
 
 @dataclass(frozen=True)
@@ -121,6 +121,9 @@ def _seeds_reaching(row: Row) -> int | None:
     return None if row.ceiling or row.failed or row.target is None else row.reached
 
 
+_FORMULA = ("=", "+", "-", "@", "\t", "\r")
+
+
 def table_csv(rows: Sequence[Row]) -> str:
     """Return the rows as CSV: shares and exact byte counts, intervals in columns of their own."""
     out = io.StringIO()
@@ -152,7 +155,18 @@ def _csv_text(value: Any) -> str:
         if isnan(value):
             return ""
         return f"{value:.0f}" if value.is_integer() and abs(value) >= 1000 else f"{value:.9g}"
-    return str(value)
+    return spreadsheet_text(str(value))
+
+
+def spreadsheet_text(text: str) -> str:
+    """Return a name as a spreadsheet shows it: what it would take for a formula gets a quote.
+
+    Examples
+    --------
+    >>> spreadsheet_text("=cmd()"), spreadsheet_text("mpfl")
+    ("'=cmd()", 'mpfl')
+    """
+    return printable(f"'{text}" if text.startswith(_FORMULA) else text)
 
 
 _TEX = str.maketrans(

@@ -20,7 +20,7 @@ from typing import Any
 import tomli_w
 
 from benchmarks.running.experiment import plan, resume, run, validate
-from benchmarks.running.folder_lock import held
+from benchmarks.running.interruption import obey_parent
 from mpfl.config import Experiment, from_mapping, to_mapping
 from mpfl.data import load_data
 from mpfl.data.digest import data_digests
@@ -28,14 +28,15 @@ from mpfl.errors import InputError, RunError, keyed
 from mpfl.nested import build, dotted, fail, read_toml, value_at, with_override
 from mpfl.world import Loader, held_data, shared_loader
 from server.app import failure
-from server.checkpoint import write_atomically, writing
+from server.custody import MANIFEST, check, digest_of, held, seal, write_atomically, writing
 from server.health import read_failure, write_failure
 from server.records import Summary, from_json
-from server.runfolder import CONFIG, SUMMARY, read_config
+from server.runfolder import CONFIG, SUMMARY, finished, read_config
 from server.summary import check_inputs
 from server.transport.grid import ended_text, worker_count
 
 COMPARISON, CELLS = "comparison.toml", "cells"
+_BEFORE_COMPARISON = {MANIFEST, f"{MANIFEST}.tmp", f"{COMPARISON}.tmp"}  # a start cut short
 
 OnCell = Callable[["Cell", dict[str, Any] | None], None]
 """Sees (cell, record) after every round and (cell, None) when the cell is finished."""
@@ -193,12 +194,15 @@ def compare(
     Raises
     ------
     InputError
-        If `out` holds another comparison, one that still runs, or cells of other inputs.
+        If `out` is in use, holds another comparison, cells of other inputs, or a file that was
+        edited.
     """
-    _claim(out, table, cells)
+    with writing(out):
+        out.mkdir(parents=True, exist_ok=True)
     with held(out):
+        _claim(out, table, cells)
+        todo = [cell for cell in cells if not finished(out / CELLS / cell.name)]
         _check_inputs(out, cells)
-        todo = [cell for cell in cells if not (out / CELLS / cell.name / SUMMARY).is_file()]
         if len(todo) == 1 or any(cell.experiment.train.device == "cuda" for cell in todo):
             for cell in todo:
                 _run_cell(cell, out, on_cell)
@@ -220,6 +224,16 @@ def _check_inputs(out: Path, cells: Sequence[Cell]) -> None:
                     check_inputs(cell.experiment, now, known.inputs)
 
 
+def read_comparison(out: Path) -> dict[str, Any]:
+    """Return the tables of ``comparison.toml``. InputError naming the file, if it was edited."""
+    check(out)
+    file = out / COMPARISON
+    try:
+        return read_toml(file.read_text("utf-8"))
+    except (OSError, UnicodeDecodeError, InputError) as error:
+        raise InputError(f"{file}: {error}") from None
+
+
 def _claim(out: Path, table: Mapping[str, Any], cells: Sequence[Cell]) -> None:
     """Start a comparison folder, or recognise the one that is there."""
     rest, config = split_table(table)
@@ -227,12 +241,12 @@ def _claim(out: Path, table: Mapping[str, Any], cells: Sequence[Cell]) -> None:
     file = out / COMPARISON
     with writing(out):
         if file.is_file():
-            if read_toml(file.read_text()) != read_toml(text):
+            if read_comparison(out) != read_toml(text):
                 raise InputError(f"--out: {out} holds another comparison; choose another folder")
         else:
-            out.mkdir(parents=True, exist_ok=True)
-            if {entry.name for entry in out.iterdir()} - {f"{COMPARISON}.tmp"}:
+            if {entry.name for entry in out.iterdir()} - _BEFORE_COMPARISON:
                 raise InputError(f"--out: {out} is not empty and holds no comparison")
+            seal(out, {COMPARISON: digest_of(text.encode())})
             write_atomically(file, text.encode())
         (out / CELLS).mkdir(exist_ok=True)
     for cell in cells:
@@ -299,7 +313,7 @@ def _mark_dead(cell: Cell, out: Path, status: int | None) -> None:
 
 
 def _cell_process(cell: Cell, out: Path, connection: Connection, parent: int) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    obey_parent()
     signal.signal(signal.SIGTERM, lambda *_: os._exit(1))
     threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
 

@@ -130,9 +130,8 @@ def run(
         If the run comes to no result.
     """
     world = world or validate(with_absolute_paths(experiment))
-    experiment = world.experiment
-    folder = RunFolder.create(out, experiment)
-    return _session(world, folder, None, on_round, tags, workers)
+    with RunFolder.create(out, world.experiment) as folder:
+        return _session(world, folder, None, on_round, tags, workers)
 
 
 def resume(
@@ -152,14 +151,17 @@ def resume(
     Raises
     ------
     InputError
-        If `out` is no run folder, its checkpoint is damaged, or the inputs have changed.
+        If `out` is no run folder, is in use, holds a file that was edited or damaged, or the
+        inputs have changed.
     RunError
         If the run comes to no result.
     """
     folder, experiment, progress = RunFolder.open(out)
-    if folder.finished:
-        return None
-    return _session(validate(experiment, load), folder, progress, on_round, tags, workers)
+    with folder:
+        if folder.finished:
+            return None
+        world = validate(experiment, load)
+        return _session(world, folder, progress, on_round, tags, workers)
 
 
 def _session(

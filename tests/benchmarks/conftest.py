@@ -114,5 +114,5 @@ def _edit_points(folder: Path, points: Sequence[tuple[int, float]]) -> None:
 
 
 def _copy(source: Path, target: Path) -> None:
-    skipped = shutil.ignore_patterns("checkpoint")
+    skipped = shutil.ignore_patterns("checkpoint", "manifest.json")  # tests edit their copies
     shutil.copytree(source, target, ignore=skipped, dirs_exist_ok=True)
