@@ -21,7 +21,6 @@ from safetensors.numpy import load_file
 from benchmarks.figures.curves import draw_accuracy_against_bytes
 from benchmarks.figures.groups import drawn_groups
 from benchmarks.figures.one_run import draw_run
-from benchmarks.presets import load_table
 from benchmarks.report.table import table_text
 from benchmarks.report.write import write_report
 from benchmarks.results.frames import comparison_frame, ledger_frame, rounds_frame
@@ -35,6 +34,7 @@ from mpfl.config import Experiment, from_mapping, to_mapping
 from mpfl.errors import InputError
 from mpfl.mask import Mask
 from mpfl.nested import with_override
+from mpfl.presets import load_table
 from mpfl.registry import unknown_name
 from server.records import RoundRecord, to_json
 from server.runfolder import MODEL

@@ -11,13 +11,13 @@ import typer
 
 from benchmarks.cli import options
 from benchmarks.cli.console import Reporter, rounds_done
-from benchmarks.presets import parse_value
 from benchmarks.report.table import table_text
 from benchmarks.report.write import write_report
 from benchmarks.running import comparison as comparing
 from benchmarks.running.sinks import check_sink, show_in_sink
 from mpfl.errors import InputError
 from mpfl.nested import with_override
+from mpfl.presets import parse_value
 
 
 def compare(

@@ -10,12 +10,12 @@ import typer
 
 from benchmarks.cli.console import Reporter
 from benchmarks.cli.options import Json
-from benchmarks.presets import describe, preset_names
 from mpfl.data import DATASETS
 from mpfl.data.partition import PARTITIONS
 from mpfl.faults.attacks import ATTACKS
 from mpfl.faults.stress import SPOILERS
 from mpfl.models import MODELS
+from mpfl.presets import describe, preset_names
 from mpfl.ranking.rankings import RANKINGS
 from mpfl.ranking.schedule import SCHEDULES
 from mpfl.registry import Registry, unknown_name

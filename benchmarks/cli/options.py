@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from benchmarks.presets import resolve
+from mpfl.presets import resolve
 from server.checkpoint import write_atomically, writing
 
 Config = Annotated[str, typer.Argument(help="A preset's name, or a TOML file.")]

@@ -21,11 +21,11 @@ from typing import Any
 from benchmarks.engines import programs as flower
 from benchmarks.engines.byte_proxy import ByteProxy
 from benchmarks.engines.credentials import ServerCredentials, create_node_key
-from benchmarks.presets import resolve
 from benchmarks.running.comparison import split_table
 from benchmarks.running.experiment import run, validate
 from mpfl.config import Experiment, from_mapping, to_toml
 from mpfl.errors import InputError
+from mpfl.presets import resolve
 from server.runfolder import LEDGER, SUMMARY, check_empty
 
 SOCKETS = "sockets.json"
