@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import multiprocessing
 import os
 import signal
@@ -21,13 +22,21 @@ import tomli_w
 from benchmarks.running.experiment import resume, run, validate
 from benchmarks.running.folder_lock import held
 from mpfl.config import Experiment, from_mapping, to_mapping
-from mpfl.errors import InputError
+from mpfl.errors import InputError, shown
 from mpfl.nested import build, fail, read_toml, value_at, with_override
+from mpfl.registry import unknown_name
 from server.checkpoint import write_atomically, writing
+from server.methods import METHODS
 from server.runfolder import CONFIG, SUMMARY, read_config
 from server.transport.grid import worker_count
 
 COMPARISON, CELLS = "comparison.toml", "cells"
+
+Sweep = tuple[tuple[str, Any], ...]
+"""Swept dotted keys, each with one of its values."""
+_MOST_CELLS = 10_000
+_LONGEST_LABEL = 100
+_LONGEST_NAME = 200  # bytes; file systems take 255
 
 OnCell = Callable[["Cell", dict[str, Any] | None], None]
 """Sees (cell, record) after every round and (cell, None) when the cell is finished."""
@@ -60,7 +69,7 @@ class Cell:
 
     label: str
     seed: int
-    sweep: tuple[tuple[str, Any], ...]
+    sweep: Sweep
     experiment: Experiment
 
     @property
@@ -79,13 +88,37 @@ def split_table(table: Mapping[str, Any]) -> tuple[dict[str, Any], CompareConfig
     """Separate ``[compare]`` from the experiment's tables; InputError for what is wrong in it."""
     rest = {key: value for key, value in table.items() if key != "compare"}
     config = build(CompareConfig, table.get("compare", {}), "compare.")
-    for key in ("methods", "seeds"):
-        if not getattr(config, key):
-            fail(f"compare.{key}", [], "at least one")
+    if not 0 <= config.margin < 1:
+        fail("compare.margin", config.margin, "a share, 0 <= margin < 1")
     for rule in config.adjust:
         if set(rule) != {"when", "set"}:
             fail("compare.adjust", rule, "the tables when and set")
+    _check_axes(config)
+    for label in (*config.methods, *config.variants):
+        _check_label(label)
     return rest, config
+
+
+def _check_axes(config: CompareConfig) -> None:
+    """Refuse what nobody can run: no value or the same one twice on an axis, far too many cells."""
+    swept = {f"compare.sweep.{key}": values for key, values in config.sweep.items()}
+    axes: dict[str, list[Any]] = {"compare.methods": config.methods, "compare.seeds": config.seeds}
+    axes |= swept
+    count = math.prod(map(len, axes.values()))
+    if count > _MOST_CELLS:
+        raise InputError(f"compare: {count:,} runs, expected at most {_MOST_CELLS:,}")
+    for key, values in axes.items():
+        if not values:
+            fail(key, [], "at least one")
+        for place, value in enumerate(values):
+            if value in values[:place]:
+                raise InputError(f"{key}: {shown(value)} stands there twice")
+
+
+def _check_label(label: str) -> None:
+    if not label.isprintable() or not 0 < len(label.strip()) == len(label) <= _LONGEST_LABEL:
+        expected = f"printable names of 1 to {_LONGEST_LABEL} characters, no spaces at their ends"
+        fail("compare.methods, compare.variants", label, expected)
 
 
 def plan_cells(table: Mapping[str, Any], config: CompareConfig) -> list[Cell]:
@@ -94,26 +127,63 @@ def plan_cells(table: Mapping[str, Any], config: CompareConfig) -> list[Cell]:
     Raises
     ------
     InputError
-        If any cell's configuration is wrong.
+        If any cell's configuration is wrong, or two are the same run or share a folder.
     """
-    cells = []
-    keys = list(config.sweep)
-    for label, values, seed in product(
-        config.methods, product(*config.sweep.values()), config.seeds
+    known = [*METHODS.names(), *config.variants]
+    for key, name in (
+        *(("methods", name) for name in config.methods),
+        ("baseline", config.baseline),
     ):
-        sweep = tuple(zip(keys, values, strict=True))
-        overrides = {"method": label, **config.variants.get(label, {}), **dict(sweep)}
-        resolved: Mapping[str, Any] = with_override(table, "seed", seed)
-        for key, value in overrides.items():
-            resolved = with_override(resolved, key, value)
-        for rule in config.adjust:
-            if _applies(rule["when"], label, from_mapping(resolved)):
-                for key, value in rule["set"].items():
-                    resolved = with_override(resolved, key, value)
-        cells.append(Cell(label, seed, sweep, from_mapping(resolved)))
+        if name not in known:
+            raise InputError(f"compare.{key}: {unknown_name('method', name, known)}")
+    sweeps = [tuple(zip(config.sweep, v, strict=True)) for v in product(*config.sweep.values())]
+    cells = [
+        Cell(label, seed, sweep, _experiment(table, config, label, sweep, seed))
+        for label, sweep, seed in product(config.methods, sweeps, config.seeds)
+    ]
+    _check_folders(cells)
+    _check_labels_differ(cells)
     for experiment in {dataclasses.replace(cell.experiment, seed=0) for cell in cells}:
         validate(experiment)
     return cells
+
+
+def _experiment(
+    table: Mapping[str, Any], config: CompareConfig, label: str, sweep: Sweep, seed: int
+) -> Experiment:
+    overrides = {"method": label, **config.variants.get(label, {}), **dict(sweep)}
+    resolved: Mapping[str, Any] = with_override(table, "seed", seed)
+    for key, value in overrides.items():
+        resolved = with_override(resolved, key, value)
+    for rule in config.adjust:
+        if _applies(rule["when"], label, from_mapping(resolved)):
+            for key, value in rule["set"].items():
+                resolved = with_override(resolved, key, value)
+    return from_mapping(resolved)
+
+
+def _check_folders(cells: Sequence[Cell]) -> None:
+    taken: dict[str, Cell] = {}
+    for cell in cells:
+        if len(cell.name.encode()) > _LONGEST_NAME:
+            text = f"{shown(cell.name)} is too long for a folder's name"
+            raise InputError(f"compare: {text} ({_LONGEST_NAME} bytes); name variants instead")
+        if cell.name in taken:
+            pair = f"{taken[cell.name].label!r} and {cell.label!r}"
+            raise InputError(f"compare: {pair} would share the folder {shown(cell.name)}")
+        taken[cell.name] = cell
+
+
+def _check_labels_differ(cells: Sequence[Cell]) -> None:
+    """Refuse two methods or variants that are the same experiments under two names."""
+    work: dict[str, list[Experiment]] = {}
+    for cell in cells:
+        work.setdefault(cell.label, []).append(cell.experiment)
+    first: dict[tuple[Experiment, ...], str] = {}
+    for label, experiments in work.items():
+        other = first.setdefault(tuple(experiments), label)
+        if other != label:
+            raise InputError(f"compare.methods: {other!r} and {label!r} are the same experiment")
 
 
 def _applies(when: Mapping[str, Any], label: str, experiment: Experiment) -> bool:
@@ -148,11 +218,13 @@ def compare(
     _claim(out, table, cells)
     with held(out):
         todo = [cell for cell in cells if not (out / CELLS / cell.name / SUMMARY).is_file()]
-        if len(todo) == 1 or any(cell.experiment.train.device == "cuda" for cell in todo):
+        processes = worker_count(workers, len(todo))
+        gpu = any(cell.experiment.train.device == "cuda" for cell in todo)
+        if len(todo) == 1 or gpu or not processes:
             for cell in todo:
                 _run_cell(cell, out, on_cell)
-        elif todo:
-            _run_cells(todo, out, on_cell, worker_count(workers, len(todo)))
+        else:
+            _run_cells(todo, out, on_cell, processes)
 
 
 def _claim(out: Path, table: Mapping[str, Any], cells: Sequence[Cell]) -> None:

@@ -1,6 +1,6 @@
 """Named configurations, configuration files, ``extends``, and ``key=value`` on top of them."""
 
-from mpfl.presets.assignments import parse_assignment, parse_list, parse_value, resolve
+from mpfl.presets.assignments import parse_assignment, parse_list, parse_names, parse_value, resolve
 from mpfl.presets.files import describe, extended, load_table, preset_names, preset_text
 
 __all__ = [
@@ -9,6 +9,7 @@ __all__ = [
     "load_table",
     "parse_assignment",
     "parse_list",
+    "parse_names",
     "parse_value",
     "preset_names",
     "preset_text",

@@ -46,10 +46,26 @@ def parse_list(text: str, option: str) -> list[Any]:
     >>> parse_list("step(0.1, 0.6), 'a,b', 3", "--sweep")
     ['step(0.1, 0.6)', 'a,b', 3]
     """
+    return [parse_value(part) for part in _parts(text, option)]
+
+
+def parse_names(text: str, option: str) -> list[str]:
+    """Read names separated by commas, as they are or in quotes.
+
+    Examples
+    --------
+    >>> parse_names("mpfl, 'trimmed(0.1)', 7", "--methods")
+    ['mpfl', 'trimmed(0.1)', '7']
+    """
+    values = ((part, parse_value(part)) for part in _parts(text, option))
+    return [value if isinstance(value, str) else part for part, value in values]
+
+
+def _parts(text: str, option: str) -> list[str]:
     parts = [part.strip() for part in _split(text)]
     if not all(parts):
         raise InputError(f"{option}: got {shown(text)}, expected values separated by commas")
-    return [parse_value(part) for part in parts]
+    return parts
 
 
 def _split(text: str) -> Iterator[str]:
