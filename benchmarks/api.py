@@ -138,7 +138,7 @@ class Comparison:
 
     def table(self) -> str:
         """Return the comparison as plain text, as the terminal shows it."""
-        console = Console(width=110, no_color=True, highlight=False)
+        console = Console(width=110, no_color=True, highlight=False, markup=False, emoji=False)
         with console.capture() as captured:
             console.print(table_text(self.rows, self.baseline))
         return "\n".join(line.rstrip() for line in captured.get().splitlines())

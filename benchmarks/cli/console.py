@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -17,6 +18,7 @@ from rich.progress import (
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
+from rich.table import Column
 
 from benchmarks.running.comparison import CELLS, Cell, OnCell
 from benchmarks.units import bytes_text
@@ -26,7 +28,8 @@ from server.transport.courier import CLIENT_FAILURES
 
 _SPEED_SECONDS = 3600.0
 """Time left follows the mean speed of the last hour: a round may well take minutes."""
-DONE, FAILED, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
+_WIDE = 1000
+"""Columns of output that is no terminal: nothing there needs to be cut."""
 
 
 def rounds_done(cell: Cell, out: Path) -> int:
@@ -39,12 +42,24 @@ def rounds_done(cell: Cell, out: Path) -> int:
     return (folder / ROUNDS).read_bytes().count(b"\n")
 
 
+def terminal() -> Console:
+    """Return a console on standard output that shows texts as they are, brackets included."""
+    narrow = sys.stdout.isatty() or "COLUMNS" in os.environ
+    width = None if narrow else _WIDE
+    return Console(highlight=False, markup=False, emoji=False, width=width)
+
+
+def plain(text: str) -> str:
+    """Return a text without characters that would move the cursor or change the terminal."""
+    return "".join(c if c.isprintable() or c == "\n" else "\N{REPLACEMENT CHARACTER}" for c in text)
+
+
 class Reporter:
     """Shows progress in the way that the terminal and the options ask for."""
 
     def __init__(self, *, quiet: bool, as_json: bool) -> None:
         self.quiet, self.as_json = quiet, as_json
-        self.console = Console(stderr=False, highlight=False)
+        self.console = terminal()
         self._bar: Progress | None = None
         self._task: Any = None
         self._failures, self._failure = 0, ""
@@ -55,19 +70,20 @@ class Reporter:
         if self.quiet or self.as_json or not sys.stderr.isatty():
             yield
             return
+        whole, rest = Column(no_wrap=True), Column(no_wrap=True, overflow="ellipsis", ratio=1)
         columns = (
-            TextColumn("{task.description}"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TextColumn("rounds,"),
-            TimeElapsedColumn(),
-            TextColumn("elapsed,"),
-            TimeRemainingColumn(),
-            TextColumn("left"),
-            TextColumn("{task.fields[now]}"),
+            TextColumn("{task.description}", markup=False, table_column=rest),
+            BarColumn(bar_width=16, table_column=whole),
+            MofNCompleteColumn(table_column=whole),
+            TimeElapsedColumn(table_column=whole),
+            TextColumn("+", table_column=whole),
+            TimeRemainingColumn(table_column=whole),
+            TextColumn("{task.fields[now]}", markup=False, table_column=rest),
         )
-        screen = Console(stderr=True)
-        with Progress(*columns, console=screen, speed_estimate_period=_SPEED_SECONDS) as bar:
+        screen = Console(stderr=True, emoji=False)
+        with Progress(
+            *columns, console=screen, speed_estimate_period=_SPEED_SECONDS, expand=True
+        ) as bar:
             self._bar = bar
             self._task = bar.add_task(title, total=total, completed=done, now="")
             yield
@@ -130,12 +146,13 @@ class Reporter:
     def note(self, text: str) -> None:
         """Show a line of interest on standard error."""
         if not self.quiet:
-            print(text, file=sys.stderr)
+            print(plain(text), file=sys.stderr)
 
     def say(self, text: RenderableType) -> None:
         """Show a text or a table, unless the result is asked for as JSON."""
         if not self.as_json and not self.quiet:
-            self.console.print(text, soft_wrap=isinstance(text, str))
+            whole = plain(text) if isinstance(text, str) else text
+            self.console.print(whole, soft_wrap=isinstance(text, str))
 
     def result(self, value: Any) -> None:
         """Print a result as JSON where that is asked for."""
