@@ -53,7 +53,7 @@ class CompareConfig:
     baseline: str = "fedavg"
     """What the others are measured against."""
     margin: float = 0.005
-    """The target is the accuracy the baseline holds at its end minus this."""
+    """The target is the accuracy the baseline holds at its end minus this, 0 <= margin < 1."""
     variants: dict[str, dict[str, Any]] = field(default_factory=dict)
     """Name → dotted keys that differ, e.g. ``{"method": "mpfl", "prune.density": 0.05}``."""
     sweep: dict[str, list[Any]] = field(default_factory=dict)
