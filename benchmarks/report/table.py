@@ -145,7 +145,9 @@ def _csv_text(value: Any) -> str:
         return " ".join(map(str, value))
     if isinstance(value, float):
         return f"{value:.0f}" if value.is_integer() and abs(value) >= 1000 else f"{value:.9g}"
-    return str(value)
+    text = str(value)
+    formula = isinstance(value, str) and text.startswith(("=", "+", "-", "@"))
+    return f"'{text}" if formula else text  # which a spreadsheet would compute
 
 
 _TEX = str.maketrans(
