@@ -29,6 +29,7 @@ from benchmarks.results.rows import Row, comparison_table
 from benchmarks.results.rundata import Ledger, RunData
 from benchmarks.running import comparison as comparing
 from benchmarks.running import experiment as running
+from benchmarks.running.compare_config import split_table
 from benchmarks.running.sinks import Feed, check_sink, show_in_sink
 from mpfl.config import Experiment, from_mapping, to_mapping
 from mpfl.errors import InputError
@@ -203,7 +204,7 @@ def run(
     >>> [line.phase for line in run.rounds], round(run.mask.density(), 2)
     (['mask', 'train'], 0.1)
     """
-    table, _ = comparing.split_table(_table(config, overrides))
+    table, _ = split_table(_table(config, overrides))
     experiment = from_mapping(table)
     folder = _folder(out)
     feed = Feed(sink, folder, experiment.method, experiment)
@@ -274,7 +275,7 @@ def compare(
             table = with_override(table, f"compare.{key}", value)
     check_sink(sink)
     folder = _folder(out)
-    cells = comparing.plan_cells(*comparing.split_table(table))
+    cells = comparing.plan_cells(*split_table(table))
     comparing.compare(table, cells, folder, show_in_sink(sink, folder, on_cell), workers)
     return _comparison(folder, [cell.name for cell in cells])
 

@@ -17,7 +17,7 @@ from typing import Any
 
 import tomli_w
 
-from benchmarks.running.comparison import CompareConfig
+from benchmarks.running.compare_config import CompareConfig
 from mpfl.config import RULES, Experiment
 
 PAGE = Path(__file__).parents[1] / "docs" / "configuration.md"

@@ -15,6 +15,7 @@ from benchmarks.cli.console import Reporter, rounds_done
 from benchmarks.report.table import table_text
 from benchmarks.report.write import write_report
 from benchmarks.running import comparison as comparing
+from benchmarks.running.compare_config import split_table
 from benchmarks.running.sinks import check_sink, show_in_sink
 from mpfl.errors import InputError, shown
 from mpfl.nested import with_override
@@ -52,7 +53,7 @@ def compare(
 
 def compare_cells(table: Mapping[str, Any], out: Path, reporter: Reporter, sink: str = "") -> None:
     """Run the unfinished cells of a comparison, write its report and show its table."""
-    cells = comparing.plan_cells(*comparing.split_table(table))
+    cells = comparing.plan_cells(*split_table(table))
     rounds = sum(cell.experiment.federation.rounds for cell in cells)
     done = sum(rounds_done(cell, out) for cell in cells)
     with reporter.rounds(rounds, f"{len(cells)} runs", done):

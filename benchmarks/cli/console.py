@@ -7,7 +7,7 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console, RenderableType
 from rich.progress import (
@@ -20,11 +20,10 @@ from rich.progress import (
 )
 from rich.table import Column
 
-from benchmarks.running.comparison import CELLS, Cell, OnCell
 from benchmarks.units import bytes_text
-from server.records import json_text
-from server.runfolder import ROUNDS, SUMMARY
-from server.transport.courier import CLIENT_FAILURES
+
+if TYPE_CHECKING:
+    from benchmarks.running.comparison import Cell, OnCell
 
 _SPEED_SECONDS = 3600.0
 """Time left follows the mean speed of the last hour: a round may well take minutes."""
@@ -34,6 +33,9 @@ _WIDE = 1000
 
 def rounds_done(cell: Cell, out: Path) -> int:
     """Return how many rounds of a comparison's cell need no more work, at most."""
+    from benchmarks.running.comparison import CELLS  # torch is a second that `list` need not wait
+    from server.runfolder import ROUNDS, SUMMARY
+
     folder = out / CELLS / cell.name
     if (folder / SUMMARY).is_file():
         return cell.experiment.federation.rounds
@@ -109,6 +111,9 @@ class Reporter:
 
     def cell_watcher(self, cells: Sequence[Cell], out: Path) -> OnCell:
         """Return a callback that shows the progress of a comparison's cells."""
+        from benchmarks.running.comparison import CELLS
+        from server.runfolder import SUMMARY
+
         rounds = {cell.name: rounds_done(cell, out) for cell in cells}
         finished = sum((out / CELLS / cell.name / SUMMARY).is_file() for cell in cells)
 
@@ -132,6 +137,8 @@ class Reporter:
         return watch
 
     def _count(self, record: Mapping[str, Any]) -> None:
+        from server.transport.courier import CLIENT_FAILURES
+
         failures = sum(record["rejected"].get(reason, 0) for reason in CLIENT_FAILURES)
         if failures and not self._failures:
             self._failure = record["errors"][0]  # those of clients stand first
@@ -157,4 +164,6 @@ class Reporter:
     def result(self, value: Any) -> None:
         """Print a result as JSON where that is asked for."""
         if self.as_json:
+            from server.records import json_text
+
             print(json_text(value, indent=2, sort_keys=True))

@@ -10,7 +10,6 @@ from typing import Annotated, Any
 import typer
 
 from mpfl.presets import resolve
-from server.checkpoint import write_atomically, writing
 
 Config = Annotated[str, typer.Argument(help="A preset's name, or a TOML file.")]
 Set = Annotated[list[str], typer.Option("--set", help="key=value, e.g. prune.density=0.05")]
@@ -47,5 +46,7 @@ def new_folder(config: str, prefix: str = "") -> Path:
 
 def write_output(path: Path, content: bytes, option: str = "--out") -> None:
     """Write a file that the user asked for; InputError naming the option where that fails."""
+    from server.checkpoint import write_atomically, writing
+
     with writing(path, option):
         write_atomically(path, content)

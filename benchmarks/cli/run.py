@@ -15,7 +15,8 @@ from benchmarks.cli.console import Reporter
 from benchmarks.engines.ray import run_on_ray
 from benchmarks.report.write import write_report
 from benchmarks.running import experiment as running
-from benchmarks.running.comparison import COMPARISON, split_table
+from benchmarks.running.compare_config import split_table
+from benchmarks.running.comparison import COMPARISON
 from benchmarks.running.sinks import Feed
 from benchmarks.units import bytes_text
 from mpfl.config import from_mapping

@@ -21,7 +21,7 @@ from typing import Any
 from benchmarks.engines import programs as flower
 from benchmarks.engines.byte_proxy import ByteProxy
 from benchmarks.engines.credentials import ServerCredentials, create_node_key
-from benchmarks.running.comparison import split_table
+from benchmarks.running.compare_config import split_table
 from benchmarks.running.experiment import run, validate
 from mpfl.config import Experiment, from_mapping, to_toml
 from mpfl.errors import InputError

@@ -12,7 +12,8 @@ import pytest
 import torch
 
 from benchmarks.running import comparison
-from benchmarks.running.comparison import Cell, plan_cells, split_table
+from benchmarks.running.compare_config import split_table
+from benchmarks.running.comparison import Cell, plan_cells
 from benchmarks.running.experiment import run, validate
 from mpfl.config import DataConfig, from_mapping
 from mpfl.data import DATASETS, DataMissing, Dataset, Samples
