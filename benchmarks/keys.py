@@ -27,6 +27,7 @@ _KINDS = {
     "str": "text",
     "bool": "true or false",
     "list[str]": "list of texts",
+    "tuple[Plugin, ...]": "list of texts",
     "list[int]": "list of whole numbers",
     "dict[str, list[Any]]": "table of lists",
     "dict[str, dict[str, Any]]": "table of tables",
@@ -95,7 +96,7 @@ def _keys(cls: type[Any], table: str) -> Iterator[Key]:
 
 
 def _toml(value: Any) -> str:
-    if isinstance(value, list):
+    if isinstance(value, list | tuple):
         return f"[{', '.join(map(_toml, value))}]"
     return tomli_w.dumps({"x": value}).partition("=")[2].strip() if value != {} else "{}"
 

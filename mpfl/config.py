@@ -12,6 +12,7 @@ import tomli_w
 
 from mpfl.errors import InputError, keyed
 from mpfl.nested import build, fail, merged, read_toml
+from mpfl.plugins.source import Plugin, resolved
 from mpfl.presets.files import EXTENDS, extended
 from mpfl.registry import parse_spec, unknown_name
 
@@ -74,6 +75,7 @@ _PROBABILITY = Rule("0 to 1", lambda value: 0 <= value <= 1)
 _SPEC = Rule("a name, or name(argument, ...)", _readable)
 
 RULES: Mapping[str, Rule] = {
+    "method": _SPEC,
     "seed": Rule("0 to 2^32 - 1", lambda value: 0 <= value < 2**32),
     "data.clients": _at_least(1),
     "data.partition": _SPEC,
@@ -87,6 +89,8 @@ RULES: Mapping[str, Rule] = {
     "train.momentum": _below_one("momentum"),
     "train.weight_decay": _NOT_NEGATIVE,
     "train.lr_decay": _SPEC,
+    "train.loss": _SPEC,
+    "train.gradient": _SPEC,
     "train.clip": _NOT_NEGATIVE,
     "train.precision": _choice("float32", "bf16"),
     "train.device": _choice("cpu", "cuda"),
@@ -137,6 +141,7 @@ RULES: Mapping[str, Rule] = {
     "faults.not_finite": _PROBABILITY,
     "faults.byzantine": _PROBABILITY,
     "faults.stress": _PROBABILITY,
+    "faults.tolerate": _choice("auto", "nothing", "client error", "client crashed", "everything"),
 }
 """Dotted key -> what it takes; other keys take every value of their type."""
 
@@ -221,6 +226,11 @@ class TrainConfig:
     """L2 penalty, as in torch.optim."""
     lr_decay: str = "none"
     """Over the rounds of weight training: ``none``, ``cosine`` or ``exponential(factor)``."""
+    loss: str = "cross_entropy"
+    """What training minimises: see ``mpfl list losses``. Tests, and scores made of gradients, go by
+    cross entropy."""
+    gradient: str = "plain"
+    """What is done to a gradient before the step: see ``mpfl list gradients``."""
     clip: float = 0.0
     """Clip the gradient's L2 norm to this (0 = off)."""
     precision: str = "float32"
@@ -419,6 +429,12 @@ class FaultsConfig:
     """How: ``pixels``, ``labels``, ``noise(p)`` or ``free_rider`` (never trains: random ballots,
     values sent back as they came)."""
 
+    tolerate: str = "auto"
+    """Clients that really fail and yet do not end the run: ``nothing``, ``client error`` (its app
+    raised), ``client crashed`` (its process or node died) or ``everything``. ``auto``: nothing in a
+    simulation (engines ``local`` and ``ray``), everything in a deployment, where nodes come and go.
+    Whatever is tolerated, a phase in which no round counts ends the run."""
+
     def __post_init__(self) -> None:
         _check(self, "faults.")
 
@@ -430,7 +446,10 @@ class Experiment:
     seed: int = 0
     """Every random stream of the run derives from it."""
     method: str = "mpfl"
-    """What is run: see ``mpfl list methods``."""
+    """What is run: see ``mpfl list methods``. One with options takes them in parentheses."""
+    plugins: tuple[Plugin, ...] = ()
+    """Files, relative to the configuration's own, and modules that register parts of one's own:
+    ``["study.py", "my_package.parts"]``. A file's text becomes part of the configuration."""
     data: DataConfig = field(default_factory=DataConfig)
     model: ModelConfig = field(default_factory=ModelConfig)
     train: TrainConfig = field(default_factory=TrainConfig)
@@ -462,12 +481,14 @@ class Experiment:
 def from_mapping(table: Mapping[str, Any]) -> Experiment:
     """Build an experiment from nested tables, defaults filling the gaps.
 
+    Files that ``plugins`` names are read, and not run.
+
     Raises
     ------
     InputError
         For an unknown key (naming the nearest known one), a wrong type or a value out of range.
     """
-    return build(Experiment, table)
+    return build(Experiment, resolved(table))
 
 
 def from_toml(text: str) -> Experiment:
@@ -491,4 +512,4 @@ def to_mapping(experiment: Experiment) -> dict[str, Any]:
 
 def to_toml(experiment: Experiment) -> str:
     """Return the fully resolved experiment as TOML text."""
-    return tomli_w.dumps(to_mapping(experiment))
+    return tomli_w.dumps(to_mapping(experiment), multiline_strings=True)

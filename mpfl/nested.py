@@ -110,8 +110,9 @@ def dotted(table: Mapping[str, Any]) -> dict[str, Any]:
 def build(cls: type[T], table: object, prefix: str = "") -> T:
     """Build a dataclass of plain values, and of such dataclasses, from nested tables.
 
-    Its annotations say what is allowed: plain types, ``X | None``, ``list[X]``, ``dict[str, X]``
-    and ``Any``. Where None is allowed, a number that is not finite is read as None.
+    Its annotations say what is allowed: plain types, ``X | None``, ``list[X]``,
+    ``tuple[X, ...]``, ``dict[str, X]`` and ``Any``. Where None is allowed, a number that is not
+    finite is read as None.
 
     Raises
     ------
@@ -184,6 +185,8 @@ def _convert(kind: Any, value: Any, key: str, root: type[Any]) -> Any:
     if origin is dict and isinstance(value, Mapping):
         named = ((name, f"{key}.{name}", found) for name, found in value.items())
         return {name: _convert(inner[1], found, path, root) for name, path, found in named}
+    if origin is tuple and isinstance(value, list | tuple):
+        return tuple(_convert(inner[0], v, f"{key}[{n}]", root) for n, v in enumerate(value))
     if origin is list and isinstance(value, list):
         return [_convert(inner[0], v, f"{key}[{place}]", root) for place, v in enumerate(value)]
     if kind is float and type(value) is int and abs(value) <= _LARGEST_FLOAT:
@@ -191,10 +194,14 @@ def _convert(kind: Any, value: Any, key: str, root: type[Any]) -> Any:
     if kind is float and type(value) is int:
         fail(key, value, "a finite number")
     if type(value) is not kind:
-        fail(key, value, f"a value of type {origin.__name__ if origin else kind.__name__}")
+        fail(key, value, f"a value of type {_word(origin or kind)}")
     if kind is float and not math.isfinite(value):
         fail(key, value, "a finite number")
     return value
+
+
+def _word(kind: type[Any]) -> str:
+    return "list" if kind is tuple else kind.__name__
 
 
 def fail(key: str, got: object, expected: str) -> NoReturn:

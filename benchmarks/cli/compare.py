@@ -17,9 +17,10 @@ from benchmarks.report.write import write_report
 from benchmarks.running import comparison as comparing
 from benchmarks.running.compare_config import split_table
 from benchmarks.running.sinks import check_sink, show_in_sink
-from mpfl.errors import InputError, shown
+from mpfl.errors import InputError, RunError, shown
 from mpfl.nested import with_override
 from mpfl.presets import parse_list, parse_names
+from server.health import ignored_text
 
 _RANGE = re.compile(r"(\d{1,10})\s*-\s*(\d{1,10})")
 _MOST_SEEDS = 1000
@@ -32,6 +33,7 @@ def compare(
     methods: Annotated[str, typer.Option(help="Comma-separated, instead of the config's.")] = "",
     seeds: Annotated[str, typer.Option(help="Such as 0,1,2 or 0-2, instead of the config's.")] = "",
     out: options.Out = None,
+    plugins: options.Plugins = [],  # noqa: B006
     data_dir: options.DataDir = None,
     download: options.Download = False,
     sink: options.Sink = "",
@@ -39,12 +41,14 @@ def compare(
     as_json: options.Json = False,
 ) -> None:
     """Run many methods and seeds on the same work; finished cells are not run again."""
-    table = options.configured(config, assignments, data_dir, download)
+    table = options.configured(config, assignments, data_dir, download, plugins)
     if methods:
         table = with_override(table, "compare.methods", parse_names(methods, "--methods"))
     if seeds:
         table = with_override(table, "compare.seeds", seeds_of(seeds))
     if sweep:
+        if methods and any(text.startswith("method=") for text in sweep):
+            raise InputError("--methods and --sweep method=… both say what is compared; give one")
         table = with_override(table, "compare.sweep", {**_swept_so_far(table), **swept_of(sweep)})
     check_sink(sink)
     folder = out or options.new_folder(config, "compare-")
@@ -53,17 +57,26 @@ def compare(
 
 def compare_cells(table: Mapping[str, Any], out: Path, reporter: Reporter, sink: str = "") -> None:
     """Run the unfinished cells of a comparison, write its report and show its table."""
-    cells = comparing.plan_cells(*split_table(table))
+    rest, config = split_table(table)
+    cells = comparing.plan_cells(rest, config)
+    if idle := comparing.idle_settings(rest, config, cells):
+        reporter.note(f"without effect: {ignored_text(idle)}")
     rounds = sum(cell.experiment.federation.rounds for cell in cells)
     done = sum(rounds_done(cell, out) for cell in cells)
     with reporter.rounds(rounds, f"{len(cells)} runs", done):
         watch = show_in_sink(sink, out, reporter.cell_watcher(cells, out))
-        comparing.compare(table, cells, out, watch)
+        failed = comparing.compare(table, cells, out, watch)
+    for name, error in failed.items():
+        reporter.warn(f"failed: {name}: {error}")
+    if len(failed) == len(cells):
+        raise RunError(f"all {len(cells)} runs of this comparison failed")
     report = write_report(out)
     reporter.say(table_text(report.rows, report.baseline))
     reporter.say(f"report: {out / 'report.html'}")
     reporter.result([asdict(row) for row in report.rows])
-    reporter.failures()
+    reporter.losses()
+    if failed:
+        raise RunError(f"{len(failed)} of {len(cells)} runs failed; mpfl resume {out} tries again")
 
 
 def swept_of(options: Sequence[str]) -> dict[str, list[Any]]:

@@ -10,12 +10,14 @@ from typing import Annotated, Any
 import typer
 
 from benchmarks.cli.console import Reporter
-from benchmarks.cli.options import Json
+from benchmarks.cli.options import Json, Plugins
+from mpfl.config import from_mapping
+from mpfl.plugins import load
 from mpfl.presets import describe, preset_names
 from mpfl.registry import unknown_name
 
 REGISTRIES = {
-    "methods": ("server.methods", "METHODS"),
+    "methods": ("mpfl.methods", "METHODS"),
     "models": ("mpfl.models", "MODELS"),
     "datasets": ("mpfl.data", "DATASETS"),
     "partitions": ("mpfl.data.partition", "PARTITIONS"),
@@ -26,6 +28,8 @@ REGISTRIES = {
     "mask-codecs": ("mpfl.wire.masks", "MASK_CODECS"),
     "value-codecs": ("mpfl.wire.values", "VALUE_CODECS"),
     "decays": ("mpfl.training.decay", "DECAYS"),
+    "losses": ("mpfl.training.losses", "LOSSES"),
+    "gradients": ("mpfl.training.losses", "GRADIENTS"),
     "attacks": ("mpfl.faults.attacks", "ATTACKS"),
     "stress": ("mpfl.faults.stress", "SPOILERS"),
 }
@@ -36,9 +40,11 @@ def list_(
     kind: Annotated[
         str, typer.Argument(help="What to list, such as keys; nothing lists every part.")
     ] = "",
+    plugins: Plugins = [],  # noqa: B006 - typer copies it
     as_json: Json = False,
 ) -> None:
     """List what a configuration can name, from methods and models to attacks and presets."""
+    load(from_mapping({"plugins": plugins}))
     parts = list_parts(kind)
     reporter = Reporter(quiet=False, as_json=as_json)
     reporter.result(parts)
@@ -73,7 +79,7 @@ def list_parts(kind: str) -> dict[str, dict[str, str]]:
 def _parts(kind: str) -> dict[str, str]:
     module, name = REGISTRIES[kind]
     parts = getattr(import_module(module), name)
-    return {parts.usage(key): _first_line(parts[key]) for key in parts.names()}
+    return {parts.usage(key): _about(kind, key, parts[key]) for key in parts.names()}
 
 
 def _presets() -> dict[str, str]:
@@ -84,8 +90,12 @@ def _keys() -> dict[str, str]:
     return {key.name: key.line for key in import_module("benchmarks.keys").all_keys()}
 
 
-def _first_line(part: Any) -> str:
+def _about(kind: str, name: str, part: Any) -> str:
     """Return what a part says about itself; of a codec, what the function that makes it says."""
+    if kind == "methods" and part.server is None:
+        from server.methods import METHODS as SERVER_HALVES
+
+        part = SERVER_HALVES[name]
     if described := getattr(part, "description", None):
         return str(described)
     return (inspect.getdoc(getattr(part, "func", part)) or "").partition("\n")[0]

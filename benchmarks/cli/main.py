@@ -21,7 +21,7 @@ with warnings.catch_warnings():
     from typer.models import ArgumentInfo
 
 from mpfl import __version__
-from mpfl.errors import InputError
+from mpfl.errors import InputError, RunError
 
 DONE, FAILED, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
 _LONGEST_LINE = 2000
@@ -165,6 +165,9 @@ def invoke(arguments: list[str] | None = None) -> int:
             traceback.print_exc()
         _complain(str(error))
         return BAD_INPUT
+    except RunError as error:
+        _complain(str(error))
+        return FAILED
     except Exception:  # noqa: BLE001 - the last resort of a command line
         traceback.print_exc()
         return FAILED

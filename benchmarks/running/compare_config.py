@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from mpfl.errors import InputError, shown
@@ -29,7 +29,7 @@ class CompareConfig:
     variants: dict[str, dict[str, Any]] = field(default_factory=dict)
     """Name → dotted keys that differ, e.g. ``{"method": "mpfl", "prune.density": 0.05}``."""
     sweep: dict[str, list[Any]] = field(default_factory=dict)
-    """Dotted key → values; every combination is run."""
+    """Dotted key → values; every combination is run. Those of ``method`` replace ``methods``."""
     adjust: list[dict[str, dict[str, Any]]] = field(default_factory=list)
     """Rules ``{"when": {...}, "set": {...}}`` of dotted keys: the cells that have all the values of
     ``when`` get those of ``set``, in order. There, ``label`` is the method's or variant's name."""
@@ -39,6 +39,8 @@ def split_table(table: Mapping[str, Any]) -> tuple[dict[str, Any], CompareConfig
     """Separate ``[compare]`` from the experiment's tables; InputError for what is wrong in it."""
     rest = {key: value for key, value in table.items() if key != "compare"}
     config = build(CompareConfig, table.get("compare", {}), "compare.")
+    if "method" in config.sweep:
+        config = _swept_methods(config)
     if not 0 <= config.margin < 1:
         fail("compare.margin", config.margin, "a share, 0 <= margin < 1")
     for rule in config.adjust:
@@ -48,6 +50,13 @@ def split_table(table: Mapping[str, Any]) -> tuple[dict[str, Any], CompareConfig
     for label in (*config.methods, *config.variants):
         _check_label(label)
     return rest, config
+
+
+def _swept_methods(config: CompareConfig) -> CompareConfig:
+    """Return the same with the values of a swept ``method`` in place of the methods."""
+    sweep = {key: values for key, values in config.sweep.items() if key != "method"}
+    methods = [str(value) for value in config.sweep["method"]]
+    return replace(config, methods=methods, sweep=sweep)
 
 
 def _check_axes(config: CompareConfig) -> None:

@@ -9,7 +9,8 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, field
 from itertools import product
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import ForkProcess
@@ -19,16 +20,24 @@ from typing import Any
 import tomli_w
 
 from benchmarks.running.compare_config import CompareConfig, split_table
-from benchmarks.running.experiment import resume, run, validate
+from benchmarks.running.experiment import plan, resume, run, validate
 from benchmarks.running.folder_lock import held
 from mpfl.config import Experiment, from_mapping, to_mapping
-from mpfl.errors import InputError, shown
-from mpfl.nested import read_toml, value_at, with_override
-from mpfl.registry import unknown_name
+from mpfl.data import load_data
+from mpfl.data.digest import data_digests
+from mpfl.errors import InputError, RunError, keyed, shown
+from mpfl.methods import METHODS
+from mpfl.nested import dotted, read_toml, value_at, with_override
+from mpfl.plugins import load as load_plugins
+from mpfl.registry import parse_spec, unknown_name
+from mpfl.world import Loader, held_data, shared_loader
+from server.app import failure
 from server.checkpoint import write_atomically, writing
-from server.methods import METHODS
+from server.health import read_failure, write_failure
+from server.records import Summary, from_json
 from server.runfolder import CONFIG, SUMMARY, read_config
-from server.transport.grid import worker_count
+from server.summary import check_inputs
+from server.transport.grid import ended_text, worker_count
 
 COMPARISON, CELLS = "comparison.toml", "cells"
 
@@ -48,6 +57,10 @@ class Cell:
     seed: int
     sweep: Sweep
     experiment: Experiment
+    load: Loader = field(default=load_data, compare=False, repr=False)
+    """Reads the data set, once for all cells of a comparison."""
+    ignored: Mapping[str, str] = field(default_factory=dict, compare=False, repr=False)
+    """Keys of the configuration without effect → why."""
 
     @property
     def name(self) -> str:
@@ -69,23 +82,56 @@ def plan_cells(table: Mapping[str, Any], config: CompareConfig) -> list[Cell]:
     InputError
         If any cell's configuration is wrong, or two are the same run or share a folder.
     """
-    known = [*METHODS.names(), *config.variants]
-    for key, name in (
-        *(("methods", name) for name in config.methods),
-        ("baseline", config.baseline),
-    ):
-        if name not in known:
-            raise InputError(f"compare.{key}: {unknown_name('method', name, known)}")
     sweeps = [tuple(zip(config.sweep, v, strict=True)) for v in product(*config.sweep.values())]
+    load = shared_loader()
     cells = [
-        Cell(label, seed, sweep, _experiment(table, config, label, sweep, seed))
+        Cell(label, seed, sweep, _experiment(table, config, label, sweep, seed), load)
         for label, sweep, seed in product(config.methods, sweeps, config.seeds)
     ]
     _check_folders(cells)
     _check_labels_differ(cells)
-    for experiment in {dataclasses.replace(cell.experiment, seed=0) for cell in cells}:
-        validate(experiment)
-    return cells
+    load_plugins(cells[0].experiment)
+    _check_known("methods", config.methods, config)
+    _check_known("baseline", [config.baseline], config)
+    works = dict.fromkeys(_without_seed(cell) for cell in cells)
+    ignored = {work: plan(work, load).ignored for work in works}
+    return [dataclasses.replace(cell, ignored=ignored[_without_seed(cell)]) for cell in cells]
+
+
+def _check_known(key: str, labels: Sequence[str], config: CompareConfig) -> None:
+    """Refuse what is neither a variant nor a method, with or without options."""
+    for label in labels:
+        with keyed(f"compare.{key}"):
+            name = label if label in config.variants else parse_spec(label)[0]
+            known = [*METHODS.names(), *config.variants]
+            if name not in known:
+                raise unknown_name("method", name, known)
+
+
+def _without_seed(cell: Cell) -> Experiment:
+    return dataclasses.replace(cell.experiment, seed=0)
+
+
+def idle_settings(
+    table: Mapping[str, Any], config: CompareConfig, cells: Sequence[Cell]
+) -> dict[str, str]:
+    """Return the keys that a comparison sets and no cell reads → why.
+
+    A key of a variant is looked for in the cells of that variant, any other one in all.
+    """
+    found = _unread([*dotted(table), *config.sweep], cells)
+    for label, changes in config.variants.items():
+        own = [cell for cell in cells if cell.label == label]
+        found |= {f"{label}: {key}": why for key, why in _unread(list(changes), own).items()}
+    return found
+
+
+def _unread(keys: Sequence[str], cells: Sequence[Cell]) -> dict[str, str]:
+    return {
+        key: cells[0].ignored[key]
+        for key in dict.fromkeys(keys)
+        if cells and all(key in cell.ignored for cell in cells)
+    }
 
 
 def _experiment(
@@ -138,8 +184,11 @@ def compare(
     out: Path,
     on_cell: OnCell | None = None,
     workers: int = -1,
-) -> None:
-    """Run every unfinished cell of a comparison.
+) -> dict[str, str]:
+    """Run every unfinished cell of a comparison; returns the cells that failed → why.
+
+    A cell that fails is marked by ``failure.json`` in its folder, and the others go on; run
+    again, the comparison tries it once more.
 
     Cells run side by side, one process each with its clients in that process: that keeps
     every core busy without any copying. A single cell uses worker processes instead; cells that
@@ -153,10 +202,11 @@ def compare(
     Raises
     ------
     InputError
-        If `out` holds another comparison, or one that still runs.
+        If `out` holds another comparison, one that still runs, or cells of other inputs.
     """
     _claim(out, table, cells)
     with held(out):
+        _check_inputs(out, cells)
         todo = [cell for cell in cells if not (out / CELLS / cell.name / SUMMARY).is_file()]
         processes = worker_count(workers, len(todo))
         gpu = any(cell.experiment.train.device == "cuda" for cell in todo)
@@ -165,12 +215,26 @@ def compare(
                 _run_cell(cell, out, on_cell)
         else:
             _run_cells(todo, out, on_cell, processes)
+    found = {cell.name: read_failure(out / CELLS / cell.name) for cell in cells}
+    return {name: failure.error for name, failure in found.items() if failure}
+
+
+def _check_inputs(out: Path, cells: Sequence[Cell]) -> None:
+    """Check that finished cells saw the data that the others will see; InputError naming it."""
+    for cell in cells:
+        file = out / CELLS / cell.name / SUMMARY
+        if file.is_file():
+            known = from_json(Summary, file.read_text(encoding="utf-8"), str(file)).health
+            if known is not None:
+                now = data_digests(*held_data(cell.experiment, cell.load))
+                with keyed(cell.name):
+                    check_inputs(cell.experiment, now, known.inputs)
 
 
 def _claim(out: Path, table: Mapping[str, Any], cells: Sequence[Cell]) -> None:
     """Start a comparison folder, or recognise the one that is there."""
     rest, config = split_table(table)
-    text = tomli_w.dumps({**rest, "compare": dataclasses.asdict(config)})
+    text = tomli_w.dumps({**rest, "compare": dataclasses.asdict(config)}, multiline_strings=True)
     file = out / COMPARISON
     with writing(out):
         if file.is_file():
@@ -189,12 +253,15 @@ def _claim(out: Path, table: Mapping[str, Any], cells: Sequence[Cell]) -> None:
 
 
 def _run_cell(cell: Cell, out: Path, on_cell: OnCell | None, workers: int | None = None) -> None:
+    """Run a cell to its end; one that comes to no result says so in its folder."""
     folder = out / CELLS / cell.name
     on_round = None if on_cell is None else lambda record: on_cell(cell, record)
-    if (folder / CONFIG).is_file():
-        resume(folder, on_round, cell.tags, workers)
-    else:
-        run(cell.experiment, folder, on_round, tags=cell.tags, workers=workers)
+    with suppress(RunError):
+        if (folder / CONFIG).is_file():
+            resume(folder, on_round, cell.tags, workers, cell.load)
+        else:
+            world = validate(cell.experiment, cell.load)
+            run(cell.experiment, folder, on_round, cell.tags, workers, world)
     if on_cell:
         on_cell(cell, None)
 
@@ -221,7 +288,7 @@ def _run_cells(cells: Iterable[Cell], out: Path, on_cell: OnCell | None, process
                 except EOFError:
                     process.join()
                     del running[connection]
-                    _check_finished(cell, out, process.exitcode)
+                    _mark_dead(cell, out, process.exitcode)
                     record = None
                 if isinstance(record, InputError):
                     raise record
@@ -233,9 +300,13 @@ def _run_cells(cells: Iterable[Cell], out: Path, on_cell: OnCell | None, process
             process.join()
 
 
-def _check_finished(cell: Cell, out: Path, status: int | None) -> None:
-    if not (out / CELLS / cell.name / SUMMARY).is_file():
-        raise RuntimeError(f"cell {cell.name} ended with status {status} and no summary")
+def _mark_dead(cell: Cell, out: Path, status: int | None) -> None:
+    """Mark a cell whose process ended without a word."""
+    folder = out / CELLS / cell.name
+    if not (folder / SUMMARY).is_file() and read_failure(folder) is None:
+        folder.mkdir(parents=True, exist_ok=True)
+        error = f"its process ended with {ended_text(status)}"
+        write_failure(folder, failure(cell.experiment, error, cell.tags))
 
 
 def _cell_process(cell: Cell, out: Path, connection: Connection, parent: int) -> None:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from mpfl.errors import InputError, shown
 from mpfl.nested import with_override
-from mpfl.presets.files import load_table
+from mpfl.plugins.source import resolved
+from mpfl.presets.files import anchored, load_table
 
 _CLOSING = {"(": ")", "[": "]", "{": "}"}
 
@@ -93,4 +95,4 @@ def resolve(
     pairs = [parse_assignment(text) for text in assignments]
     for key, value in [*pairs, *(overrides or {}).items()]:
         table = with_override(table, key, value)
-    return table
+    return resolved(anchored(table, Path()))

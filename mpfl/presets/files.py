@@ -9,9 +9,12 @@ from typing import Any
 
 from mpfl.errors import InputError, shown
 from mpfl.nested import fail, merged, read_toml
+from mpfl.plugins.source import resolved
 from mpfl.registry import unknown_name
 
-EXTENDS = "extends"
+EXTENDS, PLUGINS = "extends", "plugins"
+_PATHS = (".data.folder", ".model.weights")
+"""Keys that name files, wherever they stand: sweeps and variants have them as well."""
 _MOST_BYTES = 10_000_000
 
 
@@ -36,6 +39,8 @@ def describe(name: str) -> str:
 def load_table(config: str) -> dict[str, Any]:
     """Return the tables of a preset (by name) or of a TOML file (by path), extended.
 
+    Paths in a file are relative to its folder; here they are absolute.
+
     Raises
     ------
     InputError
@@ -47,7 +52,7 @@ def load_table(config: str) -> dict[str, Any]:
 def extended(table: Mapping[str, Any], folder: Path, seen: tuple[str, ...] = ()) -> dict[str, Any]:
     """Return tables put upon what their key ``extends`` names; as they are without that key.
 
-    Tables are merged key by key, and everything else is replaced.
+    Tables are merged key by key, plugins are added, and everything else is replaced.
 
     Parameters
     ----------
@@ -67,7 +72,25 @@ def extended(table: Mapping[str, Any], folder: Path, seen: tuple[str, ...] = ())
     base = table[EXTENDS]
     if not isinstance(base, str) or not base:
         fail(EXTENDS, base, "a preset's name, or the path of a TOML file")
-    return merged(_loaded(base, folder, seen), rest)
+    below = _loaded(base, folder, seen)
+    both = merged(below, rest)
+    plugins = [below.get(PLUGINS, []), rest.get(PLUGINS, [])]
+    if all(isinstance(given, list) for given in plugins) and any(plugins):
+        both[PLUGINS] = [*plugins[0], *plugins[1]]
+    return both
+
+
+def anchored(value: Any, folder: Path, key: str = "") -> Any:
+    """Return nested tables with every relative path in them made absolute, from `folder` on.
+
+    So a run that is resumed elsewhere, or by another user's shell, finds what it began with.
+    """
+    if isinstance(value, Mapping):
+        return {name: anchored(inner, folder, f"{key}.{name}") for name, inner in value.items()}
+    if isinstance(value, list):
+        return [anchored(inner, folder, key) for inner in value]
+    relative = key.endswith(_PATHS) and isinstance(value, str) and value[:1] not in ("", "~")
+    return str(folder.absolute() / value) if relative else value
 
 
 def _loaded(config: str, folder: Path, seen: tuple[str, ...]) -> dict[str, Any]:
@@ -78,7 +101,8 @@ def _loaded(config: str, folder: Path, seen: tuple[str, ...]) -> dict[str, Any]:
     if name in seen:
         raise InputError(f"{file}: extends itself: {' -> '.join([*seen, name])}")
     try:
-        table = read_toml(_file_text(file))
+        table = anchored(read_toml(_file_text(file)), file.parent)
+        table = resolved(table, file.parent)
         return extended(table, file.parent, (*seen, name))
     except InputError as error:
         text = str(error)
