@@ -9,9 +9,8 @@ from typing import Annotated, Any
 
 import typer
 
-from benchmarks.presets import resolve
 from mpfl.plugins import resolved
-from server.custody import write_atomically, writing
+from mpfl.presets import resolve
 
 Config = Annotated[str, typer.Argument(help="A preset's name, or a TOML file.")]
 Set = Annotated[list[str], typer.Option("--set", help="key=value, e.g. prune.density=0.05")]
@@ -68,5 +67,7 @@ def new_folder(config: str, prefix: str = "") -> Path:
 
 def write_output(path: Path, content: bytes, option: str = "--out") -> None:
     """Write a file that the user asked for; InputError naming the option where that fails."""
+    from server.custody import write_atomically, writing
+
     with writing(path, option):
         write_atomically(path, content)

@@ -16,7 +16,8 @@ from benchmarks.engines.ray import run_on_ray
 from benchmarks.report.write import REPORT, write_report
 from benchmarks.results.loading import is_comparison, read_summary
 from benchmarks.running import experiment as running
-from benchmarks.running.comparison import CELLS, COMPARISON, read_comparison, split_table
+from benchmarks.running.compare_config import split_table
+from benchmarks.running.comparison import CELLS, COMPARISON, read_comparison
 from benchmarks.running.interruption import resumable
 from benchmarks.running.sinks import Feed
 from benchmarks.units import bytes_text

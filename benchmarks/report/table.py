@@ -199,7 +199,7 @@ def table_text(rows: Sequence[Row], baseline: str = "fedavg") -> Table:
     """Return the rows as a rich table for the terminal, narrow enough for 80 columns."""
     table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0), header_style="bold")
     shown = [column for column in columns(baseline) if column.short]
-    table.add_column(shown[0].short, justify="left", no_wrap=False)
+    table.add_column(shown[0].short, justify="left", overflow="fold")
     for column in shown[1:]:
         table.add_column(column.short, justify="right", no_wrap=True)
     for row in rows:

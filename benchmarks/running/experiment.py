@@ -10,13 +10,13 @@ from typing import Any
 
 import torch
 
-from benchmarks.presets import anchored
 from clients.app import client_app
 from mpfl.config import Experiment, from_mapping, to_mapping, to_toml
 from mpfl.data import load_data
 from mpfl.errors import InputError, keyed
 from mpfl.methods import options_of
 from mpfl.plugins import load as load_plugins
+from mpfl.presets import anchored
 from mpfl.world import Loader, World, build_world
 from server.app import run_session
 from server.health import ignored_text

@@ -12,8 +12,8 @@ import numpy as np
 from mpfl.errors import InputError
 from mpfl.registry import Registry
 from mpfl.wire.errors import WireError
+from mpfl.wire.floats import check_floats, float32_bytes
 from mpfl.wire.values.base import Classes, Floats, Segments, Stream, ValueCodec
-from mpfl.wire.values.floats import check_floats, float32_bytes
 from mpfl.wire.values.quantised import (
     QuantisedCodec,
     dead_zone,

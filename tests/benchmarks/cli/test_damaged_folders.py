@@ -18,7 +18,8 @@ from benchmarks.cli import votes
 from benchmarks.cli.main import invoke
 from benchmarks.figures.style import Picture
 from benchmarks.report import write as report
-from benchmarks.running.comparison import compare, plan_cells, split_table
+from benchmarks.running.compare_config import split_table
+from benchmarks.running.comparison import compare, plan_cells
 from benchmarks.running.experiment import run
 from mpfl.config import to_mapping
 from tests.federation import tiny

@@ -18,7 +18,8 @@ import pytest
 
 from benchmarks.cli import main as program
 from benchmarks.report import write as report
-from benchmarks.running.comparison import plan_cells, split_table
+from benchmarks.running.compare_config import split_table
+from benchmarks.running.comparison import plan_cells
 from benchmarks.running.experiment import resume, run
 from mpfl.config import to_mapping, to_toml
 from mpfl.errors import InputError
