@@ -57,10 +57,34 @@ def columns(baseline: str) -> tuple[Column, ...]:
             "density", own("density"), "density", "density", lambda share, row: ratio_text(share)
         ),
         Column("density_all_parameters", own("density_all_parameters")),
-        Column("uplink_bytes", own("uplink_bytes"), "uplink", "up", _sent),
-        Column("downlink_bytes", own("downlink_bytes"), "downlink", "down", _sent),
+        Column("uplink_bytes", own("uplink_bytes"), "uplink", "", _sent),
+        Column("downlink_bytes", own("downlink_bytes"), "downlink", "", _sent),
         Column("total_bytes", own("total_bytes"), "total bytes", "total", _sent),
+        Column(
+            "uplink_bits_per_parameter",
+            own("uplink_bits"),
+            "uplink, bits / parameter",
+            "bits\nup",
+            _bits,
+        ),
+        Column(
+            "downlink_bits_per_parameter",
+            own("downlink_bits"),
+            "downlink, bits / parameter",
+            "bits\ndown",
+            _bits,
+        ),
         Column("total_ratio", own("ratio"), f"total / {baseline}", f"total\n/{baseline}", *ratio),
+        Column(
+            "total_bytes_with_transport", own("transport_bytes"), "total with transport", "", _sent
+        ),
+        Column(
+            "total_ratio_with_transport",
+            own("transport_ratio"),
+            f"with transport / {baseline}",
+            "",
+            *ratio,
+        ),
         Column("target_accuracy", own("target")),
         Column("seeds_reaching_target", _seeds_reaching),
         Column("bytes_to_target", own("bytes_to_target"), "bytes to target", "to\ntarget", _spent),
@@ -102,6 +126,13 @@ def _interval(ratio: Estimate | None) -> str:
     if ratio.high - ratio.low < 5e-4 * ratio.mean:
         return ""
     return f"[{ratio_text(ratio.low)}, {ratio_text(ratio.high)}]"
+
+
+def _bits(bits: float | None, row: Row) -> str:
+    """Return bits per parameter in four characters or, where they are few, a little more."""
+    if bits is None or bits < 0.1 or bits >= 9.995:
+        return ratio_text(bits)
+    return f"{bits:.2f}"
 
 
 def _sent(count: float, row: Row) -> str:

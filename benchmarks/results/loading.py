@@ -62,6 +62,7 @@ def _read_run(folder: Path) -> RunData:
         shapes=weight_shapes(folder),
         retrained=_read_retrained(folder / RETRAIN),
         sealed=sealed,
+        socket_bytes=_read_socket_bytes(folder / "sockets.json"),
     )
 
 
@@ -164,6 +165,17 @@ def _read_toml(path: Path) -> Mapping[str, Any]:
 def read_summary(path: Path) -> Summary:
     """Read a ``summary.json``. InputError naming what is damaged."""
     return from_json(Summary, _read_text(path), str(path))
+
+
+def _read_socket_bytes(path: Path) -> int | None:
+    """Return what a deployment's sockets carried, both ways; None where nobody measured it."""
+    if not path.exists():
+        return None
+    try:
+        up, down = json.loads(_read_text(path))["run_socket_bytes"]
+        return int(up) + int(down)
+    except (KeyError, TypeError, ValueError) as error:
+        raise InputError(f"{path}: damaged ({error!r})") from None
 
 
 def _read_retrained(path: Path) -> RetrainRecord | None:

@@ -97,6 +97,8 @@ class RunData:
         What ``mpfl retrain`` found; None where it was not asked.
     sealed
         Whether a manifest tells that nothing of the folder was edited.
+    socket_bytes
+        What a deployment's sockets carried, both ways; None where that was not measured.
     """
 
     folder: str
@@ -111,6 +113,7 @@ class RunData:
     shapes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     retrained: RetrainRecord | None = None
     sealed: bool = True
+    socket_bytes: int | None = None
 
     @property
     def name(self) -> str:

@@ -48,7 +48,7 @@ def test_the_latex_table_escapes_and_has_one_line_a_method(runs: list[RunData]) 
     text = table_tex(rows)
     body = [line for line in text.splitlines() if line.endswith(r"\\")]
     assert len(body) == 1 + len(rows)
-    assert {line.count(" & ") for line in body} == {9}
+    assert {line.count(" & ") for line in body} == {13}
     assert r"signsgd\_mv" in text
     assert not re.search(r"(?<!\\)[_%#]", text)
 
