@@ -21,7 +21,7 @@ from safetensors.numpy import load_file
 from benchmarks.figures.curves import draw_accuracy_against_bytes
 from benchmarks.figures.groups import drawn_groups
 from benchmarks.figures.one_run import draw_run
-from benchmarks.presets import load_table
+from benchmarks.presets import changed, load_table
 from benchmarks.report.table import table_text
 from benchmarks.report.write import write_report
 from benchmarks.results.frames import comparison_frame, ledger_frame, rounds_frame
@@ -311,9 +311,7 @@ def _table(config: Config, overrides: Mapping[str, Any] | None) -> dict[str, Any
         table = load_table(str(config))
     else:
         table = dict(config)
-    for key, value in (overrides or {}).items():
-        table = with_override(table, key, value)
-    return table
+    return changed(table, overrides or {})
 
 
 def _folder(out: str | Path | None) -> Path:

@@ -1,49 +1,141 @@
-"""How a method writes weights, and what its paper would say that costs."""
+"""How weights are written one way: a codec, what it needs to know, and what it has lost so far."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-from mpfl.config import Experiment
-from mpfl.wire.values import value_codec
+import numpy as np
+from numpy.typing import NDArray
+
+from mpfl.config import WireConfig
+from mpfl.network.footprint import Footprint
+from mpfl.wire.masks import quantile_classes
+from mpfl.wire.values import (
+    Context,
+    decode_values,
+    encode_values,
+    value_codec,
+    values_bound_bytes,
+)
+
+Floats = NDArray[np.float32]
 
 
-@dataclass(frozen=True)
-class Codecs:
-    """How both halves of a method write weights.
+@dataclass
+class Memory:
+    """What a sender keeps from one message to its next.
 
     Attributes
     ----------
-    uplink, downlink
-        Value codecs, as in `mpfl.wire.values`.
-    feedback
-        Whether a client adds what a lossy uplink lost to its next update.
+    residual
+        float32[n]: what its updates have lost so far.
+    previous
+        Its last payload, where the codec goes on from it.
     """
 
-    uplink: str = "float32"
-    downlink: str = "float32"
-    feedback: bool = False
+    residual: Floats | None = None
+    previous: bytes | None = None
+
+    def refit(self, before: Footprint, after: Footprint) -> None:
+        """Follow a new mask: what entries that go have lost is forgotten."""
+        self.previous = None
+        if self.residual is not None:
+            self.residual = refitted(self.residual, before, after)
+
+
+def refitted(values: Floats, before: Footprint, after: Footprint) -> Floats:
+    """Return the values of one footprint on another; zero where they are new."""
+    full = np.zeros(before.keep.size, np.float32)
+    full[before.keep] = values
+    return full[after.keep]
+
+
+@dataclass(frozen=True)
+class Channel:
+    """How the values of one footprint are written, on both of its ends.
+
+    An absolute codec writes the values, a relative one the difference to a reference that both
+    ends hold: float32[n], what the receiver has.
+
+    Attributes
+    ----------
+    codec
+        As in `mpfl.wire.values`.
+    footprint
+        What travels, n values.
+    feedback
+        Whether what the codec loses is added to the next difference, where it needs that.
+    classes
+        Statistics a tensor: values are grouped by the size of the reference (1 = one group).
+    """
+
+    codec: str
+    footprint: Footprint
+    feedback: bool = True
+    classes: int = 1
 
     @classmethod
-    def of(cls, experiment: Experiment) -> Codecs:
-        """Return what the configuration asks for or, where the method fixes it, its own.
+    def up(cls, wire: WireConfig, footprint: Footprint) -> Channel:
+        """Return how clients write to the server."""
+        return cls(wire.up, footprint, wire.error_feedback, wire.value_classes)
 
-        ``fedavg_q8`` sends eight bits per difference both ways, rounded stochastically, which is
-        unbiased and needs no feedback; ``topk`` the largest entries up, with feedback, and all
-        that changed down; ``signsgd_mv`` signs down; the others 32 bits per value both ways.
+    @classmethod
+    def down(cls, wire: WireConfig, footprint: Footprint) -> Channel:
+        """Return how the server writes to clients."""
+        return cls(wire.down, footprint, wire.error_feedback, wire.value_classes)
+
+    @property
+    def relative(self) -> bool:
+        """Whether the codec writes differences."""
+        return value_codec(self.codec).relative
+
+    @property
+    def formula_bytes(self) -> float:
+        """What a paper would say that the values cost: nominal bits, nothing coded."""
+        return value_codec(self.codec).bits_each * self.footprint.count / 8
+
+    def write(
+        self,
+        target: Floats,
+        reference: Floats,
+        rng: np.random.Generator,
+        memory: Memory | None = None,
+        progress: float = 0.0,
+    ) -> bytes:
+        """Return what leads a receiver that holds `reference` to (about) `target`.
+
+        Parameters
+        ----------
+        memory
+            The sender's, brought up to date; None where nothing is to be remembered.
+        progress
+            Share of the rounds of training that is over, for codecs that follow it.
         """
-        wire, method = experiment.wire, experiment.method
-        if method == "mpfl":
-            return cls(wire.uplink_values, wire.downlink_values, wire.error_feedback)
-        if method == "fedavg_q8":
-            return cls("int8", "int8")
-        if method == "signsgd_mv":
-            return cls(downlink="sign")
-        if method == "topk":
-            return cls(f"sparse({experiment.comparator.topk_fraction})", "sparse", feedback=True)
-        return cls()
+        memory = Memory() if memory is None else memory
+        owes = self.feedback and value_codec(self.codec).feedback
+        values = target - reference if self.relative else target
+        if owes and memory.residual is not None:
+            values = values + memory.residual
+        context = self._context(reference, memory.previous or b"", progress)
+        segments = self.footprint.segments
+        payload = encode_values(values, self.codec, segments, rng, context=context)
+        if owes:
+            memory.residual = values - self.read(payload, reference)
+        return payload
 
+    def read(self, payload: bytes, reference: Floats) -> Floats:
+        """Return the values of a payload, or their differences to `reference`; WireError if bad."""
+        context = self._context(reference)
+        return decode_values(payload, self.codec, self.footprint.segments, context=context)
 
-def formula_bytes(codec: str, count: int) -> float:
-    """Return what a paper would say that `count` values cost: nominal bits, nothing coded."""
-    return value_codec(codec).bits_each * count / 8
+    def bound(self, payload: bytes, reference: Floats) -> float:
+        """Return the entropy bound of a legal payload in bytes."""
+        context = self._context(reference)
+        return values_bound_bytes(payload, self.codec, self.footprint.segments, context=context)
+
+    def _context(self, reference: Floats, previous: bytes = b"", progress: float = 0.0) -> Context:
+        classes = None
+        if self.classes > 1 and self.relative:
+            edges = np.cumsum(self.footprint.segments)[:-1]
+            classes = quantile_classes(list(np.split(np.abs(reference), edges)), self.classes)
+        return Context(classes, self.footprint.shapes, previous, progress)

@@ -10,7 +10,7 @@ from typing import Any
 import tomli_w
 
 from mpfl.errors import InputError, keyed
-from mpfl.nested import build, fail, read_toml
+from mpfl.nested import build, fail, read_toml, with_override
 from mpfl.registry import parse_spec, unknown_name
 
 _TOGETHER = 32  # clients trained together on a GPU
@@ -217,23 +217,27 @@ class WireConfig:
     """``auto`` (the smallest), ``raw``, ``gaps``, ``rans``, ``range``, ``zstd`` or ``matrix``."""
     mask_classes: int = 8
     """Statistics per layer: units are grouped by |w0|, which both sides know (1 = one group)."""
-    uplink_values: str = "float32"
-    """Codec of weights a client sends."""
-    downlink_values: str = "float32"
-    """Codec of weights the server sends."""
+    up: str = "float32"
+    """Codec of the weights that clients send, whatever the method: see ``mpfl list value-codecs``.
+    Methods that send signs or draws instead of weights have a format of their own."""
+    down: str = "float32"
+    """Codec of the weights that the server sends."""
     error_feedback: bool = True
-    """Whether a client adds what a lossy codec lost to its next update."""
+    """Whether both ends add what a codec lost to the next difference, where it needs that
+    (``mpfl list value-codecs``: those that round without bias do not)."""
+    value_classes: int = 1
+    """Statistics per tensor of coded differences: entries are grouped by the size of the weight
+    that both ends hold (1 = one group)."""
 
     def __post_init__(self) -> None:
-        _check(1 <= self.mask_classes <= 64, "wire.mask_classes", self.mask_classes, "1 to 64")
+        for key in ("mask_classes", "value_classes"):
+            _check(1 <= getattr(self, key) <= 64, f"wire.{key}", getattr(self, key), "1 to 64")
 
 
 @dataclass(frozen=True)
 class ComparatorConfig:
     """What single comparison methods need beyond the sections above; see docs/methods.md."""
 
-    topk_fraction: float = 0.05
-    """``topk``: share of the update's entries that a client sends."""
     sign_step: float = 0.005
     """``signsgd_mv``: how far a vote moves a weight; decays with the learning rate."""
     fedpm_lr: float = 0.1
@@ -247,7 +251,6 @@ class ComparatorConfig:
         _at_least("comparator", self, prunefl_every=1, fedpm_reset=1)
         _check(self.sign_step > 0, "comparator.sign_step", self.sign_step, "a positive number")
         _check(self.fedpm_lr > 0, "comparator.fedpm_lr", self.fedpm_lr, "a positive number")
-        _share("comparator", self, "topk_fraction")
 
 
 @dataclass(frozen=True)
@@ -376,7 +379,32 @@ def from_mapping(table: Mapping[str, Any]) -> Experiment:
     InputError
         For an unknown key (naming the nearest known one), a wrong type or a value out of range.
     """
-    return build(Experiment, table)
+    return build(Experiment, renamed(table)[0])
+
+
+_RENAMED = {"wire.uplink_values": "wire.up", "wire.downlink_values": "wire.down"}
+_GONE = ("comparator.topk_fraction",)  # wire.up = "sparse(0.05)" says it now
+
+
+def renamed(table: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
+    """Return nested tables with keys of 0.1.0 under their names of today, and a note for each.
+
+    Examples
+    --------
+    >>> renamed({"wire": {"uplink_values": "int8"}})
+    ({'wire': {'up': 'int8'}}, ['wire.uplink_values is wire.up now'])
+    """
+    result, notes = dict(table), []
+    for key in [*_RENAMED, *_GONE]:
+        section, name = key.split(".")
+        inner = result.get(section)
+        if not isinstance(inner, Mapping) or name not in inner:
+            continue
+        result[section] = {other: value for other, value in inner.items() if other != name}
+        if key in _RENAMED:
+            result = with_override(result, _RENAMED[key], inner[name])
+            notes.append(f"{key} is {_RENAMED[key]} now")
+    return result, notes
 
 
 def from_toml(text: str) -> Experiment:

@@ -62,7 +62,7 @@ class World:
     starts, footprints, decoded, updates
         What clients of a round would otherwise make again one by one: the start under a mask;
         what travels under it; the mask that a message leads to, by whether it is a subset, what
-        was held and payload; the update of the model that it holds, by payload, codec, segments.
+        was held and payload; the update of the model that it holds, by payload, version, segments.
     """
 
     experiment: Experiment
@@ -81,7 +81,7 @@ class World:
     starts: Recent[Mask, NDArray[np.float32]] = field(default_factory=lambda: Recent(2))
     footprints: Recent[tuple[Mask, bool], Footprint] = field(default_factory=lambda: Recent(2))
     decoded: Recent[tuple[bool, Mask, bytes], Mask] = field(default_factory=lambda: Recent(1))
-    updates: Recent[tuple[bytes, str, tuple[int, ...]], NDArray[np.float32]] = field(
+    updates: Recent[tuple[bytes, int, tuple[int, ...]], NDArray[np.float32]] = field(
         default_factory=lambda: Recent(_UPDATE_VALUES, np.size)
     )
 

@@ -7,9 +7,9 @@ import json
 from pathlib import Path
 from typing import Any
 
+from benchmarks.presets import changed
 from benchmarks.running.experiment import run
 from mpfl.config import Experiment, from_mapping
-from mpfl.nested import with_override
 
 SMALL = {
     "data": {
@@ -28,11 +28,8 @@ SMALL = {
 
 
 def small(**overrides: Any) -> Experiment:
-    """Return the small experiment; ``a__b=value`` sets the key ``a.b``."""
-    table: dict[str, Any] = SMALL
-    for key, value in overrides.items():
-        table = with_override(table, key.replace("__", "."), value)
-    return from_mapping(table)
+    """Return the small experiment; ``a__b=value`` sets the key ``a.b``, recipes are methods too."""
+    return from_mapping(changed(SMALL, {key.replace("__", "."): v for key, v in overrides.items()}))
 
 
 def run_small(out: Path, **overrides: Any) -> dict[str, Any]:

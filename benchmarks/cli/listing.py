@@ -11,6 +11,7 @@ import typer
 from benchmarks.cli.console import Reporter
 from benchmarks.cli.options import Json
 from benchmarks.presets import describe, preset_names
+from benchmarks.recipes import recipes
 from mpfl.data import DATASETS
 from mpfl.data.partition import PARTITIONS
 from mpfl.faults.attacks import ATTACKS
@@ -65,7 +66,7 @@ def list_parts(kind: str) -> dict[str, dict[str, str]]:
         "attacks": ATTACKS,
         "stress": SPOILERS,
     }
-    known = [*registries, "presets"]
+    known = [*registries, "recipes", "presets"]
     if kind and kind not in known:
         raise unknown_name("kind", kind, known)
     wanted = [kind] if kind else known
@@ -73,6 +74,8 @@ def list_parts(kind: str) -> dict[str, dict[str, str]]:
     for name in wanted:
         if name == "presets":
             found[name] = {preset: describe(preset) for preset in preset_names()}
+        elif name == "recipes":
+            found[name] = {key: recipe.text for key, recipe in recipes().items()}
         else:
             parts = registries[name]
             found[name] = {parts.usage(key): _first_line(parts[key]) for key in parts.names()}

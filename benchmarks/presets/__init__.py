@@ -8,8 +8,9 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
+from benchmarks.recipes import expanded
 from mpfl.errors import InputError
-from mpfl.nested import read_toml, with_override
+from mpfl.nested import read_toml, value_at, with_override
 from mpfl.registry import unknown_name
 
 
@@ -74,8 +75,30 @@ def resolve(
     config: str, assignments: Sequence[str] = (), overrides: Mapping[str, Any] | None = None
 ) -> dict[str, Any]:
     """Return the tables of a configuration with ``--set`` assignments and overrides applied."""
-    table = load_table(config)
-    pairs = [parse_assignment(text) for text in assignments]
-    for key, value in [*pairs, *(overrides or {}).items()]:
-        table = with_override(table, key, value)
-    return table
+    changes = dict(map(parse_assignment, assignments))
+    return changed(load_table(config), {**changes, **(overrides or {})})
+
+
+def changed(table: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    """Return tables with dotted keys set anew; a recipe stands below what stands beside its name.
+
+    So a file that names a recipe may set any key of it, and so may whoever names one in `changes`;
+    where only those name it, it sets aside what the file says.
+    """
+    result = dict(table)
+    for key, value in expanded(
+        {"method": table.get("method")} if "method" in table else {}
+    ).items():
+        if key == "method" or not _holds(table, key):
+            result = with_override(result, key, value)
+    for key, value in expanded(changes).items():
+        result = with_override(result, key, value)
+    return result
+
+
+def _holds(table: Mapping[str, Any], key: str) -> bool:
+    try:
+        value_at(table, key)
+    except InputError:
+        return False
+    return True

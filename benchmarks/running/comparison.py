@@ -18,6 +18,7 @@ from typing import Any
 
 import tomli_w
 
+from benchmarks.recipes import expanded
 from benchmarks.running.experiment import resume, run, validate
 from benchmarks.running.folder_lock import held
 from mpfl.config import Experiment, from_mapping, to_mapping
@@ -38,7 +39,7 @@ class CompareConfig:
     """The table ``[compare]`` of a configuration."""
 
     methods: list[str] = field(default_factory=lambda: ["mpfl", "fedavg", "centralized"])
-    """Methods, or names of variants."""
+    """Methods, recipes (``mpfl list recipes``), or names of variants."""
     seeds: list[int] = field(default_factory=lambda: [0])
     """Every method runs once for each."""
     baseline: str = "fedavg"
@@ -102,7 +103,7 @@ def plan_cells(table: Mapping[str, Any], config: CompareConfig) -> list[Cell]:
         config.methods, product(*config.sweep.values()), config.seeds
     ):
         sweep = tuple(zip(keys, values, strict=True))
-        overrides = {"method": label, **config.variants.get(label, {}), **dict(sweep)}
+        overrides = expanded({"method": label, **config.variants.get(label, {}), **dict(sweep)})
         resolved: Mapping[str, Any] = with_override(table, "seed", seed)
         for key, value in overrides.items():
             resolved = with_override(resolved, key, value)

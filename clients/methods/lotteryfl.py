@@ -6,6 +6,7 @@ import numpy as np
 
 from clients.client import Client
 from clients.replica import ClientState, Uninformed
+from mpfl.codecs import Channel
 from mpfl.mask import Mask
 from mpfl.ranking.rankings import rank
 from mpfl.ranking.schedule import density_path
@@ -14,7 +15,6 @@ from mpfl.training.local import evaluate
 from mpfl.wire.errors import WireError
 from mpfl.wire.frame import Frame, Kind, Section
 from mpfl.wire.masks import decode_mask
-from mpfl.wire.values import decode_values, encode_values
 from mpfl.world import World
 
 
@@ -32,9 +32,10 @@ def handle(request: Frame, client: Client) -> Frame:
         start = world.initial  # rewind
     rate = learning_rate(experiment.train, sync.step, experiment.federation.rounds)
     result = client.train(start, request.round, mask=ticket, lr=rate)
-    trained = world.model.read_model()[footprint.keep]
+    trained, known = world.model.read_model()[footprint.keep], world.initial[footprint.keep]
+    channel, rng = Channel.up(experiment.wire, footprint), client.rng("uplink", request.round)
     sections = {
-        Section.VALUES: encode_values(trained, "float32", footprint.segments),
+        Section.VALUES: channel.write(trained, known, rng),
         Section.METRICS: client.metrics(result),
     }
     if ticket != held:
@@ -60,9 +61,10 @@ def _held(world: World, state: ClientState, request: Frame) -> Mask:
 def _received(world: World, held: Mask, request: Frame) -> np.ndarray:
     start = world.initial.copy()
     if request.sync.values_version:
-        footprint = world.footprint(held)
-        payload = request.sections.get(Section.VALUES, b"")
-        start[footprint.keep] = decode_values(payload, "float32", footprint.segments)
+        channel = Channel.down(world.experiment.wire, world.footprint(held))
+        keep, payload = channel.footprint.keep, request.sections.get(Section.VALUES, b"")
+        values = channel.read(payload, start[keep])
+        start[keep] = start[keep] + values if channel.relative else values
     return start
 
 

@@ -6,6 +6,7 @@ import numpy as np
 
 from clients.client import Client
 from clients.methods.fedavg import train_weights
+from mpfl.codecs import Channel
 from mpfl.mask import Mask
 from mpfl.ranking.schedule import density_path
 from mpfl.ranking.selection import units_to_keep
@@ -56,10 +57,11 @@ def _first_mask(request: Frame, client: Client) -> Frame:
             config.min_units,
         )
         model[: world.w0.size] *= world.structure.parameter_mask(mask)
-    footprint = world.footprint(mask)
+    footprint, start = world.footprint(mask), world.start(mask)
+    channel, rng = Channel.up(world.experiment.wire, footprint), client.rng("uplink", request.round)
     sections = {
         Section.MASK: world.encode_mask(mask),
-        Section.VALUES: encode_values(model[footprint.keep], "float32", footprint.segments),
+        Section.VALUES: channel.write(model[footprint.keep], start[footprint.keep], rng),
         Section.METRICS: client.metrics(result),
     }
     return Frame(Kind.BALLOT, request.round, sections)

@@ -28,7 +28,7 @@ def handle(request: Frame, client: Client) -> Frame:
     payload = request.sections.get(Section.VALUES, b"")
     known, votes = split_floats(payload, buffers if payload else 0)
     stripped = replace(request, sections={**request.sections, Section.VALUES: votes})
-    replica = follow(world, client.state, stripped, with_buffers=False)
+    replica = follow(world, client.state, stripped, with_buffers=False, codec="sign")
     start = replica.public
     if known.size:
         start[count:] = known

@@ -9,13 +9,13 @@ from typing import Any
 import numpy as np
 
 from mpfl.average import FixedPointMean
-from mpfl.codecs import Codecs, formula_bytes
+from mpfl.codecs import Channel
 from mpfl.mask import Mask
+from mpfl.network.footprint import Footprint
 from mpfl.wire.frame import Frame, Kind, Section
-from mpfl.wire.values import decode_values, value_codec, values_bound_bytes
 from mpfl.world import World
 from server.methods.base import Floats, Receipt, Request, ServerMethod, claimed_samples
-from server.versions import Broadcaster, Channel, MaskCoder, MaskLog
+from server.versions import Broadcaster, MaskCoder, MaskLog
 
 _ANSWERS = {
     Kind.TRAIN_REQUEST: Kind.UPDATE,
@@ -60,11 +60,9 @@ class WeightMethod(ServerMethod):
 
     def __init__(self, world: World, phase: str = "train") -> None:
         super().__init__(world)
-        codecs, wire = Codecs.of(world.experiment), world.experiment.wire
-        self._uplink, self._downlink = codecs.uplink, codecs.downlink
-        self._coder = MaskCoder(world.classes, wire.mask_codec, world.widths)
+        self._coder = MaskCoder(world.classes, world.experiment.wire.mask_codec, world.widths)
         self.state = WeightState(MaskLog.start(world.layout), Broadcaster(world.initial), phase)
-        self._change(self.mask())
+        self.state.model.refit(self._down, world.start(self.mask()))
         self._mean = self._empty_mean()
 
     @property
@@ -78,17 +76,32 @@ class WeightMethod(ServerMethod):
         return Kind.TRAIN_REQUEST
 
     @property
-    def _channel(self) -> Channel:
-        footprint = self._world.footprint(self.mask())
-        return Channel(self._downlink, self._world.experiment.seed, footprint)
+    def _footprint(self) -> Footprint:
+        """What travels under the mask."""
+        return self._world.footprint(self.mask())
+
+    @property
+    def _up(self) -> Channel:
+        return Channel.up(self._world.experiment.wire, self._footprint)
+
+    @property
+    def _down(self) -> Channel:
+        return Channel.down(self._world.experiment.wire, self._footprint)
 
     def _change(self, mask: Mask) -> None:
         """Make `mask` the common one; the model follows."""
+        before = self._footprint
         self.state.masks.advance(mask)
-        self.state.model.refit(self._channel, self._world.start(mask))
+        self.state.model.refit(self._down, self._world.start(mask), before)
+
+    def _publish(self, model: Floats) -> None:
+        """Make a model, float32[P + B], the newest version."""
+        experiment = self._world.experiment
+        progress = min(1.0, self.state.step / experiment.federation.rounds)
+        self.state.model.publish(model, self._down, experiment.seed, progress)
 
     def _empty_mean(self) -> FixedPointMean:
-        footprint = self._channel.footprint
+        footprint = self._footprint
         count = self._world.sample_count
         return FixedPointMean(footprint.count, count, buffers=footprint.buffers)
 
@@ -103,7 +116,7 @@ class WeightMethod(ServerMethod):
 
     def request(self, client: int) -> Request:
         """Return a request that brings `client` to the newest mask and model."""
-        state, channel = self.state, self._channel
+        state, channel = self.state, self._down
         sync, mask, mask_bound = state.masks.offer(client, self._coder)
         sync, values, bound = state.model.offer(client, sync, channel)
         sections = {Section.CONFIG: replace(sync, step=state.step).pack()}
@@ -113,43 +126,41 @@ class WeightMethod(ServerMethod):
             formula += self._world.layout.total / 8
         if values:
             sections[Section.VALUES] = values
-            formula += formula_bytes(channel.codec, channel.footprint.count)
+            formula += channel.formula_bytes
         return Request(Frame(self._asks, self._round, sections), formula, bound + mask_bound)
 
     def accept(self, client: int, reply: Frame) -> Receipt:
         """Add one client's weights to the mean."""
         samples = claimed_samples(self._world, client, reply, _ANSWERS[self._asks])
         payload = reply.sections.get(Section.VALUES, b"")
-        segments = self._channel.footprint.segments
-        values = decode_values(payload, self._uplink, segments)
-        self._mean.add(values, samples)
+        channel, reference = self._up, self.state.model.public[self._footprint.keep]
+        self._mean.add(channel.read(payload, reference), samples)
         self._confirm(client)
-        bound = values_bound_bytes(payload, self._uplink, segments)
-        return Receipt(formula_bytes(self._uplink, values.size), bound)
+        return Receipt(channel.formula_bytes, channel.bound(payload, reference))
 
     def _confirm(self, client: int) -> None:
         """Record that a client holds mask and model of this round."""
         self.state.masks.confirm(client)
-        self.state.model.confirm(client, self._channel)
+        self.state.model.confirm(client, self._down)
 
     def finish_round(self, enough: bool) -> dict[str, Any]:
         """Publish the mean as the next version of the model."""
         self.state.step += 1
         if enough and self._mean.weight:
-            self.state.model.publish(self._average(), self._channel)
+            self._publish(self._average())
         return {}
 
     def _average(self) -> Floats:
         """Return the mean of this round's models, float32[P + B]. ValueError without replies."""
-        keep, public = self._channel.footprint.keep, self.state.model.public
+        keep, public = self._footprint.keep, self.state.model.public
         model = np.zeros_like(public)
         model[keep] = self._mean.mean()
-        return public + model if value_codec(self._uplink).relative else model
+        return public + model if self._up.relative else model
 
     def model(self) -> Floats:
         """Return the averaged model; w0 under the mask before the first average."""
         untravelled = np.concatenate([np.zeros_like(self._world.w0), self._world.b0])
-        return np.where(self._channel.footprint.keep, self.state.model.public, untravelled)
+        return np.where(self._footprint.keep, self.state.model.public, untravelled)
 
     def mask(self) -> Mask:
         """Return the common mask."""

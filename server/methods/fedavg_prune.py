@@ -28,7 +28,7 @@ class FedAvgPrune(WeightMethod):
         if enough:
             model = self._average()
             self._prune(model)
-            self.state.model.publish(model, self._channel)
+            self._publish(model)
         return {}
 
     def _prune(self, model: Floats) -> None:

@@ -178,5 +178,5 @@ class Mpfl(WeightMethod):
             self.state.step += 1
         self._change(mask)
         if average is not None:
-            self.state.model.publish(average, self._channel)
+            self._publish(average)
         return columns

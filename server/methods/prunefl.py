@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 
+from mpfl.codecs import Channel
 from mpfl.errors import InputError
 from mpfl.mask import Mask
 from mpfl.regrow import exchange_share, reconfigure
@@ -99,17 +100,21 @@ class PruneFl(WeightMethod):
         mask = decode_mask(payload, world.layout, classes=world.classes)
         footprint = world.footprint(mask)
         raw = reply.sections.get(Section.VALUES, b"")
-        model = np.zeros_like(world.initial)
-        model[footprint.keep] = decode_values(raw, "float32", footprint.segments)
+        channel, start = Channel.up(world.experiment.wire, footprint), world.start(mask)
+        model = start.copy() if channel.relative else np.zeros_like(start)
+        model[footprint.keep] += channel.read(raw, start[footprint.keep])
         self._first = mask, model
-        bound = mask_bound_bits(mask, classes=world.classes) / 8 + len(raw)
-        return Receipt(world.layout.total / 8 + 4.0 * footprint.count, bound, mask)
+        bound = mask_bound_bits(mask, classes=world.classes) / 8
+        bound += channel.bound(raw, start[footprint.keep])
+        return Receipt(world.layout.total / 8 + channel.formula_bytes, bound, mask)
 
     def finish_round(self, enough: bool) -> dict[str, Any]:
         """Take over the first mask, or publish the mean under the old mask or a new one."""
         if self.phase == "mask":
             if self._first:
-                self._publish(*self._first)
+                mask, model = self._first
+                self._change(mask)
+                self._publish(model)
                 self.state.phase = "train"
             return {}
         share = self._share
@@ -127,9 +132,6 @@ class PruneFl(WeightMethod):
             self._world.experiment.prune.min_units,
         )
         self.state.step += 1
-        self._publish(mask, model)
-        return {"moved": 1 - before.jaccard(mask)}
-
-    def _publish(self, mask: Mask, model: Floats) -> None:
         self._change(mask)
-        self.state.model.publish(model, self._channel)
+        self._publish(model)
+        return {"moved": 1 - before.jaccard(mask)}

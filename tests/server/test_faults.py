@@ -124,9 +124,7 @@ def test_no_fault_crashes_any_method(tmp_path: Path, method: str) -> None:
     ("method", "uplink"), [("fedavg", "float32"), ("mpfl", "float16"), ("mpfl", "int8")]
 )
 def test_values_that_are_not_finite_never_get_in(tmp_path: Path, method: str, uplink: str) -> None:
-    experiment = tiny(
-        method=method, faults__not_finite=1.0, wire__uplink_values=uplink, federation__rounds=3
-    )
+    experiment = tiny(method=method, faults__not_finite=1.0, wire__up=uplink, federation__rounds=3)
     run(experiment, tmp_path / "run")
     last = records(tmp_path / "run")[-1]
     expected = "bad metrics" if uplink == "int8" else "bad values"

@@ -33,8 +33,8 @@ KEYS: dict[str, Registry[Any]] = {
     "prune.vote": RULES,
     "prune.schedule": SCHEDULES,
     "wire.mask_codec": MASK_CODECS,
-    "wire.uplink_values": VALUE_CODECS,
-    "wire.downlink_values": VALUE_CODECS,
+    "wire.up": VALUE_CODECS,
+    "wire.down": VALUE_CODECS,
     "faults.attack": ATTACKS,
     "faults.stress_kind": SPOILERS,
 }
@@ -50,7 +50,7 @@ OUT_OF_RANGE = {
     "prune.score": ("magnitude(l3)", "magnitude(l1, l2)"),
     "prune.vote": ("quorum", "quorum(0)", "quorum(1.1)", "histogram()", "histogram(101)", "trimmed",
                    "trimmed(-1)", "trimmed(1.5)", "trimmed(99)"),
-    "wire.uplink_values": ("int8(up)", "step(0)", "step(1, 2)", "sparse(0)", "sparse(2)"),
+    "wire.up": ("int8(up)", "step(0)", "step(1, 2)", "sparse(0)", "sparse(2)"),
     "faults.attack": ("layer", "layer()", "layer(fc9)"),
     "faults.stress_kind": ("noise", "noise(2)"),
 }  # fmt: skip
