@@ -177,7 +177,7 @@ class Client:
     def encode_update(self, replica: Replica, round_number: int) -> bytes:
         """Encode the trained model's surviving values for the server; see `Channel.write`."""
         experiment, keep = self.world.experiment, replica.footprint.keep
-        return Channel.up(experiment.wire, replica.footprint).write(
+        return self.world.channel("up", replica.footprint).write(
             self.world.model.read_model()[keep],
             replica.public[keep],
             self.rng("uplink", round_number),

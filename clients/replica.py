@@ -114,7 +114,7 @@ def follow(
     footprint = world.footprint(mask, with_buffers)
     if mask != before:
         _refit(state, world.footprint(before, with_buffers), footprint)
-    channel = Channel.down(world.experiment.wire, footprint)
+    channel = world.channel("down", footprint)
     if codec is not None:
         channel = Channel(codec, footprint)
     public = _public(state, world, world.start(mask)[footprint.keep], frame, channel)

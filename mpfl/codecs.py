@@ -7,9 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from mpfl.config import WireConfig
 from mpfl.network.footprint import Footprint
-from mpfl.wire.masks import quantile_classes
 from mpfl.wire.values import (
     Context,
     decode_values,
@@ -17,6 +15,7 @@ from mpfl.wire.values import (
     value_codec,
     values_bound_bytes,
 )
+from mpfl.wire.values.contexts import movement_classes
 
 Floats = NDArray[np.float32]
 
@@ -30,7 +29,7 @@ class Memory:
     residual
         float32[n]: what its updates have lost so far.
     previous
-        Its last payload, where the codec goes on from it.
+        Its last payload, from which some codecs go on.
     """
 
     residual: Floats | None = None
@@ -65,24 +64,15 @@ class Channel:
         What travels, n values.
     feedback
         Whether what the codec loses is added to the next difference, where it needs that.
-    classes
-        Statistics a tensor: values are grouped by the size of the reference (1 = one group).
+    start
+        float32[P + B], w0 and b0: differences are coded in classes by how far rows and columns
+        of the reference have moved from there (`movement_classes`). None: in one class.
     """
 
     codec: str
     footprint: Footprint
     feedback: bool = True
-    classes: int = 1
-
-    @classmethod
-    def up(cls, wire: WireConfig, footprint: Footprint) -> Channel:
-        """Return how clients write to the server."""
-        return cls(wire.up, footprint, wire.error_feedback, wire.value_classes)
-
-    @classmethod
-    def down(cls, wire: WireConfig, footprint: Footprint) -> Channel:
-        """Return how the server writes to clients."""
-        return cls(wire.down, footprint, wire.error_feedback, wire.value_classes)
+    start: Floats | None = None
 
     @property
     def relative(self) -> bool:
@@ -121,6 +111,7 @@ class Channel:
         payload = encode_values(values, self.codec, segments, rng, context=context)
         if owes:
             memory.residual = values - self.read(payload, reference)
+            memory.previous = payload
         return payload
 
     def read(self, payload: bytes, reference: Floats) -> Floats:
@@ -135,7 +126,9 @@ class Channel:
 
     def _context(self, reference: Floats, previous: bytes = b"", progress: float = 0.0) -> Context:
         classes = None
-        if self.classes > 1 and self.relative:
-            edges = np.cumsum(self.footprint.segments)[:-1]
-            classes = quantile_classes(list(np.split(np.abs(reference), edges)), self.classes)
+        if self.start is not None and self.relative:
+            keep = self.footprint.keep
+            moved = np.zeros_like(self.start)
+            moved[keep] = reference - self.start[keep]
+            classes = movement_classes(moved, keep, self.footprint.tensors)[keep]
         return Context(classes, self.footprint.shapes, previous, progress)

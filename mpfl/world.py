@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache, partial
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +14,7 @@ from safetensors.torch import load_file
 from torch import nn
 
 from mpfl.checks import check_codecs, check_faults, check_pruning, check_stress, check_training
+from mpfl.codecs import Channel
 from mpfl.config import DataConfig, Experiment, from_toml
 from mpfl.data import Dataset, load_data
 from mpfl.data.partition import partition
@@ -129,6 +131,12 @@ class World:
         with_buffers = with_buffers and self.travelling_buffers > 0
         make = partial(Footprint.of, self.structure, mask, with_buffers)
         return self.footprints.get((mask, with_buffers), make)
+
+    def channel(self, way: Literal["up", "down"], footprint: Footprint) -> Channel:
+        """Return how weights are written to the server (up) or to clients (down)."""
+        wire = self.experiment.wire
+        start = self.initial if wire.value_classes else None
+        return Channel(wire.up if way == "up" else wire.down, footprint, wire.error_feedback, start)
 
     def encode_mask(
         self,

@@ -33,7 +33,7 @@ def handle(request: Frame, client: Client) -> Frame:
     rate = learning_rate(experiment.train, sync.step, experiment.federation.rounds)
     result = client.train(start, request.round, mask=ticket, lr=rate)
     trained, known = world.model.read_model()[footprint.keep], world.initial[footprint.keep]
-    channel, rng = Channel.up(experiment.wire, footprint), client.rng("uplink", request.round)
+    channel, rng = world.channel("up", footprint), client.rng("uplink", request.round)
     sections = {
         Section.VALUES: channel.write(trained, known, rng),
         Section.METRICS: client.metrics(result),
@@ -61,7 +61,7 @@ def _held(world: World, state: ClientState, request: Frame) -> Mask:
 def _received(world: World, held: Mask, request: Frame) -> np.ndarray:
     start = world.initial.copy()
     if request.sync.values_version:
-        channel = Channel.down(world.experiment.wire, world.footprint(held))
+        channel = world.channel("down", world.footprint(held))
         keep, payload = channel.footprint.keep, request.sections.get(Section.VALUES, b"")
         values = channel.read(payload, start[keep])
         start[keep] = start[keep] + values if channel.relative else values

@@ -58,7 +58,7 @@ def _first_mask(request: Frame, client: Client) -> Frame:
         )
         model[: world.w0.size] *= world.structure.parameter_mask(mask)
     footprint, start = world.footprint(mask), world.start(mask)
-    channel, rng = Channel.up(world.experiment.wire, footprint), client.rng("uplink", request.round)
+    channel, rng = world.channel("up", footprint), client.rng("uplink", request.round)
     sections = {
         Section.MASK: world.encode_mask(mask),
         Section.VALUES: channel.write(model[footprint.keep], start[footprint.keep], rng),

@@ -23,6 +23,8 @@ class Footprint:
         Surviving entries per tensor, zero-length ones left out (codecs scale per segment).
     shapes
         The shape of each such tensor, () where only part of it travels.
+    tensors
+        The shapes of all tensors, whether anything of them travels or not.
     buffers
         How many entries of buffers travel, after all others.
     """
@@ -30,6 +32,7 @@ class Footprint:
     keep: NDArray[np.bool_]
     segments: tuple[int, ...]
     shapes: tuple[tuple[int, ...], ...]
+    tensors: tuple[tuple[int, ...], ...]
     buffers: int = 0
 
     @classmethod
@@ -48,7 +51,8 @@ class Footprint:
         segments = tuple(count for count, _, _ in parts if count)
         shapes = tuple(shape if count == size else () for count, size, shape in parts if count)
         keep = np.concatenate([parameters, buffers])
-        return cls(keep, segments, shapes, int(buffers.sum()))
+        tensors = tuple(shape for _, _, shape in parts)
+        return cls(keep, segments, shapes, tensors, int(buffers.sum()))
 
     @property
     def count(self) -> int:

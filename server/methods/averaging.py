@@ -82,11 +82,11 @@ class WeightMethod(ServerMethod):
 
     @property
     def _up(self) -> Channel:
-        return Channel.up(self._world.experiment.wire, self._footprint)
+        return self._world.channel("up", self._footprint)
 
     @property
     def _down(self) -> Channel:
-        return Channel.down(self._world.experiment.wire, self._footprint)
+        return self._world.channel("down", self._footprint)
 
     def _change(self, mask: Mask) -> None:
         """Make `mask` the common one; the model follows."""

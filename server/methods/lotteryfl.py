@@ -86,7 +86,7 @@ class LotteryFl(ServerMethod):
             formula += self._world.layout.total / 8
             bound += mask_bound_bits(mask, classes=self._world.classes) / 8
         if state.version:
-            channel = Channel.down(self._world.experiment.wire, self._world.footprint(mask))
+            channel = self._world.channel("down", self._world.footprint(mask))
             keep, seed = channel.footprint.keep, self._world.experiment.seed
             rng, known = numpy_rng(seed, "downlink", self._round, client), self._world.initial[keep]
             values = channel.write(state.model[keep], known, rng)
@@ -103,7 +103,7 @@ class LotteryFl(ServerMethod):
             mask = decode_mask(payload, world.layout, within=held, classes=classes)
             formula = world.layout.total / 8
             bound = mask_bound_bits(mask, within=held, classes=classes) / 8
-        channel = Channel.up(world.experiment.wire, world.footprint(mask))
+        channel = world.channel("up", world.footprint(mask))
         keep, payload = channel.footprint.keep, reply.sections.get(Section.VALUES, b"")
         known = world.initial[keep]
         full = np.zeros_like(self.state.model)

@@ -100,7 +100,7 @@ class PruneFl(WeightMethod):
         mask = decode_mask(payload, world.layout, classes=world.classes)
         footprint = world.footprint(mask)
         raw = reply.sections.get(Section.VALUES, b"")
-        channel, start = Channel.up(world.experiment.wire, footprint), world.start(mask)
+        channel, start = world.channel("up", footprint), world.start(mask)
         model = start.copy() if channel.relative else np.zeros_like(start)
         model[footprint.keep] += channel.read(raw, start[footprint.keep])
         self._first = mask, model
