@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 
 from clients.replica import ClientState, Replica
 from mpfl.ballot import target_density
-from mpfl.codecs import Channel
 from mpfl.data.samples import Samples
 from mpfl.faults.attacks import forge
 from mpfl.faults.stress import rides_free, spoil, stressed_clients

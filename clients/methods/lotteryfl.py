@@ -6,7 +6,6 @@ import numpy as np
 
 from clients.client import Client
 from clients.replica import ClientState, Uninformed
-from mpfl.codecs import Channel
 from mpfl.mask import Mask
 from mpfl.ranking.rankings import rank
 from mpfl.ranking.schedule import density_path

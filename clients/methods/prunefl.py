@@ -6,7 +6,6 @@ import numpy as np
 
 from clients.client import Client
 from clients.methods.fedavg import train_weights
-from mpfl.codecs import Channel
 from mpfl.mask import Mask
 from mpfl.ranking.schedule import density_path
 from mpfl.ranking.selection import units_to_keep

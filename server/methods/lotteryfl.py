@@ -21,7 +21,6 @@ from typing import Any
 import numpy as np
 
 from mpfl.average import OverlapMean
-from mpfl.codecs import Channel
 from mpfl.mask import Mask
 from mpfl.seeding import numpy_rng
 from mpfl.wire.frame import Frame, Kind, Section

@@ -18,7 +18,6 @@ from typing import Any
 
 import numpy as np
 
-from mpfl.codecs import Channel
 from mpfl.errors import InputError
 from mpfl.mask import Mask
 from mpfl.regrow import exchange_share, reconfigure
