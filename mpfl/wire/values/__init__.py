@@ -1,6 +1,6 @@
 """Values as bytes: float formats, quantised and sparse differences, signs, shares."""
 
-from mpfl.wire.values.base import ValueCodec
+from mpfl.wire.values.base import Context, ValueCodec
 from mpfl.wire.values.codecs import (
     VALUE_CODECS,
     FloatCodec,
@@ -12,6 +12,7 @@ from mpfl.wire.values.codecs import (
 
 __all__ = [
     "VALUE_CODECS",
+    "Context",
     "FloatCodec",
     "ValueCodec",
     "decode_values",

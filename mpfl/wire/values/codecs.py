@@ -12,7 +12,7 @@ import numpy as np
 from mpfl.errors import InputError
 from mpfl.registry import Registry
 from mpfl.wire.errors import WireError
-from mpfl.wire.values.base import Classes, Floats, Segments, Stream, ValueCodec
+from mpfl.wire.values.base import NOTHING_KNOWN, Context, Floats, Segments, Stream, ValueCodec
 from mpfl.wire.values.floats import check_floats, float32_bytes
 from mpfl.wire.values.quantised import (
     QuantisedCodec,
@@ -32,7 +32,7 @@ def encode_values(
     segments: Segments,
     rng: Stream = None,
     *,
-    classes: Classes = None,
+    context: Context = NOTHING_KNOWN,
 ) -> bytes:
     """Return the payload of float32 values.
 
@@ -47,10 +47,8 @@ def encode_values(
         sum is n. The receiver must know them.
     rng
         Stream for stochastic rounding; only codecs that round so need it.
-    classes
-        uint8[n], a context per value that the receiver knows too, such as how large its last
-        difference was; quantised values of each class of each segment are coded with their own
-        statistics. Float formats take no notice.
+    context
+        What is known beside them: of its classes and shapes the receiver must know the same.
 
     Raises
     ------
@@ -63,14 +61,14 @@ def encode_values(
         raise ValueError(f"values: got {got}, expected float32[{sum(segments)}]")
     if not np.isfinite(values).all():
         raise ValueError("values: not all of them are finite")
-    _check_classes(classes, segments)
-    return value_codec(codec).encode(values, segments, rng, classes)
+    context.check(segments)
+    return value_codec(codec).encode(values, segments, rng, context)
 
 
 def decode_values(
-    payload: bytes, codec: str, segments: Segments, *, classes: Classes = None
+    payload: bytes, codec: str, segments: Segments, *, context: Context = NOTHING_KNOWN
 ) -> Floats:
-    """Read what `encode_values` wrote with the same codec, segments and classes.
+    """Read what `encode_values` wrote with the same codec, segments and context.
 
     Returns float32[n], finite.
 
@@ -79,26 +77,20 @@ def decode_values(
     WireError
         If the payload cannot have come from `encode_values`.
     """
-    _check_classes(classes, segments)
-    return value_codec(codec).decode(payload, segments, classes)
+    context.check(segments)
+    return value_codec(codec).decode(payload, segments, context)
 
 
 def values_bound_bytes(
-    payload: bytes, codec: str, segments: Segments, *, classes: Classes = None
+    payload: bytes, codec: str, segments: Segments, *, context: Context = NOTHING_KNOWN
 ) -> float:
     """Return the entropy bound, in bytes, of what a legal payload says.
 
     For float formats that is their length; for quantised ones the entropy of the integers of
     every class of every segment plus the steps.
     """
-    _check_classes(classes, segments)
-    return value_codec(codec).bound_bytes(payload, segments, classes)
-
-
-def _check_classes(classes: Classes, segments: Segments) -> None:
-    if classes is not None and (classes.dtype != np.uint8 or classes.shape != (sum(segments),)):
-        got = f"{classes.dtype}{list(classes.shape)}"
-        raise ValueError(f"classes: got {got}, expected uint8[{sum(segments)}]")
+    context.check(segments)
+    return value_codec(codec).bound_bytes(payload, segments, context)
 
 
 def value_codec(spec: str) -> ValueCodec:
@@ -128,6 +120,7 @@ class FloatCodec:
     """
 
     relative: ClassVar[bool] = False
+    feedback: ClassVar[bool] = False
     name: str
 
     @property
@@ -135,7 +128,7 @@ class FloatCodec:
         """Bits a value."""
         return 32 if self.name == "float32" else 16
 
-    def encode(self, values: Floats, segments: Segments, rng: Stream, classes: Classes) -> bytes:
+    def encode(self, values: Floats, segments: Segments, rng: Stream, context: Context) -> bytes:
         """Return the values in this format; ValueError if one is beyond its range."""
         if self.name == "float32":
             return float32_bytes(values)
@@ -151,7 +144,7 @@ class FloatCodec:
             raise ValueError(f"values: one is too large for {self.name}")
         return payload
 
-    def decode(self, payload: bytes, segments: Segments, classes: Classes) -> Floats:
+    def decode(self, payload: bytes, segments: Segments, context: Context) -> Floats:
         """Read them; WireError on a wrong length or a value that is -0 or not finite."""
         expected = sum(segments) * self.bits_each // 8
         if len(payload) != expected:
@@ -160,7 +153,7 @@ class FloatCodec:
         check_floats(values, "values")
         return values
 
-    def bound_bytes(self, payload: bytes, segments: Segments, classes: Classes) -> float:
+    def bound_bytes(self, payload: bytes, segments: Segments, context: Context) -> float:
         """Return the payload's own length."""
         return float(len(payload))
 
@@ -179,8 +172,8 @@ def integers(
 ) -> ValueCodec:
     """Integers times a step for each layer: no bias, or the least error (nearest)."""
     if rounding == "nearest":
-        return QuantisedCodec(name, least_error(largest), nearest, largest)
-    return QuantisedCodec(name, full_range(largest), stochastic, largest)
+        return QuantisedCodec(name, least_error(largest), nearest, largest, feedback=True)
+    return QuantisedCodec(name, full_range(largest), stochastic, largest, feedback=False)
 
 
 def step(factor: float = 1.0, threshold: float = 0.5) -> ValueCodec:
@@ -188,7 +181,7 @@ def step(factor: float = 1.0, threshold: float = 0.5) -> ValueCodec:
     if not 0.02 <= factor <= 100.0 or not 0.5 <= threshold <= 1.0:
         got = f"step({factor:g}, {threshold:g})"
         raise InputError(f"got {got}, expected step(0.02 to 100, 0.5 to 1)")
-    return QuantisedCodec("step", of_root_mean_square(factor), dead_zone(threshold), 127)
+    return QuantisedCodec("step", of_root_mean_square(factor), dead_zone(threshold), 127, True)
 
 
 VALUE_CODECS: Registry[Callable[..., ValueCodec]] = Registry(

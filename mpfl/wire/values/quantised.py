@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from mpfl.wire.entropy.grouping import Grouping
 from mpfl.wire.entropy.symbols import Symbols, decode_symbols, encode_symbols, entropy_bits
 from mpfl.wire.errors import WireError
-from mpfl.wire.values.base import Classes, Floats, Segments, Stream
+from mpfl.wire.values.base import Classes, Context, Floats, Segments, Stream
 
 Doubles = NDArray[np.float64]
 
@@ -38,6 +38,8 @@ class QuantisedCodec:
         From values in steps (float64[n]) and a stream to whole numbers.
     largest
         Integers go from -largest to largest.
+    feedback
+        Whether rounding is biased.
     """
 
     relative: ClassVar[bool] = True
@@ -45,13 +47,14 @@ class QuantisedCodec:
     choose_step: Callable[[Doubles], float]
     round: Callable[[Doubles, np.random.Generator | None], Doubles]
     largest: int
+    feedback: bool
 
     @property
     def bits_each(self) -> int:
         """As many bits as the largest integer and a sign need."""
         return (self.largest + 1).bit_length()
 
-    def encode(self, values: Floats, segments: Segments, rng: Stream, classes: Classes) -> bytes:
+    def encode(self, values: Floats, segments: Segments, rng: Stream, context: Context) -> bytes:
         """Return the steps, then the integers; ValueError without a stream where one is needed."""
         steps = np.zeros(len(segments), np.uint16)
         symbols = np.zeros(values.size, np.int8)
@@ -64,7 +67,7 @@ class QuantisedCodec:
                 self._whole(part, step, rng, whole)
                 steps[i] *= whole.any()
             begin += count
-        grouping = _grouping(segments, steps, classes)
+        grouping = _grouping(segments, steps, context.classes)
         coded = encode_symbols(grouping.gather(symbols), grouping.lengths)
         return steps.astype("<u2").tobytes() + coded
 
@@ -80,9 +83,9 @@ class QuantisedCodec:
             whole = self.round(part[some].astype(np.float64) / step, rng)
             out[some] = np.clip(whole, -self.largest, self.largest)
 
-    def decode(self, payload: bytes, segments: Segments, classes: Classes) -> Floats:
+    def decode(self, payload: bytes, segments: Segments, context: Context) -> Floats:
         """Return integers times steps; WireError if the payload is not legal."""
-        coded, steps, grouping = self._read(payload, segments, classes)
+        coded, steps, grouping = self._read(payload, segments, context.classes)
         symbols = np.zeros(sum(segments), np.int8)
         grouping.scatter(coded, symbols)
         values = symbols.astype(np.float32)
@@ -95,9 +98,9 @@ class QuantisedCodec:
             raise WireError("values.steps", "one is too large")
         return values
 
-    def bound_bytes(self, payload: bytes, segments: Segments, classes: Classes) -> float:
+    def bound_bytes(self, payload: bytes, segments: Segments, context: Context) -> float:
         """Return the entropy of the integers, by segment and class, plus the steps."""
-        coded, _, grouping = self._read(payload, segments, classes)
+        coded, _, grouping = self._read(payload, segments, context.classes)
         return entropy_bits(coded, grouping.lengths) / 8 + _SCALE_BYTES * len(segments)
 
     def _read(

@@ -8,6 +8,7 @@ from hypothesis.extra import numpy as hnp
 
 from mpfl.wire import (
     VALUE_CODECS,
+    Context,
     WireError,
     decode_values,
     encode_values,
@@ -40,8 +41,8 @@ def vectors(draw):
 def test_round_trip_is_within_the_step(vector, spec):
     values, segments, classes = vector
     rng = np.random.default_rng(0)
-    payload = encode_values(values, spec, segments, rng, classes=classes)
-    decoded = decode_values(payload, spec, segments, classes=classes)
+    payload = encode_values(values, spec, segments, rng, context=Context(classes))
+    decoded = decode_values(payload, spec, segments, context=Context(classes))
     assert decoded.dtype == np.float32
     assert decoded.shape == values.shape
     if spec == "float32":
@@ -62,8 +63,10 @@ def test_round_trip_is_within_the_step(vector, spec):
 @given(vectors(), st.sampled_from(SPECS))
 def test_the_bound_is_not_above_the_payload(vector, spec):
     values, segments, classes = vector
-    payload = encode_values(values, spec, segments, np.random.default_rng(0), classes=classes)
-    bound = values_bound_bytes(payload, spec, segments, classes=classes)
+    payload = encode_values(
+        values, spec, segments, np.random.default_rng(0), context=Context(classes)
+    )
+    bound = values_bound_bytes(payload, spec, segments, context=Context(classes))
     assert 0 <= bound <= len(payload) + 1e-9
 
 
@@ -128,10 +131,10 @@ def test_classes_that_tell_scales_apart_save_bytes():
     classes = (np.arange(20_000) % 2).astype(np.uint8)
     values = (rng.standard_normal(20_000) * np.where(classes, 1, 0.1)).astype(np.float32)
     plain = encode_values(values, "int4(nearest)", (20_000,))
-    told = encode_values(values, "int4(nearest)", (20_000,), classes=classes)
+    told = encode_values(values, "int4(nearest)", (20_000,), context=Context(classes))
     assert len(told) < 0.9 * len(plain)
     np.testing.assert_array_equal(
-        decode_values(told, "int4(nearest)", (20_000,), classes=classes),
+        decode_values(told, "int4(nearest)", (20_000,), context=Context(classes)),
         decode_values(plain, "int4(nearest)", (20_000,)),
     )
 
@@ -238,3 +241,24 @@ def test_more_tables_than_a_byte_can_name_are_refused():
     payload = b"\x80\x3f" * 300 + b"\xff\x01\x00" * 300 + b"\x00\x01"
     with pytest.raises(WireError, match=r"values\.tables: more than 255"):
         decode_values(payload, "int8", segments)
+
+
+@pytest.mark.parametrize(
+    ("context", "match"),
+    [
+        (Context(classes=np.zeros(3, np.uint8)), r"classes: got uint8\[3\], expected uint8\[4\]"),
+        (Context(classes=np.zeros(4, np.int64)), r"classes: got int64\[4\]"),
+        (Context(shapes=((4,),)), "shapes: got 1, expected 2"),
+        (Context(shapes=((), (2, 2))), r"shapes: got \(2, 2\) for a segment of 1 values"),
+        (Context(progress=1.5), "progress: got 1.5"),
+    ],
+)
+def test_a_context_that_does_not_fit_the_values_is_said(context, match):
+    with pytest.raises(ValueError, match=match):
+        encode_values(np.ones(4, np.float32), "float32", (3, 1), context=context)
+
+
+def test_feedback_marks_the_codecs_whose_loss_is_not_zero_on_average():
+    biased = ("int8(nearest)", "ternary(nearest)", "step", "step(2)", "sparse(0.1)", "sign")
+    assert all(value_codec(spec).feedback for spec in biased)
+    assert not any(value_codec(spec).feedback for spec in ("int8", "ternary", "float32"))
