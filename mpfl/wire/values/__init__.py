@@ -6,6 +6,7 @@ from mpfl.wire.values.codecs import (
     FloatCodec,
     decode_values,
     encode_values,
+    formula_bits,
     value_codec,
     values_bound_bytes,
 )
@@ -17,6 +18,7 @@ __all__ = [
     "ValueCodec",
     "decode_values",
     "encode_values",
+    "formula_bits",
     "value_codec",
     "values_bound_bytes",
 ]

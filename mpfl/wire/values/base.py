@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import ClassVar, Protocol
 
 import numpy as np
@@ -63,6 +64,18 @@ class Context:
 
 
 NOTHING_KNOWN = Context()
+
+
+def cut(segments: Segments) -> list[slice]:
+    """Return where each segment stands in a vector of all."""
+    ends = list(accumulate(segments))
+    return [slice(end - count, end) for end, count in zip(ends, segments, strict=True)]
+
+
+def within_float32(exact: NDArray[np.float64]) -> Floats:
+    """Return the nearest float32, the largest finite one where `exact` is beyond it."""
+    most = np.finfo(np.float32).max
+    return np.clip(exact, -most, most).astype(np.float32)
 
 
 class ValueCodec(Protocol):

@@ -13,7 +13,7 @@ from mpfl.mask import Layout, Mask
 from mpfl.ranking.selection import top, units_to_keep
 from mpfl.wire.errors import WireError
 from mpfl.wire.masks import decode_mask, encode_mask, mask_bound_bits
-from mpfl.wire.values.base import Context, Floats, Segments, Stream
+from mpfl.wire.values.base import Classes, Context, Floats, Segments, Stream
 from mpfl.wire.values.floats import check_floats, float32_bytes
 from mpfl.wire.varint import decode_varint, encode_varint
 
@@ -60,13 +60,13 @@ class SparseCodec:
         count = self._most(values.size)
         keep = np.zeros(values.size, np.bool_)
         keep[top([size], np.flatnonzero(size), count)] = True
-        mask = encode_mask(Mask.from_bools(segment_layout(segments), keep))
+        mask = encode_mask(Mask.from_bools(segment_layout(segments), keep), classes=context.classes)
         return encode_varint(len(mask)) + mask + float32_bytes(values[keep])
 
     def decode(self, payload: bytes, segments: Segments, context: Context) -> Floats:
         """Return the values, zero where none was sent; WireError if the payload is not legal."""
         values = np.zeros(sum(segments), np.float32)
-        mask, raw = self._read(payload, segments)
+        mask, raw = self._read(payload, segments, context.classes)
         if mask is not None:
             values[mask.bools()] = np.frombuffer(raw, "<f4")
         return values
@@ -77,10 +77,14 @@ class SparseCodec:
 
     def bound_bytes(self, payload: bytes, segments: Segments, context: Context) -> float:
         """Return the entropy of the places, and four bytes a value."""
-        mask, raw = self._read(payload, segments)
-        return len(raw) + (mask_bound_bits(mask) / 8 if mask is not None else 0.0)
+        mask, raw = self._read(payload, segments, context.classes)
+        if mask is None:
+            return 0.0
+        return len(raw) + mask_bound_bits(mask, classes=context.classes) / 8
 
-    def _read(self, payload: bytes, segments: Segments) -> tuple[Mask | None, memoryview]:
+    def _read(
+        self, payload: bytes, segments: Segments, classes: Classes
+    ) -> tuple[Mask | None, memoryview]:
         if not sum(segments):
             if payload:
                 raise WireError("values", "a payload for no values")
@@ -88,7 +92,8 @@ class SparseCodec:
         length, start = decode_varint(payload, 0, "values.mask", len(payload))
         if length > len(payload) - start:
             raise WireError("values.mask", f"got {len(payload) - start} of {length} bytes")
-        mask = decode_mask(payload[start : start + length], segment_layout(segments))
+        layout = segment_layout(segments)
+        mask = decode_mask(payload[start : start + length], layout, classes=classes)
         raw = memoryview(payload)[start + length :]
         if len(raw) != 4 * mask.count() or mask.count() > self._most(sum(segments)):
             raise WireError("values", f"got {len(raw)} bytes for {mask.count()} values")

@@ -40,7 +40,8 @@ CONTEXTS: dict[str, dict[str, Any]] = {
     "both": {"within": WITHIN, "classes": CLASSES},
 }
 VALUE_SPECS = ("float32", "float16", "bfloat16", "int8", "int4(nearest)", "int3", "ternary",
-               "step(1)", "sparse(0.05)", "sparse", "sign")  # fmt: skip
+               "step(1)", "sparse(0.05)", "sparse", "sign", "stc(0.05)", "sbc(0.05)", "eden(1)",
+               "eden(0.3)", "eden(3)", "lowrank(4)")  # fmt: skip
 
 
 def peak_of(function, refused=False):
