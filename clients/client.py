@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import torch
@@ -18,6 +19,7 @@ from mpfl.mask import Mask
 from mpfl.seeding import numpy_rng, torch_generator
 from mpfl.training.decay import learning_rate
 from mpfl.training.local import Observer, TrainResult
+from mpfl.training.losses import GradientHook, Loss
 from mpfl.wire.sections import Metrics
 from mpfl.world import World
 
@@ -41,6 +43,11 @@ class Client:
     world: World
     partition: int
     state: ClientState
+
+    @property
+    def options(self) -> Any:
+        """The method's own options; see `mpfl.methods.Method`."""
+        return self.world.options
 
     @cached_property
     def samples(self) -> Samples:
@@ -97,6 +104,8 @@ class Client:
         lr: float | None = None,
         epochs: int = 0,
         observer: Observer | None = None,
+        loss: Loss | None = None,
+        gradient: GradientHook | None = None,
     ) -> TrainResult:
         """Train the world's model from `start` (float32[P + B]) on this client's samples.
 
@@ -109,8 +118,8 @@ class Client:
         ----------
         mask
             Which units may live; None for all.
-        lr, epochs
-            Default to the experiment's.
+        lr, epochs, loss, gradient
+            Default to the experiment's; see `mpfl.training.losses`.
         """
         world, config = self.world, self.world.experiment.train
         count = world.structure.parameters.total
@@ -129,6 +138,8 @@ class Client:
             generator=self.generator("batches", round_number),
             observer=observer,
             freeze_statistics=policy == "freeze",
+            loss=loss,
+            gradient=gradient,
         )
         if policy == "local":
             self.state.buffers = world.model.buffers.numpy().copy()
@@ -141,10 +152,25 @@ class Client:
             return self.state.buffers
         return travelled if policy == "aggregate" else self.world.b0
 
-    def train_public(self, replica: Replica, round_number: int, steps: int) -> TrainResult:
+    def train_public(
+        self,
+        replica: Replica,
+        round_number: int,
+        steps: int,
+        *,
+        loss: Loss | None = None,
+        gradient: GradientHook | None = None,
+    ) -> TrainResult:
         """Train from the public model under its mask at the learning rate of its step."""
         rate = learning_rate(self.world.experiment.train, replica.step, steps)
-        return self.train(replica.public, round_number, lr=rate, mask=replica.mask)
+        return self.train(
+            replica.public,
+            round_number,
+            lr=rate,
+            mask=replica.mask,
+            loss=loss,
+            gradient=gradient,
+        )
 
     def vote(
         self, ballot: Mask, round_number: int, *, allowed: Mask, share: float | None = None

@@ -7,6 +7,7 @@ from dataclasses import replace
 
 from clients.client import Client
 from mpfl.faults.replies import LOSSES, fault_rng
+from mpfl.methods import Codecs
 from mpfl.wire.frame import Frame, Section, encode_frame
 from mpfl.wire.sections import Metrics
 from mpfl.wire.values import value_codec
@@ -41,7 +42,7 @@ def spoil_reply(client: Client, fault: str, reply: Frame, earlier: bytes | None)
         step = 1 if rng.random() < 0.5 else -1
         reply = replace(reply, round=max(0, reply.round + step))
     elif fault == "not_finite":
-        codec = value_codec(client.world.experiment.wire.up)
+        codec = value_codec(Codecs.of(client.world.experiment).up)
         reply = _not_finite(reply, codec.relative)
     blob = encode_frame(reply)
     if fault == "truncate":

@@ -9,7 +9,6 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from mpfl.codecs import Channel, Memory, refitted
 from mpfl.mask import Mask
 from mpfl.network.footprint import Footprint
 from mpfl.wire.errors import WireError
@@ -17,6 +16,7 @@ from mpfl.wire.frame import Frame, Section
 from mpfl.wire.masks import decode_mask
 from mpfl.wire.sections import SNAPSHOT, SUBSET, Sync, mask_context
 from mpfl.wire.values import decode_values
+from mpfl.wire.values.channel import Channel, Memory, refitted
 from mpfl.world import World
 
 Floats = NDArray[np.float32]
@@ -58,7 +58,7 @@ class Replica:
     step
         Rounds of weight training before this one.
     public
-        float32[P + B]; outside the footprint parameters are zero and buffers those of w0.
+        float32[P + B]; outside the footprint see `World.untravelled`.
     """
 
     step: int
@@ -75,10 +75,14 @@ def follow_mask(world: World, state: ClientState, frame: Frame) -> Mask:
     Uninformed
         If the request builds on a mask that this client does not hold.
     WireError
-        If the payload is damaged.
+        If the payload is damaged, or there where none is due.
     """
     masks, sync = _held_masks(world, state), frame.sync
     base, version = sync.mask_base, sync.mask_version
+    if base == version:
+        frame.check_sections((), set(Section) - {Section.MASK})
+    if sync.flags & SUBSET and Section.MASK not in frame.sections:
+        raise WireError("config", "a subset without a mask")
     if version == max(masks):
         return masks[version]
     if base not in masks:
@@ -108,18 +112,16 @@ def follow(
     codec
         How the values are written, where that is not ``wire.down``.
     """
+    frame.check_sections({Section.CONFIG}, {Section.MASK, Section.VALUES})
     masks = _held_masks(world, state)
     before = masks[max(masks)]
     mask = follow_mask(world, state, frame)
     footprint = world.footprint(mask, with_buffers)
     if mask != before:
         _refit(state, world.footprint(before, with_buffers), footprint)
-    channel = world.channel("down", footprint)
-    if codec is not None:
-        channel = Channel(codec, footprint)
+    channel = world.channel("down", footprint) if codec is None else Channel(codec, footprint)
     public = _public(state, world, world.start(mask)[footprint.keep], frame, channel)
-    full = np.zeros(footprint.keep.size, np.float32)
-    full[world.structure.parameters.total :] = world.b0  # unless they travel
+    full = world.untravelled(mask)
     full[footprint.keep] = public
     return Replica(frame.sync.step, mask, footprint, full)
 
@@ -133,7 +135,10 @@ def _decoded(world: World, held: Mask, subset: bool, payload: bytes) -> Mask:
 
     def decode() -> Mask:
         within, classes = mask_context(world.classes, held, subset)
-        return decode_mask(payload, world.layout, within=within, classes=classes)
+        mask = decode_mask(payload, world.layout, within=within, classes=classes)
+        if not subset and mask.issubset(held):
+            raise WireError("config", "a subset that is not said to be one")
+        return mask
 
     return world.decoded.get((subset, held, payload), decode)
 
@@ -147,7 +152,11 @@ def _public(
     state: ClientState, world: World, start: Floats, frame: Frame, channel: Channel
 ) -> Floats:
     """Return what travels of the public model; differences are remembered in `state`."""
-    sync, payload = frame.sync, frame.sections.get(Section.VALUES, b"")
+    sync, payload = frame.sync, values_of(frame)
+    if payload and sync.values_version == sync.values_base:
+        raise WireError("values", "there, but the version is the one before")
+    if sync.flags & SNAPSHOT and not (payload and channel.relative):
+        raise WireError("config", "a snapshot without values, or of a codec that knows no other")
     if sync.values_version == 0:
         return start
     if sync.flags & SNAPSHOT:
@@ -163,6 +172,14 @@ def _public(
             values = values + _update(world, link, channel, number, values)
     state.values = {sync.values_version: values}
     return values
+
+
+def values_of(frame: Frame) -> bytes:
+    """Return the VALUES of a request, empty where there are none; WireError if they are, too."""
+    payload = frame.sections.get(Section.VALUES)
+    if payload == b"":
+        raise WireError("values", "there, but empty")
+    return payload or b""
 
 
 def _base(state: ClientState, sync: Sync, start: Floats) -> tuple[int, Floats]:

@@ -8,7 +8,6 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from mpfl.codecs import Channel, Memory
 from mpfl.mask import Layout, Mask
 from mpfl.network.footprint import Footprint
 from mpfl.recent import Recent
@@ -16,6 +15,8 @@ from mpfl.seeding import numpy_rng
 from mpfl.wire.masks import encode_mask, mask_bound_bits
 from mpfl.wire.sections import SNAPSHOT, SUBSET, Sync, mask_context
 from mpfl.wire.values import encode_values
+from mpfl.wire.values.channel import Channel, Memory
+from mpfl.wire.values.floats import float32_bytes
 
 Floats = NDArray[np.float32]
 Offer = tuple[Sync, bytes, float]
@@ -115,7 +116,7 @@ class Broadcaster:
     With an absolute codec a request carries the newest values. With a relative codec it
     carries the differences since the version the client holds or, where those are out of
     reach or longer, a float32 snapshot. What a biased codec loses is added to the next
-    difference (`mpfl.codecs.Channel`).
+    difference (`mpfl.wire.values.channel.Channel`).
 
     Attributes
     ----------
@@ -195,7 +196,7 @@ class Broadcaster:
             payload = b"".join(struct.pack("<I", len(link)) + link for link in links)
             return sync, payload, sum(self.bounds[-missing:])
         sync = replace(sync, flags=sync.flags | SNAPSHOT)
-        return sync, self.public[channel.footprint.keep].astype("<f4").tobytes(), snapshot_bytes
+        return sync, float32_bytes(self.public[channel.footprint.keep]), snapshot_bytes
 
     def confirm(self, client: int, channel: Channel) -> None:
         """Record that a client holds the newest version (only relative codecs leave any there)."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import tomllib
 from collections.abc import Mapping, Sequence
 from importlib import resources
@@ -11,7 +12,12 @@ from typing import Any
 from benchmarks.recipes import expanded
 from mpfl.errors import InputError
 from mpfl.nested import read_toml, value_at, with_override
+from mpfl.plugins import resolved
 from mpfl.registry import unknown_name
+
+_PATHS = (".data.folder", ".model.weights")
+"""Keys that name files, wherever they stand: sweeps and variants have them as well."""
+_ITEM = re.compile(r"""((?:[^,()\[\]"']|\([^()]*\)|\[[^\[\]]*\]|"[^"]*"|'[^']*'|[()\[\]"'])*),""")
 
 
 def preset_names() -> list[str]:
@@ -29,6 +35,8 @@ def describe(name: str) -> str:
 def load_table(config: str) -> dict[str, Any]:
     """Return the tables of a preset (by name) or of a TOML file (by path).
 
+    Paths in a file are relative to its folder; here they are absolute.
+
     Raises
     ------
     InputError
@@ -37,7 +45,7 @@ def load_table(config: str) -> dict[str, Any]:
     if config.endswith(".toml") or "/" in config:
         path = Path(config)
         try:
-            return read_toml(path.read_text())
+            return resolved(anchored(read_toml(path.read_text()), path.parent), path.parent)
         except (OSError, UnicodeDecodeError) as error:
             raise InputError(f"cannot read {path}: {error}") from None
         except InputError as error:
@@ -71,12 +79,24 @@ def parse_value(text: str) -> Any:
         return text
 
 
+def split_list(text: str) -> list[str]:
+    """Split a text at its commas, except at those inside brackets and quotes.
+
+    Examples
+    --------
+    >>> split_list("mpfl,randk(0.1, 2)")
+    ['mpfl', 'randk(0.1, 2)']
+    """
+    return [part.strip() for part in _ITEM.findall(text + ",")]
+
+
 def resolve(
     config: str, assignments: Sequence[str] = (), overrides: Mapping[str, Any] | None = None
 ) -> dict[str, Any]:
     """Return the tables of a configuration with ``--set`` assignments and overrides applied."""
     changes = dict(map(parse_assignment, assignments))
-    return changed(load_table(config), {**changes, **(overrides or {})})
+    table = changed(load_table(config), {**changes, **(overrides or {})})
+    return resolved(anchored(table, Path()))
 
 
 def changed(table: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
@@ -102,3 +122,16 @@ def _holds(table: Mapping[str, Any], key: str) -> bool:
     except InputError:
         return False
     return True
+
+
+def anchored(value: Any, folder: Path, key: str = "") -> Any:
+    """Return nested tables with every relative path in them made absolute, from `folder` on.
+
+    So a run that is resumed elsewhere, or by another user's shell, finds what it began with.
+    """
+    if isinstance(value, Mapping):
+        return {name: anchored(inner, folder, f"{key}.{name}") for name, inner in value.items()}
+    if isinstance(value, list):
+        return [anchored(inner, folder, key) for inner in value]
+    relative = key.endswith(_PATHS) and isinstance(value, str) and value[:1] not in ("", "~")
+    return str(folder.absolute() / value) if relative else value

@@ -9,14 +9,15 @@ from typing import Any
 import numpy as np
 
 from mpfl.average import FixedPointMean
-from mpfl.codecs import Channel
 from mpfl.mask import Mask
-from mpfl.network.footprint import Footprint
 from mpfl.wire.frame import Frame, Kind, Section
+from mpfl.wire.values.channel import Channel
 from mpfl.world import World
 from server.methods.base import Floats, Receipt, Request, ServerMethod, claimed_samples
 from server.versions import Broadcaster, MaskCoder, MaskLog
 
+WEIGHTS = ("wire.up", "wire.down", "wire.error_feedback", "wire.value_classes")
+"""Keys that matter wherever weights travel; see `ServerMethod.reads`."""
 _ANSWERS = {
     Kind.TRAIN_REQUEST: Kind.UPDATE,
     Kind.MASK_REQUEST: Kind.BALLOT,
@@ -47,6 +48,8 @@ class WeightState:
 class WeightMethod(ServerMethod):
     """Broadcasts a model under a mask and averages what comes back; methods change the rest.
 
+    What a method usually changes is `finish_round`, with `average`, `publish` and `change_mask`.
+
     That is Algorithm 1 of McMahan et al. 2017. The mean is weighted by samples and computed in
     fixed point, so that the order of the replies does not matter.
 
@@ -62,8 +65,8 @@ class WeightMethod(ServerMethod):
         super().__init__(world)
         self._coder = MaskCoder(world.classes, world.experiment.wire.mask_codec, world.widths)
         self.state = WeightState(MaskLog.start(world.layout), Broadcaster(world.initial), phase)
-        self.state.model.refit(self._down, world.start(self.mask()))
-        self._mean = self._empty_mean()
+        self.change_mask(self.mask())
+        self.mean = self.empty_mean()
 
     @property
     def phase(self) -> str:
@@ -71,52 +74,49 @@ class WeightMethod(ServerMethod):
         return self.state.phase
 
     @property
-    def _asks(self) -> Kind:
+    def asks(self) -> Kind:
         """What clients are asked this round."""
         return Kind.TRAIN_REQUEST
 
     @property
-    def _footprint(self) -> Footprint:
-        """What travels under the mask."""
-        return self._world.footprint(self.mask())
+    def sections(self) -> set[Section]:
+        """What replies hold this round beside their metrics."""
+        return {Section.VALUES}
 
     @property
-    def _up(self) -> Channel:
-        return self._world.channel("up", self._footprint)
+    def channel(self) -> Channel:
+        """How the model is written to clients now, and what of it travels."""
+        return self._world.channel("down", self._world.footprint(self.mask()))
 
     @property
-    def _down(self) -> Channel:
-        return self._world.channel("down", self._footprint)
+    def up(self) -> Channel:
+        """How clients write what they have trained."""
+        return self._world.channel("up", self._world.footprint(self.mask()))
 
-    def _change(self, mask: Mask) -> None:
+    def change_mask(self, mask: Mask) -> None:
         """Make `mask` the common one; the model follows."""
-        before = self._footprint
+        before = self.channel.footprint
         self.state.masks.advance(mask)
-        self.state.model.refit(self._down, self._world.start(mask), before)
+        self.state.model.refit(self.channel, self._world.start(mask), before)
 
-    def _publish(self, model: Floats) -> None:
-        """Make a model, float32[P + B], the newest version."""
-        experiment = self._world.experiment
-        progress = min(1.0, self.state.step / experiment.federation.rounds)
-        self.state.model.publish(model, self._down, experiment.seed, progress)
-
-    def _empty_mean(self) -> FixedPointMean:
-        footprint = self._footprint
+    def empty_mean(self) -> FixedPointMean:
+        """Return an empty mean of what travels."""
+        footprint = self.channel.footprint
         count = self._world.sample_count
         return FixedPointMean(footprint.count, count, buffers=footprint.buffers)
 
-    def _unit_mean(self) -> FixedPointMean:
+    def unit_mean(self) -> FixedPointMean:
         """Return an empty mean of scores, one for each unit."""
         return FixedPointMean(self._world.layout.total, self._world.sample_count, _SCORE_LIMIT_LOG2)
 
     def begin_round(self, round_number: int, clients: Sequence[int]) -> None:
         """Start an empty mean."""
         super().begin_round(round_number, clients)
-        self._mean = self._empty_mean()
+        self.mean = self.empty_mean()
 
     def request(self, client: int) -> Request:
         """Return a request that brings `client` to the newest mask and model."""
-        state, channel = self.state, self._down
+        state, channel = self.state, self.channel
         sync, mask, mask_bound = state.masks.offer(client, self._coder)
         sync, values, bound = state.model.offer(client, sync, channel)
         sections = {Section.CONFIG: replace(sync, step=state.step).pack()}
@@ -127,40 +127,48 @@ class WeightMethod(ServerMethod):
         if values:
             sections[Section.VALUES] = values
             formula += channel.formula_bytes
-        return Request(Frame(self._asks, self._round, sections), formula, bound + mask_bound)
+        return Request(Frame(self.asks, self._round, sections), formula, bound + mask_bound)
 
     def accept(self, client: int, reply: Frame) -> Receipt:
         """Add one client's weights to the mean."""
-        samples = claimed_samples(self._world, client, reply, _ANSWERS[self._asks])
+        kind = _ANSWERS[self.asks]
+        samples = claimed_samples(self._world, client, reply, kind, self.sections)
         payload = reply.sections.get(Section.VALUES, b"")
-        channel, reference = self._up, self.state.model.public[self._footprint.keep]
-        self._mean.add(channel.read(payload, reference), samples)
-        self._confirm(client)
+        channel = self.up
+        reference = self.state.model.public[channel.footprint.keep]
+        self.mean.add(channel.read(payload, reference), samples)
+        self.confirm(client)
         return Receipt(channel.formula_bytes, channel.bound(payload, reference))
 
-    def _confirm(self, client: int) -> None:
+    def confirm(self, client: int) -> None:
         """Record that a client holds mask and model of this round."""
         self.state.masks.confirm(client)
-        self.state.model.confirm(client, self._down)
+        self.state.model.confirm(client, self.channel)
 
     def finish_round(self, enough: bool) -> dict[str, Any]:
         """Publish the mean as the next version of the model."""
         self.state.step += 1
-        if enough and self._mean.weight:
-            self._publish(self._average())
+        if enough and self.mean.weight:
+            self.publish(self.average())
         return {}
 
-    def _average(self) -> Floats:
+    def publish(self, model: Floats) -> None:
+        """Make float32[P + B] the common model, as far as it travels and its codec writes it."""
+        experiment = self._world.experiment
+        progress = min(1.0, self.state.step / experiment.federation.rounds)
+        self.state.model.publish(model, self.channel, experiment.seed, progress)
+
+    def average(self) -> Floats:
         """Return the mean of this round's models, float32[P + B]. ValueError without replies."""
-        keep, public = self._footprint.keep, self.state.model.public
+        keep, public = self.channel.footprint.keep, self.state.model.public
         model = np.zeros_like(public)
-        model[keep] = self._mean.mean()
-        return public + model if self._up.relative else model
+        model[keep] = self.mean.mean()
+        return public + model if self.up.relative else model
 
     def model(self) -> Floats:
         """Return the averaged model; w0 under the mask before the first average."""
-        untravelled = np.concatenate([np.zeros_like(self._world.w0), self._world.b0])
-        return np.where(self._footprint.keep, self.state.model.public, untravelled)
+        untravelled = self._world.untravelled(self.mask())
+        return np.where(self.channel.footprint.keep, self.state.model.public, untravelled)
 
     def mask(self) -> Mask:
         """Return the common mask."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -68,10 +68,28 @@ class ServerMethod(ABC):
     """Whether clients vote on masks, so that malicious ones have something to forge."""
     personalises: bool = False
     """Whether `client_model` differs from client to client."""
+    reads: tuple[str, ...] | None = None
+    """Patterns of the keys that matter to it, of those of `server.methods.settings.DECLARED`. A run
+    tells of others that are set. Each class says it for itself; None: nothing is told."""
 
     def __init__(self, world: World) -> None:
         self._world = world
         self._round = 0
+
+    @property
+    def world(self) -> World:
+        """What all parties of the run have in common."""
+        return self._world
+
+    @property
+    def round(self) -> int:
+        """Number of the round, from 1."""
+        return self._round
+
+    @property
+    def options(self) -> Any:
+        """The method's own options; see `mpfl.methods.Method`."""
+        return self._world.options
 
     @property
     def phase(self) -> str:
@@ -130,16 +148,32 @@ class ServerMethod(ABC):
         self.state = state
 
 
-def claimed_samples(world: World, client: int, reply: Frame, kind: Kind) -> int:
+def claimed_samples(
+    world: World,
+    client: int,
+    reply: Frame,
+    kind: Kind,
+    reads: Collection[Section] | None = None,
+    also: Collection[Section] = (),
+) -> int:
     """Return the number of samples that a reply of this kind claims.
+
+    Parameters
+    ----------
+    reads, also
+        The sections that the caller reads beside the metrics, and those that it reads where they
+        are there; None: it takes whatever comes.
 
     Raises
     ------
     WireError
-        If the reply is of another kind or the client has another number of samples.
+        If the reply is of another kind, has other sections, or the client has another number of
+        samples.
     """
     if reply.kind is not kind:
         raise WireError("kind", f"expected {kind.name}, got {reply.kind.name}")
+    if reads is not None:
+        reply.check_sections({Section.METRICS, *reads}, also)
     claimed = Metrics.unpack(reply.sections.get(Section.METRICS, b"")).samples
     expected = len(world.parts[client])
     if claimed != expected:

@@ -9,8 +9,10 @@ here has that saving).
 
 from __future__ import annotations
 
-from server.methods.averaging import WeightMethod
+from server.methods.averaging import WEIGHTS, WeightMethod
 
 
 class FedAvg(WeightMethod):
     """Every round: broadcast the model, average what comes back."""
+
+    reads = ("train.*", *WEIGHTS)

@@ -15,20 +15,28 @@ from typing import Any
 from mpfl.ballot import target_density
 from mpfl.ranking.rankings import rank
 from mpfl.registry import parse_spec
-from server.methods.averaging import WeightMethod
+from server.methods.averaging import WEIGHTS, WeightMethod
 from server.methods.base import Floats
 
 
 class FedAvgPrune(WeightMethod):
     """Broadcast, average, prune."""
 
+    reads = (
+        "train.*",
+        *("prune.density", "prune.granularity", "prune.schedule", "prune.rounds"),
+        *("prune.ranking", "prune.min_units"),
+        *("wire.mask_codec", "wire.mask_classes"),
+        *WEIGHTS,
+    )
+
     def finish_round(self, enough: bool) -> dict[str, Any]:
         """Average, and prune if this round is to."""
         self.state.step += 1
         if enough:
-            model = self._average()
+            model = self.average()
             self._prune(model)
-            self._publish(model)
+            self.publish(model)
         return {}
 
     def _prune(self, model: Floats) -> None:
@@ -47,4 +55,4 @@ class FedAvgPrune(WeightMethod):
             widths=world.widths,
         )
         if mask != self.mask():
-            self._change(mask)
+            self.change_mask(mask)

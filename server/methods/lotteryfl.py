@@ -59,6 +59,13 @@ class LotteryState:
 class LotteryFl(ServerMethod):
     """Serve every client its own part of the model; average what overlaps."""
 
+    reads = (
+        "train.*",
+        *("prune.density", "prune.granularity", "prune.schedule", "prune.rounds", "prune.gate"),
+        *("prune.ranking", "prune.min_units"),
+        *("wire.mask_codec", "wire.mask_classes", "wire.up", "wire.down", "wire.value_classes"),
+    )
+
     state: LotteryState
     personalises = True
 
@@ -95,7 +102,9 @@ class LotteryFl(ServerMethod):
 
     def accept(self, client: int, reply: Frame) -> Receipt:
         """Add a client's weights where it has any, and remember its mask."""
-        samples = claimed_samples(self._world, client, reply, Kind.UPDATE)
+        samples = claimed_samples(
+            self._world, client, reply, Kind.UPDATE, {Section.VALUES}, {Section.MASK}
+        )
         world, mask, formula, bound = self._world, self._held(client), 0.0, 0.0
         if Section.MASK in reply.sections:
             payload, held, classes = reply.sections[Section.MASK], mask, world.classes

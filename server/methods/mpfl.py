@@ -12,7 +12,7 @@ units outside the mask.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -49,9 +49,12 @@ class Consensus:
         self._tally = Tally(world.layout)
         self._kept: dict[int, Mask] = {}
 
-    def read(self, client: int, reply: Frame) -> tuple[Mask, Receipt]:
-        """Decode a ballot; nothing has changed yet. WireError if it is unusable."""
-        claimed_samples(self._world, client, reply, Kind.BALLOT)
+    def read(self, client: int, reply: Frame, reads: Collection[Section]) -> tuple[Mask, Receipt]:
+        """Decode a ballot; nothing has changed yet. WireError if it is unusable.
+
+        `reads` are the sections that the reply must have beside its metrics.
+        """
+        claimed_samples(self._world, client, reply, Kind.BALLOT, reads)
         within, classes = mask_context(self._world.classes, self._before, subset=not self._regrow)
         payload = reply.sections.get(Section.MASK, b"")
         mask = decode_mask(payload, self._world.layout, within=within, classes=classes)
@@ -97,7 +100,7 @@ class Consensus:
             allow_regrow=self._regrow,
         )
         mask = decide(self._config.vote, counts, total, context)
-        statistics = vote_statistics(counts, total, context)
+        statistics = vote_statistics(counts, total, context, used=self._config.vote)
         return mask, {"vote": statistics, "moved": 1 - self._before.jaccard(mask)}
 
     def _density(self, counts: NDArray[np.uint32], total: int) -> float:
@@ -108,6 +111,8 @@ class Consensus:
 
 class Mpfl(WeightMethod):
     """Mask consensus, then weight averaging under the mask."""
+
+    reads = ("train.*", "prune.*", "wire.*")
 
     has_ballots = True
 
@@ -121,9 +126,15 @@ class Mpfl(WeightMethod):
         return self.phase == "mask"
 
     @property
-    def _asks(self) -> Kind:
+    def asks(self) -> Kind:
         """A ballot, weights, or both; the reply to a mask request holds what `begin_round` says."""
         return Kind.MASK_REQUEST if self._consensus else Kind.TRAIN_REQUEST
+
+    @property
+    def sections(self) -> set[Section]:
+        """A ballot, values, or both."""
+        ballot = {Section.MASK} if self._consensus else set()
+        return ballot | ({Section.VALUES} if self._values else set())
 
     def choose(self, round_number: int, clients: Sequence[int]) -> list[int]:
         """Return the voters of a round of phase 1, drawn from the seed; else everybody."""
@@ -148,7 +159,7 @@ class Mpfl(WeightMethod):
         """Take in a ballot, weights, or both."""
         if self._consensus is None:
             return super().accept(client, reply)
-        ballot, receipt = self._consensus.read(client, reply)
+        ballot, receipt = self._consensus.read(client, reply, self.sections)
         if self._values:
             values = super().accept(client, reply)
             receipt = replace(
@@ -165,7 +176,7 @@ class Mpfl(WeightMethod):
         if self._consensus is None:
             return super().finish_round(enough)
         enough = enough and self._consensus.close()
-        average = self._average() if self._values and enough else None
+        average = self.average() if self._values and enough else None
         mask, columns = self.mask(), {"counted": False}
         if enough:
             mask, columns = self._consensus.decide()
@@ -176,7 +187,7 @@ class Mpfl(WeightMethod):
                 self.state.phase = "train"
         else:
             self.state.step += 1
-        self._change(mask)
+        self.change_mask(mask)
         if average is not None:
-            self._publish(average)
+            self.publish(average)
         return columns

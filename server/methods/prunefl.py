@@ -18,15 +18,18 @@ from typing import Any
 
 import numpy as np
 
+from mpfl.average import FixedPointMean
 from mpfl.errors import InputError
 from mpfl.mask import Mask
+from mpfl.ranking.selection import units_to_keep
 from mpfl.regrow import exchange_share, reconfigure
 from mpfl.seeding import numpy_rng
+from mpfl.wire.errors import WireError
 from mpfl.wire.frame import Frame, Kind, Section
 from mpfl.wire.masks import decode_mask, mask_bound_bits
 from mpfl.wire.values import decode_values
 from mpfl.world import World
-from server.methods.averaging import WeightMethod
+from server.methods.averaging import WEIGHTS, WeightMethod
 from server.methods.base import Floats, Receipt, claimed_samples
 
 
@@ -39,6 +42,15 @@ class PruneFl(WeightMethod):
         At granularity ``filter``: a removed filter gets no gradient, so it could never return.
     """
 
+    reads = (
+        "train.*",
+        *("prune.density", "prune.granularity", "prune.schedule", "prune.rounds", "prune.epochs"),
+        *("prune.regrow_fraction", "prune.score_samples", "prune.min_units"),
+        "comparator.prunefl_every",
+        *("wire.mask_codec", "wire.mask_classes"),
+        *WEIGHTS,
+    )
+
     def __init__(self, world: World) -> None:
         if world.experiment.prune.granularity == "filter":
             raise InputError(
@@ -47,14 +59,20 @@ class PruneFl(WeightMethod):
             )
         super().__init__(world, "mask")
         self._first: tuple[Mask, Floats] | None = None
-        self._squares = self._unit_mean()
+        self._squares = self.unit_mean()
 
     @property
-    def _asks(self) -> Kind:
+    def asks(self) -> Kind:
         """A first mask, weights, or weights and squared gradients."""
         if self.phase == "mask":
             return Kind.MASK_REQUEST
         return Kind.SCORE_REQUEST if self._share else Kind.TRAIN_REQUEST
+
+    @property
+    def sections(self) -> set[Section]:
+        """Values, and a first mask or squared gradients beside them."""
+        beside = {Kind.MASK_REQUEST: {Section.MASK}, Kind.SCORE_REQUEST: {Section.SCORES}}
+        return {Section.VALUES, *beside.get(self.asks, ())}
 
     @property
     def _share(self) -> float:
@@ -74,7 +92,7 @@ class PruneFl(WeightMethod):
         """Start empty means."""
         super().begin_round(round_number, clients)
         self._first = None
-        self._squares = self._unit_mean()
+        self._squares = self.unit_mean()
 
     def accept(self, client: int, reply: Frame) -> Receipt:
         """Take in what was asked for."""
@@ -82,7 +100,7 @@ class PruneFl(WeightMethod):
             return self._accept_first(client, reply)
         if not self._share:
             return super().accept(client, reply)
-        samples = claimed_samples(self._world, client, reply, Kind.SCORES)
+        samples = claimed_samples(self._world, client, reply, Kind.SCORES, self.sections)
         payload = reply.sections.get(Section.SCORES, b"")
         squares = decode_values(payload, "float32", self._world.layout.units)
         self._squares.check(squares, samples)
@@ -93,18 +111,24 @@ class PruneFl(WeightMethod):
         return replace(receipt, formula_bytes=formula, bound_bytes=bound)
 
     def _accept_first(self, client: int, reply: Frame) -> Receipt:
-        claimed_samples(self._world, client, reply, Kind.BALLOT)
-        world = self._world
+        samples = claimed_samples(self._world, client, reply, Kind.BALLOT, self.sections)
+        world, config = self._world, self._world.experiment.prune
         payload = reply.sections.get(Section.MASK, b"")
         mask = decode_mask(payload, world.layout, classes=world.classes)
+        least = [min(config.min_units, units) for units in world.layout.units]
+        count = max(units_to_keep(config.density, world.layout.total), sum(least))
+        if mask.count() != count or any(np.less(mask.counts(), least)):
+            raise WireError("mask", f"keeps {mask.count()} units, expected {count} in all layers")
         footprint = world.footprint(mask)
         raw = reply.sections.get(Section.VALUES, b"")
-        channel, start = world.channel("up", footprint), world.start(mask)
-        model = start.copy() if channel.relative else np.zeros_like(start)
-        model[footprint.keep] += channel.read(raw, start[footprint.keep])
+        channel, start = world.channel("up", footprint), world.start(mask)[footprint.keep]
+        values = channel.read(raw, start) + (start if channel.relative else 0)
+        FixedPointMean(footprint.count, samples, buffers=footprint.buffers).check(values, samples)
+        model = np.zeros_like(world.initial)
+        model[footprint.keep] = values
         self._first = mask, model
         bound = mask_bound_bits(mask, classes=world.classes) / 8
-        bound += channel.bound(raw, start[footprint.keep])
+        bound += channel.bound(raw, start)
         return Receipt(world.layout.total / 8 + channel.formula_bytes, bound, mask)
 
     def finish_round(self, enough: bool) -> dict[str, Any]:
@@ -112,14 +136,14 @@ class PruneFl(WeightMethod):
         if self.phase == "mask":
             if self._first:
                 mask, model = self._first
-                self._change(mask)
-                self._publish(model)
+                self.change_mask(mask)
+                self.publish(model)
                 self.state.phase = "train"
             return {}
         share = self._share
         if not (enough and share):
             return super().finish_round(enough)
-        model, before = self._average(), self.mask()
+        model, before = self.average(), self.mask()
         values = model[: self._world.structure.parameters.total]
         mask = reconfigure(
             before,
@@ -131,6 +155,6 @@ class PruneFl(WeightMethod):
             self._world.experiment.prune.min_units,
         )
         self.state.step += 1
-        self._change(mask)
-        self._publish(model)
+        self.change_mask(mask)
+        self.publish(model)
         return {"moved": 1 - before.jaccard(mask)}

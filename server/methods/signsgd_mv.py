@@ -18,7 +18,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mpfl.codecs import Channel
 from mpfl.mask import Mask
 from mpfl.seeding import numpy_rng
 from mpfl.training.decay import learning_rate
@@ -27,6 +26,7 @@ from mpfl.wire.frame import Frame, Kind, Section
 from mpfl.wire.masks import decode_mask, mask_bound_bits
 from mpfl.wire.sections import Sync
 from mpfl.wire.values import encode_values
+from mpfl.wire.values.channel import Channel
 from mpfl.world import World
 from server.methods.base import Floats, Receipt, Request, ServerMethod
 from server.methods.buffers import BufferRound
@@ -53,6 +53,11 @@ class SignState:
 
 class SignSgd(ServerMethod):
     """Every round: collect signs, send the majority's."""
+
+    reads = (
+        "train.*",
+        *("comparator.sign_step", "wire.mask_codec"),
+    )
 
     state: SignState
 
@@ -108,7 +113,7 @@ class SignSgd(ServerMethod):
 
     def model(self) -> Floats:
         """Return the model."""
-        values = self.state.model.public[: self._layout.total]
+        values = self.state.model.public[: self._world.w0.size]
         return np.concatenate([values, self.state.buffers])
 
     def forget(self, client: int) -> None:

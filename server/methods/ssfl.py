@@ -20,21 +20,29 @@ from mpfl.ranking.selection import best_overall, units_to_keep
 from mpfl.wire.frame import Frame, Kind, Section
 from mpfl.wire.values import decode_values
 from mpfl.world import World
-from server.methods.averaging import WeightMethod
+from server.methods.averaging import WEIGHTS, WeightMethod
 from server.methods.base import Receipt, Request, claimed_samples
 
 
 class Ssfl(WeightMethod):
     """Round 1 scores, the others average under the mask."""
 
+    reads = (
+        "train.*",
+        *("prune.density", "prune.granularity", "prune.min_units", "prune.score_samples"),
+        "prune.rescale",
+        *("wire.mask_codec", "wire.mask_classes"),
+        *WEIGHTS,
+    )
+
     def __init__(self, world: World) -> None:
         super().__init__(world, "score")
-        self._scores = self._unit_mean()
+        self._scores = self.unit_mean()
 
     def begin_round(self, round_number: int, clients: Sequence[int]) -> None:
         """Start empty means, of scores and of weights."""
         super().begin_round(round_number, clients)
-        self._scores = self._unit_mean()
+        self._scores = self.unit_mean()
 
     def request(self, client: int) -> Request:
         """Ask for scores at w0, which needs no values, or for training."""
@@ -46,7 +54,7 @@ class Ssfl(WeightMethod):
         """Add scores or weights to the mean."""
         if self.phase == "train":
             return super().accept(client, reply)
-        samples = claimed_samples(self._world, client, reply, Kind.SCORES)
+        samples = claimed_samples(self._world, client, reply, Kind.SCORES, {Section.SCORES})
         payload = reply.sections.get(Section.SCORES, b"")
         self._scores.add(decode_values(payload, "float32", self._world.layout.units), samples)
         return Receipt(4.0 * self._world.layout.total, len(payload))
@@ -64,6 +72,6 @@ class Ssfl(WeightMethod):
                 units_to_keep(config.density, layout.total),
                 config.min_units,
             )
-            self._change(Mask.from_bools(layout, keep))
+            self.change_mask(Mask.from_bools(layout, keep))
             self.state.phase = "train"
         return {}

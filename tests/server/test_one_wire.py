@@ -7,9 +7,9 @@ from hypothesis import strategies as st
 
 from benchmarks.recipes import recipes
 from clients.client import Client
-from mpfl.codecs import Channel, Memory
 from mpfl.wire.frame import Section
 from mpfl.wire.values import value_codec
+from mpfl.wire.values.channel import Channel, Memory
 from mpfl.world import build_world
 from tests.federation import Federation, tiny
 
@@ -35,9 +35,9 @@ def seen(monkeypatch):
     found = {}
     plain = Client.train_public
 
-    def train_public(self, replica, round_number, steps):
+    def train_public(self, replica, round_number, steps, **hooks):
         found[self.partition] = replica.public
-        return plain(self, replica, round_number, steps)
+        return plain(self, replica, round_number, steps, **hooks)
 
     monkeypatch.setattr(Client, "train_public", train_public)
     return found

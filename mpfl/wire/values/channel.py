@@ -8,10 +8,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mpfl.network.footprint import Footprint
-from mpfl.wire.values import (
-    Context,
+from mpfl.wire.values.base import Context
+from mpfl.wire.values.codecs import (
     decode_values,
     encode_values,
+    formula_bits,
     value_codec,
     values_bound_bytes,
 )
@@ -82,7 +83,8 @@ class Channel:
     @property
     def formula_bytes(self) -> float:
         """What a paper would say that the values cost: nominal bits, nothing coded."""
-        return value_codec(self.codec).bits_each * self.footprint.count / 8
+        context = Context(shapes=self.footprint.shapes)
+        return formula_bits(self.codec, self.footprint.segments, context=context) / 8
 
     def write(
         self,
