@@ -10,7 +10,7 @@ from typing import Any
 import tomli_w
 
 from mpfl.errors import InputError, keyed
-from mpfl.nested import build, fail, read_toml, with_override
+from mpfl.nested import build, fail, read_toml
 from mpfl.plugins.source import Plugin, resolved
 from mpfl.registry import parse_spec, unknown_name
 
@@ -403,28 +403,38 @@ def from_mapping(table: Mapping[str, Any]) -> Experiment:
     return build(Experiment, resolved(renamed(table)[0]))
 
 
-_RENAMED = {"wire.uplink_values": "wire.up", "wire.downlink_values": "wire.down"}
-_GONE = ("comparator.topk_fraction",)  # wire.up = "sparse(0.05)" says it now
+_RENAMED = {
+    "wire.uplink_values": "wire.up",
+    "wire.downlink_values": "wire.down",
+    "comparator.topk_fraction": "",  # wire.up = "sparse(0.05)" says it now
+}
 
 
-def renamed(table: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
-    """Return nested tables with keys of 0.1.0 under their names of today, and a note for each.
+def renamed(table: Mapping[str, Any], place: str = "") -> tuple[dict[str, Any], list[str]]:
+    """Return tables with keys of 0.1.0 under their names of today, and a note for each.
+
+    So are dotted keys in them, as variants and sweeps have.
 
     Examples
     --------
     >>> renamed({"wire": {"uplink_values": "int8"}})
     ({'wire': {'up': 'int8'}}, ['wire.uplink_values is wire.up now'])
     """
-    result, notes = dict(table), []
-    for key in [*_RENAMED, *_GONE]:
-        section, name = key.split(".")
-        inner = result.get(section)
-        if not isinstance(inner, Mapping) or name not in inner:
-            continue
-        result[section] = {other: value for other, value in inner.items() if other != name}
-        if key in _RENAMED:
-            result = with_override(result, _RENAMED[key], inner[name])
-            notes.append(f"{key} is {_RENAMED[key]} now")
+    result: dict[str, Any] = {}
+    notes = []
+    for key, value in table.items():
+        here = f"{place}.{key}"
+        old = next((name for name in _RENAMED if here.endswith("." + name)), "")
+        new = _RENAMED.get(old, "")
+        if old:
+            notes.append(f"{old} is {new} now" if new else f"{old} is gone; wire.up says it now")
+        if isinstance(value, Mapping):
+            value, more = renamed(value, here)
+            notes += more
+        if new:
+            key = key.removesuffix(old.rpartition(".")[2]) + new.rpartition(".")[2]
+        if new or not old:
+            result[key] = value
     return result, notes
 
 

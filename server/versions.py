@@ -12,11 +12,11 @@ from mpfl.mask import Layout, Mask
 from mpfl.network.footprint import Footprint
 from mpfl.recent import Recent
 from mpfl.seeding import numpy_rng
+from mpfl.wire.floats import float32_bytes
 from mpfl.wire.masks import encode_mask, mask_bound_bits
 from mpfl.wire.sections import SNAPSHOT, SUBSET, Sync, mask_context
 from mpfl.wire.values import encode_values
 from mpfl.wire.values.channel import Channel, Memory
-from mpfl.wire.values.floats import float32_bytes
 
 Floats = NDArray[np.float32]
 Offer = tuple[Sync, bytes, float]

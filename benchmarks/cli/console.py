@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -139,6 +139,11 @@ class Reporter:
         """Show a line of interest on standard error."""
         if not self.quiet:
             print(text, file=sys.stderr)
+
+    def notes(self, texts: Iterable[str]) -> None:
+        """Show lines of interest, each once."""
+        for text in dict.fromkeys(texts):
+            self.note(text)
 
     def say(self, text: RenderableType) -> None:
         """Show a text or a table, unless the result is asked for as JSON."""

@@ -9,7 +9,8 @@ from typing import Annotated, Any
 
 import typer
 
-from benchmarks.presets import resolve
+from benchmarks.presets import load_table, parse_assignment, resolve
+from mpfl.config import renamed
 from mpfl.plugins import resolved
 from server.checkpoint import write_atomically, writing
 
@@ -41,6 +42,12 @@ def configured(
         changes["data.download"] = True
     table = resolve(config, assignments, changes)
     return with_plugins(table, plugins)
+
+
+def renamed_keys(config: str, assignments: Sequence[str]) -> list[str]:
+    """Return a note for each key that has another name today."""
+    given = dict(map(parse_assignment, assignments))
+    return renamed(load_table(config))[1] + renamed(given)[1]
 
 
 def with_plugins(table: Mapping[str, Any], plugins: Sequence[str]) -> dict[str, Any]:

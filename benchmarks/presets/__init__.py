@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.recipes import expanded
+from mpfl.config import renamed
 from mpfl.errors import InputError
 from mpfl.nested import read_toml, value_at, with_override
 from mpfl.plugins import resolved
@@ -105,15 +106,14 @@ def changed(table: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, A
     So a file that names a recipe may set any key of it, and so may whoever names one in `changes`;
     where only those name it, it sets aside what the file says.
     """
-    result = dict(table)
-    for key, value in expanded(
-        {"method": table.get("method")} if "method" in table else {}
-    ).items():
-        if key == "method" or not _holds(table, key):
-            result = with_override(result, key, value)
-    for key, value in expanded(changes).items():
-        result = with_override(result, key, value)
-    return result
+    table, changes = renamed(table)[0], renamed(changes)[0]
+    named = expanded({"method": table["method"]} if "method" in table else {})
+    missing = {
+        key: found for key, found in named.items() if key == "method" or not _holds(table, key)
+    }
+    for key, value in [*missing.items(), *expanded(changes).items()]:
+        table = with_override(table, key, value)
+    return table
 
 
 def _holds(table: Mapping[str, Any], key: str) -> bool:

@@ -61,6 +61,8 @@ class CompareConfig:
     adjust: list[dict[str, dict[str, Any]]] = field(default_factory=list)
     """Rules ``{"when": {...}, "set": {...}}`` of dotted keys: the cells that have all the values of
     ``when`` get those of ``set``, in order. There, ``label`` is the method's or variant's name."""
+    wire: str = ""
+    """Codec of all weights, up and down, in every cell, whatever else says: one wire for all."""
 
 
 @dataclass(frozen=True)
@@ -92,6 +94,8 @@ def split_table(table: Mapping[str, Any]) -> tuple[dict[str, Any], CompareConfig
     """Separate ``[compare]`` from the experiment's tables; InputError for what is wrong in it."""
     rest = {key: value for key, value in table.items() if key != "compare"}
     config = build(CompareConfig, table.get("compare", {}), "compare.")
+    if config.wire and config.sweep.keys() & {"wire.up", "wire.down"}:
+        fail("compare.wire", config.wire, "nothing, because the sweep sets the wire of its cells")
     if "method" in config.sweep:
         config = _swept_methods(config)
     for key in ("methods", "seeds"):
@@ -132,10 +136,15 @@ def plan_cells(table: Mapping[str, Any], config: CompareConfig) -> list[Cell]:
             if _applies(rule["when"], label, from_mapping(resolved)):
                 for key, value in rule["set"].items():
                     resolved = with_override(resolved, key, value)
+        resolved = with_override(resolved, "wire", {**resolved.get("wire", {}), **_wire(config)})
         cells.append(Cell(label, seed, sweep, from_mapping(resolved), load))
     works = dict.fromkeys(_without_seed(cell) for cell in cells)
     ignored = {work: plan(work, load).ignored for work in works}
     return [dataclasses.replace(cell, ignored=ignored[_without_seed(cell)]) for cell in cells]
+
+
+def _wire(config: CompareConfig) -> dict[str, str]:
+    return {"up": config.wire, "down": config.wire} if config.wire else {}
 
 
 def _without_seed(cell: Cell) -> Experiment:

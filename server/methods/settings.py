@@ -155,12 +155,12 @@ def _of_codecs(codecs: Codecs) -> Rules:
         (
             not any(codec.feedback for codec in both),
             ("wire.error_feedback",),
-            f"{names} keeps no errors to feed back",
+            f"what {names} loses needs no feedback",
         ),
         (
             not any(codec.relative for codec in both),
             ("wire.value_classes",),
-            f"{names} writes no differences",
+            f"with {names} no differences travel",
         ),
     ]
 
