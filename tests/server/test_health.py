@@ -335,7 +335,7 @@ IGNORED = [
     ({"prune__tie": "keep"}, "prune.tie", "budget knows no tied majority"),
     ({"prune__voters": 9}, "prune.voters", "a round asks 4 clients"),
     ({"prune__score_samples": 9}, "prune.score_samples", "magnitude looks at no sample"),
-    ({"wire__error_feedback": False}, "wire.error_feedback", "what float32 loses needs no feedback"),
+    ({"wire__error_feedback": False}, "wire.error_feedback", "what float32 loses"),
     ({"method": "fedavg_q8", "wire__error_feedback": False}, "wire.error_feedback", "what int8"),
     ({"method": "lotteryfl", "wire__up": "stc(0.1)", "wire__error_feedback": False},
      "wire.error_feedback", "lotteryfl does not"),
