@@ -21,7 +21,6 @@ _SCALE_BYTES = 2
 _CHUNK = 1 << 14
 """Values that are rounded at a time."""
 _SEARCH_SAMPLE = 8192
-_PRICE_SAMPLE = 32768
 _SEARCH_STEPS = 24
 
 
@@ -212,7 +211,7 @@ def least_cost(price: float, rounding: Callable[[Doubles, Stream], Doubles]) -> 
     """
 
     def choose(values: Doubles, overall: Overall) -> float:
-        sample = values[:: 1 + values.size // _PRICE_SAMPLE]
+        sample = values[:: 1 + values.size // _SEARCH_SAMPLE]
         largest = float(np.abs(values).max())
         factors = math.sqrt(overall.mean_square) * np.geomspace(0.25, 16, 25)
         steps = [*np.maximum(factors, largest / 127).tolist(), 4 * largest]
