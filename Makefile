@@ -57,7 +57,7 @@ clean: ## remove the environment and every cache
 PIP_INSTALL = $(BIN)/python -m pip --disable-pip-version-check install --quiet $(PIP_OPTIONS) \
 	-c constraints.txt torch==2.13.0
 
-$(SETUP): pyproject.toml constraints.txt $(wildcard mpfl/vote/*.c) | $(BIN)/python
+$(SETUP): pyproject.toml constraints.txt $(wildcard mpfl/vote/*.c mpfl/wire/entropy/*.c) | $(BIN)/python
 	$(PIP_INSTALL) -e '.[$(EXTRAS)]'
 	@touch $@
 

@@ -6,7 +6,7 @@ import os
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -21,20 +21,27 @@ from safetensors.numpy import load_file
 from benchmarks.figures.curves import draw_accuracy_against_bytes
 from benchmarks.figures.groups import drawn_groups
 from benchmarks.figures.one_run import draw_run
-from benchmarks.presets import load_table
+from benchmarks.presets import anchored, load_table
 from benchmarks.report.table import table_text
 from benchmarks.report.write import write_report
 from benchmarks.results.frames import comparison_frame, ledger_frame, rounds_frame
-from benchmarks.results.loading import comparison_settings, is_comparison, load_folders, load_run
+from benchmarks.results.loading import (
+    comparison_settings,
+    is_comparison,
+    load_failures,
+    load_folders,
+    load_run,
+)
 from benchmarks.results.rows import Row, comparison_table
 from benchmarks.results.rundata import Ledger, RunData
 from benchmarks.running import comparison as comparing
 from benchmarks.running import experiment as running
 from benchmarks.running.sinks import Feed, check_sink, show_in_sink
 from mpfl.config import Experiment, from_mapping, to_mapping
-from mpfl.errors import InputError
+from mpfl.errors import InputError, RunError
 from mpfl.mask import Mask
 from mpfl.nested import with_override
+from mpfl.plugins import resolved
 from mpfl.registry import unknown_name
 from server.records import RoundRecord, to_json
 from server.runfolder import MODEL
@@ -129,12 +136,15 @@ class Comparison:
         One per method and swept value, over its seeds: cheapest first, ceilings last.
     baseline
         What bytes are compared with.
+    failed
+        Cells that came to no result → why. They are in no row; `compare` tries them again.
     """
 
     folder: Path
     runs: tuple[Run, ...]
     rows: tuple[Row, ...]
     baseline: str
+    failed: Mapping[str, str] = field(default_factory=dict)
 
     def table(self) -> str:
         """Return the comparison as plain text, as the terminal shows it."""
@@ -194,6 +204,8 @@ def run(
     ------
     InputError
         One line naming the key, what was got and what is allowed.
+    RunError
+        If the run comes to no result: clients failed, or no round of a phase counted.
 
     Examples
     --------
@@ -254,6 +266,8 @@ def compare(
     ------
     InputError
         One line naming the key, what was got and what is allowed.
+    RunError
+        If every run fails. Where only some do, the others are compared; see `Comparison.failed`.
 
     Examples
     --------
@@ -275,7 +289,9 @@ def compare(
     check_sink(sink)
     folder = _folder(out)
     cells = comparing.plan_cells(*comparing.split_table(table))
-    comparing.compare(table, cells, folder, show_in_sink(sink, folder, on_cell), workers)
+    failed = comparing.compare(table, cells, folder, show_in_sink(sink, folder, on_cell), workers)
+    if len(failed) == len(cells):
+        raise RunError(f"all runs failed; {cells[0].name}: {failed[cells[0].name]}")
     return _comparison(folder, [cell.name for cell in cells])
 
 
@@ -297,10 +313,16 @@ def _comparison(folder: Path, names: Sequence[str] = ()) -> Comparison:
     found.sort(key=lambda data: order.get(data.folder, len(order)))
     asked = comparison_settings([folder])
     baseline = str(asked.get("baseline", "fedavg"))
-    rows = comparison_table(found, baseline, float(asked.get("margin", 0.005)))
+    failures = load_failures([folder])
+    margin = float(asked.get("margin", 0.005))
+    rows = comparison_table(found, baseline, margin, list(failures.values()))
     cells = folder / comparing.CELLS
     return Comparison(
-        folder, tuple(Run(cells / data.folder, data) for data in found), tuple(rows), baseline
+        folder,
+        tuple(Run(cells / data.folder, data) for data in found),
+        tuple(rows),
+        baseline,
+        {name: failure.error for name, failure in failures.items()},
     )
 
 
@@ -313,7 +335,7 @@ def _table(config: Config, overrides: Mapping[str, Any] | None) -> dict[str, Any
         table = dict(config)
     for key, value in (overrides or {}).items():
         table = with_override(table, key, value)
-    return table
+    return resolved(anchored(table, Path()))
 
 
 def _folder(out: str | Path | None) -> Path:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import torch
@@ -11,14 +12,15 @@ from numpy.typing import NDArray
 
 from clients.replica import ClientState, Replica
 from mpfl.ballot import target_density
-from mpfl.codecs import Codecs
 from mpfl.data.samples import Samples
 from mpfl.faults.attacks import forge
 from mpfl.faults.stress import rides_free, spoil, stressed_clients
 from mpfl.mask import Mask
+from mpfl.methods import Codecs
 from mpfl.seeding import numpy_rng, torch_generator
 from mpfl.training.decay import learning_rate
 from mpfl.training.local import Observer, TrainResult
+from mpfl.training.losses import GradientHook, Loss
 from mpfl.wire.sections import Metrics
 from mpfl.wire.values import decode_values, encode_values, value_codec
 from mpfl.world import World
@@ -43,6 +45,11 @@ class Client:
     world: World
     partition: int
     state: ClientState
+
+    @property
+    def options(self) -> Any:
+        """The method's own options; see `mpfl.methods.Method`."""
+        return self.world.options
 
     @cached_property
     def samples(self) -> Samples:
@@ -99,6 +106,8 @@ class Client:
         lr: float | None = None,
         epochs: int = 0,
         observer: Observer | None = None,
+        loss: Loss | None = None,
+        gradient: GradientHook | None = None,
     ) -> TrainResult:
         """Train the world's model from `start` (float32[P + B]) on this client's samples.
 
@@ -111,8 +120,8 @@ class Client:
         ----------
         mask
             Which units may live; None for all.
-        lr, epochs
-            Default to the experiment's.
+        lr, epochs, loss, gradient
+            Default to the experiment's; see `mpfl.training.losses`.
         """
         world, config = self.world, self.world.experiment.train
         count = world.structure.parameters.total
@@ -131,6 +140,8 @@ class Client:
             generator=self.generator("batches", round_number),
             observer=observer,
             freeze_statistics=policy == "freeze",
+            loss=loss,
+            gradient=gradient,
         )
         if policy == "local":
             self.state.buffers = world.model.buffers.numpy().copy()
@@ -143,10 +154,25 @@ class Client:
             return self.state.buffers
         return travelled if policy == "aggregate" else self.world.b0
 
-    def train_public(self, replica: Replica, round_number: int, steps: int) -> TrainResult:
+    def train_public(
+        self,
+        replica: Replica,
+        round_number: int,
+        steps: int,
+        *,
+        loss: Loss | None = None,
+        gradient: GradientHook | None = None,
+    ) -> TrainResult:
         """Train from the public model under its mask at the learning rate of its step."""
         rate = learning_rate(self.world.experiment.train, replica.step, steps)
-        return self.train(replica.public, round_number, lr=rate, mask=replica.mask)
+        return self.train(
+            replica.public,
+            round_number,
+            lr=rate,
+            mask=replica.mask,
+            loss=loss,
+            gradient=gradient,
+        )
 
     def vote(
         self, ballot: Mask, round_number: int, *, allowed: Mask, share: float | None = None

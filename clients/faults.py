@@ -6,8 +6,8 @@ import struct
 from dataclasses import replace
 
 from clients.client import Client
-from mpfl.codecs import Codecs
 from mpfl.faults.replies import LOSSES, fault_rng
+from mpfl.methods import Codecs
 from mpfl.wire.frame import Frame, Section, encode_frame
 from mpfl.wire.sections import Metrics
 from mpfl.wire.values import value_codec

@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from mpfl.codecs import Codecs
 from mpfl.mask import Mask
+from mpfl.methods import Codecs
 from mpfl.network.footprint import Footprint
 from mpfl.wire.errors import WireError
 from mpfl.wire.frame import Frame, Section
@@ -58,7 +58,7 @@ class Replica:
     step
         Rounds of weight training before this one.
     public
-        float32[P + B]; outside the footprint parameters are zero and buffers those of w0.
+        float32[P + B]; outside the footprint see `World.untravelled`.
     """
 
     step: int
@@ -107,8 +107,7 @@ def follow(world: World, state: ClientState, frame: Frame, with_buffers: bool = 
     if mask != before:
         _refit(state, world.footprint(before, with_buffers), footprint)
     public = _public(world, state, mask, frame, footprint)
-    full = np.zeros(footprint.keep.size, np.float32)
-    full[world.structure.parameters.total :] = world.b0  # unless they travel
+    full = world.untravelled(mask)
     full[footprint.keep] = public
     return Replica(frame.sync.step, mask, footprint, full)
 

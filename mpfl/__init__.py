@@ -10,24 +10,38 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from mpfl.average import FixedPointMean
     from mpfl.config import DataConfig, Experiment, from_mapping, from_toml, to_mapping, to_toml
     from mpfl.data import DATASETS, PARTITIONS, Dataset, Samples
-    from mpfl.errors import InputError
+    from mpfl.data.partition import Division
+    from mpfl.errors import InputError, RunError
+    from mpfl.faults.attacks import ATTACKS, Forgery
+    from mpfl.faults.stress import SPOILERS
     from mpfl.mask import Layout, Mask
+    from mpfl.methods import METHODS, Codecs, Method
     from mpfl.models import MODELS, Shapes, build_model
+    from mpfl.network.flat import FlatModel
     from mpfl.network.layers import Structure
+    from mpfl.plugins import Plugin
     from mpfl.ranking import RANKINGS, SCHEDULES, Order, rank
     from mpfl.registry import Registry
     from mpfl.scores import SCORES, Score, ScoreInputs, StepObserver, UnitScores
     from mpfl.seeding import numpy_rng, torch_generator
     from mpfl.training.decay import DECAYS
+    from mpfl.training.local import Evaluation, TrainResult
+    from mpfl.training.losses import GRADIENTS, LOSSES, GradientInputs, LossInputs, cross_entropy
     from mpfl.vote import RULES, Rule, Tally, Vote, VoteContext, decide
     from mpfl.wire import MASK_CODECS, VALUE_CODECS, WireError
+    from mpfl.wire.frame import Frame, Kind, Section
+    from mpfl.wire.masks import MaskCodec, decode_mask, encode_mask
+    from mpfl.wire.sections import Metrics, Sync
+    from mpfl.wire.values import decode_values, encode_values, value_codec
     from mpfl.world import World, build_world
 
 __version__ = "0.1.0"
 
 _HOMES = {
+    "mpfl.average": ("FixedPointMean",),
     "mpfl.config": (
         "DataConfig",
         "Experiment",
@@ -37,48 +51,89 @@ _HOMES = {
         "to_toml",
     ),
     "mpfl.data": ("DATASETS", "PARTITIONS", "Dataset", "Samples"),
-    "mpfl.errors": ("InputError",),
+    "mpfl.data.partition": ("Division",),
+    "mpfl.errors": ("InputError", "RunError"),
+    "mpfl.faults.attacks": ("ATTACKS", "Forgery"),
+    "mpfl.faults.stress": ("SPOILERS",),
     "mpfl.mask": ("Layout", "Mask"),
+    "mpfl.methods": ("METHODS", "Codecs", "Method"),
     "mpfl.models": ("MODELS", "Shapes", "build_model"),
+    "mpfl.network.flat": ("FlatModel",),
     "mpfl.network.layers": ("Structure",),
+    "mpfl.plugins": ("Plugin",),
     "mpfl.ranking": ("RANKINGS", "SCHEDULES", "Order", "rank"),
     "mpfl.registry": ("Registry",),
     "mpfl.scores": ("SCORES", "Score", "ScoreInputs", "StepObserver", "UnitScores"),
     "mpfl.seeding": ("numpy_rng", "torch_generator"),
     "mpfl.training.decay": ("DECAYS",),
+    "mpfl.training.local": ("Evaluation", "TrainResult"),
+    "mpfl.training.losses": (
+        "GRADIENTS",
+        "LOSSES",
+        "GradientInputs",
+        "LossInputs",
+        "cross_entropy",
+    ),
     "mpfl.vote": ("RULES", "Rule", "Tally", "Vote", "VoteContext", "decide"),
     "mpfl.wire": ("MASK_CODECS", "VALUE_CODECS", "WireError"),
+    "mpfl.wire.frame": ("Frame", "Kind", "Section"),
+    "mpfl.wire.masks": ("MaskCodec", "decode_mask", "encode_mask"),
+    "mpfl.wire.sections": ("Metrics", "Sync"),
+    "mpfl.wire.values": ("decode_values", "encode_values", "value_codec"),
     "mpfl.world": ("World", "build_world"),
 }
 _HOME = {name: module for module, names in _HOMES.items() for name in names}
 
 __all__ = [
+    "ATTACKS",
     "DATASETS",
     "DECAYS",
+    "GRADIENTS",
+    "LOSSES",
     "MASK_CODECS",
+    "METHODS",
     "MODELS",
     "PARTITIONS",
     "RANKINGS",
     "RULES",
     "SCHEDULES",
     "SCORES",
+    "SPOILERS",
     "VALUE_CODECS",
+    "Codecs",
     "DataConfig",
     "Dataset",
+    "Division",
+    "Evaluation",
     "Experiment",
+    "FixedPointMean",
+    "FlatModel",
+    "Forgery",
+    "Frame",
+    "GradientInputs",
     "InputError",
+    "Kind",
     "Layout",
+    "LossInputs",
     "Mask",
+    "MaskCodec",
+    "Method",
+    "Metrics",
     "Order",
+    "Plugin",
     "Registry",
     "Rule",
+    "RunError",
     "Samples",
     "Score",
     "ScoreInputs",
+    "Section",
     "Shapes",
     "StepObserver",
     "Structure",
+    "Sync",
     "Tally",
+    "TrainResult",
     "UnitScores",
     "Vote",
     "VoteContext",
@@ -86,7 +141,12 @@ __all__ = [
     "World",
     "build_model",
     "build_world",
+    "cross_entropy",
     "decide",
+    "decode_mask",
+    "decode_values",
+    "encode_mask",
+    "encode_values",
     "from_mapping",
     "from_toml",
     "numpy_rng",
@@ -94,6 +154,7 @@ __all__ = [
     "to_mapping",
     "to_toml",
     "torch_generator",
+    "value_codec",
 ]
 
 

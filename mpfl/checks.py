@@ -15,6 +15,7 @@ from mpfl.ranking.rankings import RANKINGS
 from mpfl.ranking.schedule import density_path
 from mpfl.seeding import numpy_rng
 from mpfl.training.decay import learning_rate
+from mpfl.training.losses import gradient_named, loss_named
 from mpfl.vote import VoteContext, decide, trim
 from mpfl.wire.masks import check_mask_codec
 from mpfl.wire.values import value_codec
@@ -46,9 +47,11 @@ def check_pruning(experiment: Experiment) -> None:
 
 
 def check_training(train: TrainConfig) -> None:
-    """Check the decay of the learning rate; InputError naming the key."""
+    """Check decay of the learning rate, loss and gradient hook; InputError naming the key."""
     with keyed("train.lr_decay"):
         learning_rate(train, 0, 1)
+    loss_named(train)
+    gradient_named(train)
 
 
 def check_codecs(wire: WireConfig) -> None:

@@ -11,9 +11,11 @@ import tomli_w
 
 from mpfl.errors import InputError, keyed
 from mpfl.nested import build, fail, read_toml
+from mpfl.plugins.source import Plugin, resolved
 from mpfl.registry import parse_spec, unknown_name
 
 _TOGETHER = 32  # clients trained together on a GPU
+_TOLERATED = ("auto", "nothing", "client error", "client crashed", "everything")
 
 
 def _check(condition: bool, key: str, got: object, expected: str) -> None:
@@ -103,6 +105,11 @@ class TrainConfig:
     """L2 penalty, as in torch.optim."""
     lr_decay: str = "none"
     """Over the rounds of weight training: ``none``, ``cosine`` or ``exponential(factor)``."""
+    loss: str = "cross_entropy"
+    """What training minimises: see ``mpfl list losses``. Tests, and scores made of gradients, go by
+    cross entropy."""
+    gradient: str = "plain"
+    """What is done to a gradient before the step: see ``mpfl list gradients``."""
     clip: float = 0.0
     """Clip the gradient's L2 norm to this (0 = off)."""
     precision: str = "float32"
@@ -116,7 +123,7 @@ class TrainConfig:
         _at_least("train", self, epochs=1, batch_size=1, weight_decay=0, clip=0)
         _check(self.lr > 0, "train.lr", self.lr, "a positive number")
         _check(0 <= self.momentum < 1, "train.momentum", self.momentum, "0 <= momentum < 1")
-        _spec("train", self, "lr_decay")
+        _spec("train", self, "lr_decay", "loss", "gradient")
         _choice("train.optimizer", self.optimizer, ("sgd", "adam"))
         _choice("train.precision", self.precision, ("float32", "bf16"))
         _choice("train.device", self.device, ("cpu", "cuda"))
@@ -322,7 +329,14 @@ class FaultsConfig:
     """How: ``pixels``, ``labels``, ``noise(p)`` or ``free_rider`` (never trains: random ballots,
     values sent back as they came)."""
 
+    tolerate: str = "auto"
+    """Clients that really fail and yet do not end the run: ``nothing``, ``client error`` (its app
+    raised), ``client crashed`` (its process or node died) or ``everything``. ``auto``: nothing in a
+    simulation (engines ``local`` and ``ray``), everything in a deployment, where nodes come and go.
+    Whatever is tolerated, a phase in which no round counts ends the run."""
+
     def __post_init__(self) -> None:
+        _choice("faults.tolerate", self.tolerate, _TOLERATED)
         for item in dataclasses.fields(self):
             value = getattr(self, item.name)
             if isinstance(value, float):
@@ -336,7 +350,10 @@ class Experiment:
     seed: int = 0
     """Every random stream of the run derives from it."""
     method: str = "mpfl"
-    """What is run: see ``mpfl list methods``."""
+    """What is run: see ``mpfl list methods``. One with options takes them in parentheses."""
+    plugins: tuple[Plugin, ...] = ()
+    """Files, relative to the configuration's own, and modules that register parts of one's own:
+    ``["study.py", "my_package.parts"]``. A file's text becomes part of the configuration."""
     data: DataConfig = field(default_factory=DataConfig)
     model: ModelConfig = field(default_factory=ModelConfig)
     train: TrainConfig = field(default_factory=TrainConfig)
@@ -350,6 +367,8 @@ class Experiment:
 
     def __post_init__(self) -> None:
         _check(0 <= self.seed < 2**32, "seed", self.seed, "0 to 2^32 - 1")
+        with keyed("method"):
+            parse_spec(self.method)
         _check(
             self.federation.clients_per_round <= self.data.clients,
             "federation.clients_per_round",
@@ -371,12 +390,14 @@ class Experiment:
 def from_mapping(table: Mapping[str, Any]) -> Experiment:
     """Build an experiment from nested tables, defaults filling the gaps.
 
+    Files that ``plugins`` names are read, and not run.
+
     Raises
     ------
     InputError
         For an unknown key (naming the nearest known one), a wrong type or a value out of range.
     """
-    return build(Experiment, table)
+    return build(Experiment, resolved(table))
 
 
 def from_toml(text: str) -> Experiment:
@@ -391,4 +412,4 @@ def to_mapping(experiment: Experiment) -> dict[str, Any]:
 
 def to_toml(experiment: Experiment) -> str:
     """Return the fully resolved experiment as TOML text."""
-    return tomli_w.dumps(to_mapping(experiment))
+    return tomli_w.dumps(to_mapping(experiment), multiline_strings=True)

@@ -16,6 +16,14 @@ class InputError(ValueError):
     """
 
 
+class RunError(RuntimeError):
+    """A run that came to no result, in one line: what went wrong first.
+
+    Clients that fail, a phase in which no round counted. What was recorded stays, and once the
+    cause is mended the run can be resumed. The command line turns it into exit status 1.
+    """
+
+
 @contextmanager
 def keyed(key: str) -> Iterator[None]:
     """Put the key of the configuration in front of an InputError that is raised inside."""
@@ -25,7 +33,7 @@ def keyed(key: str) -> Iterator[None]:
         raise InputError(f"{key}: {error}") from None
 
 
-def describe(error: Exception) -> str:
+def describe(error: BaseException) -> str:
     """Return an error in one line, and after that its traceback."""
     first, *_ = "".join(traceback.format_exception_only(error)).splitlines()
     return first + "\n" + "".join(traceback.format_exception(error))

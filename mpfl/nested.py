@@ -80,8 +80,9 @@ def dotted(table: Mapping[str, Any]) -> dict[str, Any]:
 def build(cls: type[T], table: object, prefix: str = "") -> T:
     """Build a dataclass of plain values, and of such dataclasses, from nested tables.
 
-    Its annotations say what is allowed: plain types, ``X | None``, ``list[X]``, ``dict[str, X]``
-    and ``Any``. Where None is allowed, a number that is not finite is read as None.
+    Its annotations say what is allowed: plain types, ``X | None``, ``list[X]``,
+    ``tuple[X, ...]``, ``dict[str, X]`` and ``Any``. Where None is allowed, a number that is not
+    finite is read as None.
 
     Raises
     ------
@@ -121,15 +122,21 @@ def _convert(kind: Any, value: Any, key: str) -> Any:
         return None if absent else _convert(inner[0], value, key)
     if origin is dict and isinstance(value, Mapping):
         return {name: _convert(inner[1], found, f"{key}.{name}") for name, found in value.items()}
+    if origin is tuple and isinstance(value, list | tuple):
+        return tuple(_convert(inner[0], found, f"{key}[{n}]") for n, found in enumerate(value))
     if origin is list and isinstance(value, list):
         return [_convert(inner[0], found, f"{key}[{place}]") for place, found in enumerate(value)]
     if kind is float and type(value) is int:
         value = float(value)
     if type(value) is not kind:
-        fail(key, value, f"a value of type {origin.__name__ if origin else kind.__name__}")
+        fail(key, value, f"a value of type {_word(origin or kind)}")
     if kind is float and not math.isfinite(value):
         fail(key, value, "a finite number")
     return value
+
+
+def _word(kind: type[Any]) -> str:
+    return "list" if kind is tuple else kind.__name__
 
 
 def fail(key: str, got: object, expected: str) -> NoReturn:

@@ -6,7 +6,9 @@ import dataclasses
 import difflib
 import math
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from fractions import Fraction
 from functools import partial
 from inspect import Parameter, Signature, signature
@@ -16,7 +18,13 @@ from mpfl.errors import InputError
 
 T = TypeVar("T")
 
-_SPEC = re.compile(r"\s*([a-z_][a-z0-9_]*)\s*(?:\(([^()]*)\))?\s*")
+_NAME = re.compile(r"[a-z_][a-z0-9_]*")
+_SPEC = re.compile(rf"\s*({_NAME.pattern})\s*(?:\(([^()]*)\))?\s*")
+
+Registration = tuple["Registry[Any]", str, Any]
+"""Where a part was registered, under what name, and the part."""
+
+_record: ContextVar[list[Registration] | None] = ContextVar("registrations", default=None)
 
 
 def unknown_name(what: str, name: str, known: Iterable[str]) -> InputError:
@@ -27,8 +35,22 @@ def unknown_name(what: str, name: str, known: Iterable[str]) -> InputError:
     return InputError(f"unknown {what} {name!r}{hint} (known: {', '.join(known)})")
 
 
+@contextmanager
+def recorded() -> Iterator[list[Registration]]:
+    """Keep what is registered inside the block out of the registries; yields the list of it."""
+    found: list[Registration] = []
+    token = _record.set(found)
+    try:
+        yield found
+    finally:
+        _record.reset(token)
+
+
 class Registry(Generic[T]):
     """An ordered mapping from names to parts of one kind.
+
+    Beside the parts that come with the library there are those that a script registers, and
+    those that are lent for a while (`mpfl.plugins`), which go before a script's.
 
     What stands in the parentheses of ``name(argument, ...)`` are the part's own parameters, those
     after the ones that its caller gives. They are annotated ``int``, ``float``, ``Fraction`` (a
@@ -55,9 +77,13 @@ class Registry(Generic[T]):
         functions: Sequence[str] = (),
     ) -> None:
         self.what = what
-        self._parts = dict(parts)
+        self._built_in, self._own, self._lent = dict(parts), dict[str, T](), dict[str, T]()
         self._given = given
         self._functions = functions
+
+    @property
+    def _parts(self) -> dict[str, T]:
+        return {**self._built_in, **self._own, **self._lent}
 
     def __getitem__(self, name: str) -> T:
         """Return the part called `name`; InputError naming the nearest one if there is none."""
@@ -76,11 +102,47 @@ class Registry(Generic[T]):
         """Return every known name, in order of registration."""
         return list(self._parts)
 
+    def built_in(self) -> list[str]:
+        """Return the names of the parts that come with the library."""
+        return list(self._built_in)
+
     def register(self, name: str, part: T) -> None:
-        """Add a part of your own. InputError if the name is taken by another part."""
-        if self._parts.get(name, part) is not part:
-            raise InputError(f"{self.what} {name!r} is already registered")
-        self._parts[name] = part
+        """Add a part of your own; one of the same name is replaced, as when a cell runs again.
+
+        Raises
+        ------
+        InputError
+            If the name is that of a part that comes with the library, or one that no configuration
+            can spell, or the part is none of this kind.
+        """
+        self._check_part(name, part)
+        if (record := _record.get()) is not None:
+            record.append((self, name, part))
+        else:
+            self._own[name] = part
+
+    def lend(self, name: str, part: T) -> None:
+        """Add a part until it is taken back."""
+        self._lent[name] = part
+
+    def take_back(self, name: str) -> None:
+        """Remove a part that was lent."""
+        del self._lent[name]
+
+    def _check_part(self, name: str, part: T) -> None:
+        if not isinstance(name, str) or not _NAME.fullmatch(name):
+            raise InputError(
+                f"{self.what} {name!r} could not be spelled in a configuration: a name is made of "
+                "lower-case letters, digits and _, and begins with no digit"
+            )
+        if self._built_in.get(name, part) is not part:
+            raise InputError(f"{self.what} {name!r} comes with the library; choose another name")
+        wanted = type(next(iter(self._built_in.values()), part)).__name__
+        if self._functions and not all(hasattr(part, field) for field in self._functions):
+            got = getattr(part, "__name__", repr(part))
+            raise InputError(f"{self.what} {name!r}: got {got}, expected a {wanted}")
+        if self._given is not None and not self._functions and not callable(part):
+            raise InputError(f"{self.what} {name!r}: got {part!r}, expected a function")
 
     def bind(self, spec: str) -> T:
         """Return the part that a spec names, its arguments bound.

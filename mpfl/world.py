@@ -2,39 +2,51 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from functools import cached_property, lru_cache, partial
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from functools import cached_property, partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import nn
 
 from mpfl.checks import check_codecs, check_faults, check_pruning, check_stress, check_training
-from mpfl.config import DataConfig, Experiment, from_toml
+from mpfl.config import DataConfig, EngineConfig, Experiment, from_toml, to_toml
 from mpfl.data import Dataset, load_data
 from mpfl.data.partition import partition
 from mpfl.data.samples import Samples
 from mpfl.errors import InputError, keyed
 from mpfl.mask import Layout, Mask
-from mpfl.models import build_model
-from mpfl.network.flat import FlatModel
+from mpfl.methods import options_of
+from mpfl.models import build_model, is_own
+from mpfl.network.cost import macs
+from mpfl.network.flat import FlatModel, Manner, aliases_of
 from mpfl.network.footprint import Footprint
 from mpfl.network.layers import Structure
 from mpfl.network.structure import find_structure
+from mpfl.plugins import load as load_plugins
 from mpfl.ranking.coverage import Coverage
 from mpfl.ranking.fans import find_coverage
 from mpfl.recent import Recent
 from mpfl.scores import check_score
-from mpfl.seeding import torch_generator
+from mpfl.seeding import numpy_rng, torch_generator
 from mpfl.training.local import prepare_module
+from mpfl.training.losses import check_loss
 from mpfl.training.masked import MaskedNetwork
+from mpfl.training.trial import try_out
+from mpfl.wire.discovery import Fingerprint, digest
 from mpfl.wire.masks import encode_mask, magnitude_classes
 from mpfl.wire.masks.plan import matrix_widths
 
 _UPDATE_VALUES = 1 << 24  # 64 MiB
+
+Loader = Callable[[DataConfig, int], Dataset]
+"""Reads a data set; see `mpfl.data.load_data`."""
 
 
 @dataclass(frozen=True)
@@ -105,6 +117,11 @@ class World:
         return samples if device == "cpu" else samples.to(device)
 
     @cached_property
+    def options(self) -> Any:
+        """What stands in the parentheses of ``method = "name(…)"``; see `mpfl.methods.Method`."""
+        return options_of(self.experiment)
+
+    @cached_property
     def initial(self) -> NDArray[np.float32]:
         """w0 and b0, float32[P + B], read-only."""
         model = np.concatenate([self.w0, self.b0])
@@ -112,23 +129,47 @@ class World:
         return model
 
     @cached_property
+    def fingerprint(self) -> Fingerprint:
+        """What another party must have derived as well, or messages would mean something else."""
+        return Fingerprint(
+            w0=digest([self.initial.tobytes()]),
+            configuration=digest([to_toml(_anywhere(self.experiment)).encode()]),
+            data=digest([*self.data.contents(), *(part.tobytes() for part in self.parts)]),
+            streams=digest(_draws(self.experiment.seed)),
+        )
+
+    @cached_property
     def parameter_layout(self) -> Layout:
-        """The layout of masks that have one bit for every parameter, tensor after tensor."""
-        tensors = self.structure.parameters
-        sizes = tuple(tensors.place(name)[0] for name in tensors.names)
-        return Layout(tensors.names, tuple(part.stop - part.start for part in sizes))
+        """The layout of masks with one bit for every parameter that trains, tensor after tensor."""
+        tensors, moves = self.structure.parameters, self.structure.moving_parameters
+        counts = {name: int(moves[tensors.place(name)[0]].sum()) for name in tensors.names}
+        trained = {name: count for name, count in counts.items() if count}
+        return Layout(tuple(trained), tuple(trained.values()))
 
     @property
     def travelling_buffers(self) -> int:
-        """How many buffer entries clients and server exchange: all of them, or none."""
+        """How many buffer entries clients and server exchange."""
+        return int(self.exchanged.sum())
+
+    @cached_property
+    def exchanged(self) -> NDArray[np.bool_]:
+        """bool[B]: the buffers that clients and server exchange; no constants, or none at all."""
         aggregate = self.experiment.model.batch_norm == "aggregate"
-        return self.structure.buffers.total if aggregate else 0
+        return self.structure.moving_buffers & aggregate
 
     def footprint(self, mask: Mask, with_buffers: bool = True) -> Footprint:
         """Return what travels under a mask; buffers, if asked, where they are averaged."""
         with_buffers = with_buffers and self.travelling_buffers > 0
         make = partial(Footprint.of, self.structure, mask, with_buffers)
         return self.footprints.get((mask, with_buffers), make)
+
+    def untravelled(self, mask: Mask) -> NDArray[np.float32]:
+        """Return what nobody need be sent of a model under a mask, float32[P + B]; else zeros.
+
+        Frozen parameters that survive, and buffers; those that travel replace the latter.
+        """
+        rests = self.structure.parameter_mask(mask) & ~self.structure.moving_parameters
+        return np.concatenate([np.where(rests, self.w0, np.float32(0)), self.b0])
 
     def encode_mask(
         self,
@@ -172,31 +213,66 @@ class World:
         return start
 
 
-@lru_cache(maxsize=4)
-def _dataset(config: DataConfig, seed: int) -> Dataset:
-    return load_data(config, seed)
+def _anywhere(experiment: Experiment) -> Experiment:
+    """Return an experiment without what may differ from machine to machine: paths, the engine."""
+    return replace(
+        experiment,
+        data=replace(experiment.data, folder="", download=False),
+        model=replace(experiment.model, weights=""),
+        engine=EngineConfig(),
+    )
 
 
-def _data(experiment: Experiment) -> tuple[Dataset, tuple[NDArray[np.int64], ...]]:
+def _draws(seed: int) -> list[bytes]:
+    """Return the first draws of streams of every kind that clients draw from."""
+    generator, rng = torch_generator(seed, "fingerprint"), numpy_rng(seed, "fingerprint")
+    drawn = [
+        torch.rand(64, generator=generator),
+        torch.randn(64, generator=generator),
+        torch.randperm(64, generator=generator),
+    ]
+    return [*(t.numpy().tobytes() for t in drawn), rng.random(64).tobytes()]
+
+
+def shared_loader() -> Loader:
+    """Return a loader that reads each data set once, for worlds that are built one after another.
+
+    Whoever holds it decides how long that is: nothing here outlives a run or a comparison, so that
+    the next one sees data, models and parts as they are then.
+    """
+    made: Recent[tuple[DataConfig, int], Dataset] = Recent(4)
+    return lambda config, seed: made.get((config, seed), lambda: load_data(config, seed))
+
+
+def held_data(
+    experiment: Experiment, load: Loader = load_data
+) -> tuple[Dataset, tuple[NDArray[np.int64], ...]]:
+    """Return the experiment's data, and the indices of each client's training samples."""
     config = experiment.data
-    data = _dataset(config, experiment.seed if config.train_samples or config.test_samples else 0)
+    data = load(config, experiment.seed if config.train_samples or config.test_samples else 0)
     parts = partition(config, data.train.targets.numpy(), experiment.seed, data.groups)
     return data, tuple(parts)
 
 
-def build_world(experiment: Experiment) -> World:
-    """Load the data, divide it, build the network and w0.
+def build_world(experiment: Experiment, load: Loader = load_data) -> World:
+    """Load the data, divide it, build the network and w0; anew at every call.
+
+    Parameters
+    ----------
+    load
+        Reads the data set.
 
     Raises
     ------
     InputError
         For unknown names, missing data, more clients than samples, unsupported combinations.
     """
+    load_plugins(experiment)
     prune = experiment.prune
     check_training(experiment.train)
     check_pruning(experiment)
     check_codecs(experiment.wire)
-    data, parts = _data(experiment)
+    data, parts = held_data(experiment, load)
     check_stress(experiment, data)
     generator = torch_generator(experiment.seed, "w0")
     with keyed("model.name"):
@@ -204,11 +280,12 @@ def build_world(experiment: Experiment) -> World:
     if experiment.model.weights:
         load_weights(module, Path(experiment.model.weights))
     prepare_module(module, experiment.train)
+    check_loss(experiment.train, module, *data.test.batch(torch.arange(min(2, len(data.test)))))
     structure = find_structure(module, prune.granularity, data.input_shape)
     check_faults(experiment, structure.layout)
     with keyed("prune.score"):
         score = check_score(prune.score, prune.granularity, structure, module)
-    model = FlatModel(module)
+    model, structure = _bound(module, structure, experiment, data)
     w0, b0 = model.snapshot()
     magnitudes = structure.unit_values(w0)
     return World(
@@ -226,6 +303,27 @@ def build_world(experiment: Experiment) -> World:
         widths=matrix_widths(structure),
         coverage=find_coverage(module, structure, prune, score, data.input_shape),
     )
+
+
+def _bound(
+    module: nn.Module, structure: Structure, experiment: Experiment, data: Dataset
+) -> tuple[FlatModel, Structure]:
+    """Bind a network to flat vectors; what others wrote is tried out first."""
+    if not is_own(experiment.model.name):
+        return FlatModel(module, Manner(draws=False)), structure
+    with keyed(f"model.name: {experiment.model.name!r}"):
+        trial = FlatModel(module)
+        manner, structure = try_out(trial, structure, data.train, data.classes, experiment.train)
+        _check_copies(module, data)
+    return FlatModel(module, manner), structure
+
+
+def _check_copies(module: nn.Module, data: Dataset) -> None:
+    """Refuse what could not be copied and measured when the run is over."""
+    try:
+        macs(module, data.input_shape, tokens=data.train.has_tokens)
+    except (RuntimeError, TypeError) as error:
+        raise InputError(f"{type(module).__name__} cannot be copied: {error}") from error
 
 
 def load_weights(module: nn.Module, path: Path) -> None:
@@ -251,9 +349,13 @@ def load_weights(module: nn.Module, path: Path) -> None:
     if not fitting:
         raise InputError(f"model.weights: {path}: no tensor has the shape the model expects")
     module.load_state_dict(fitting, strict=False)
+    for alias, name in aliases_of(module).items():
+        if alias in fitting and name in fitting and not fitting[alias].equal(fitting[name]):
+            raise InputError(
+                f"model.weights: {path}: {name!r} and {alias!r} differ, but the model ties them"
+            )
 
 
-@lru_cache(maxsize=2)
 def world_from_toml(text: str) -> World:
-    """Return the world of a configuration text; the same object for the same text."""
+    """Return the world of a configuration text, built anew."""
     return build_world(from_toml(text))

@@ -12,15 +12,19 @@ from flwr.app import Context
 from flwr.serverapp import Grid, ServerApp
 
 from mpfl.config import Experiment, from_toml, to_toml
-from mpfl.errors import InputError
+from mpfl.errors import InputError, RunError
 from mpfl.world import World, world_from_toml
+from server.health import forget_failure, write_failure
 from server.loop import OnRound, run_rounds
-from server.records import to_json
+from server.records import Failure, to_json
 from server.runfolder import Progress, RunFolder
 from server.summary import model_bytes, summarize
 from server.transport.grid import LocalGrid
 
 app = ServerApp()
+
+SIMULATIONS = ("local", "ray")
+"""Engines whose clients are all of this machine."""
 
 
 def run_session(
@@ -38,14 +42,31 @@ def run_session(
     ----------
     tags
         Replace columns of the summary, e.g. the label a comparison gives to this run.
+
+    Raises
+    ------
+    RunError
+        If there is no result: clients failed, or no round of a phase counted. ``failure.json``
+        says so too; what was recorded until then stays.
     """
     torch.set_num_threads(1)  # as in every client: results must not depend on threads
-    state = run_rounds(world, grid, folder, progress, on_round)
+    forget_failure(folder.path)
+    try:
+        state = run_rounds(world, grid, folder, progress, on_round, engine in SIMULATIONS)
+    except RunError as error:
+        write_failure(folder.path, failure(world.experiment, str(error), tags))
+        raise
     workers = grid.workers if isinstance(grid, LocalGrid) else 0
     summary = replace(summarize(world, state, engine, workers), **(tags or {}))
     mask = state.method.mask().to_bytes()
     folder.finish(mask, model_bytes(world, state.method.model()), summary)
     return dict(to_json(summary))
+
+
+def failure(experiment: Experiment, error: str, tags: Mapping[str, Any] | None = None) -> Failure:
+    """Return the record of a run that ended without a result."""
+    own = Failure(label=experiment.method, seed=experiment.seed, sweep={}, error=error)
+    return replace(own, **(tags or {}))
 
 
 def experiment_of(run_config: Mapping[str, Any]) -> Experiment:

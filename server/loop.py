@@ -5,22 +5,26 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from flwr.serverapp import Grid
 
 from mpfl.config import Experiment
+from mpfl.faults.replies import tolerated
 from mpfl.nested import build
 from mpfl.state import Arrays, flatten, restore
 from mpfl.training.local import Evaluation
 from mpfl.world import World
+from server.health import Standing
 from server.ledger import Ledger
-from server.methods import METHODS
+from server.methods import server_method
 from server.methods.base import ServerMethod
 from server.records import DOWNLINK, UPLINK, RoundRecord, to_json
 from server.round import Exchange, RunState
 from server.runfolder import Progress, RunFolder
 from server.sampling import asked_clients
+from server.summary import check_inputs, input_digests, kernels_in_use, warn_of_other_kernels
 from server.transport.courier import Courier
 from server.transport.grid import LocalGrid
 from server.transport.states import Holdings
@@ -34,6 +38,7 @@ def run_rounds(
     folder: RunFolder,
     progress: Progress | None = None,
     on_round: OnRound | None = None,
+    simulated: bool = True,
 ) -> RunState:
     """Run (or continue) an experiment to its end.
 
@@ -43,21 +48,36 @@ def run_rounds(
         Where to continue; None starts at round 1.
     on_round
         Called with each round's record after it was written.
+    simulated
+        Whether all clients are this machine's, so that one that fails ends the run unless
+        ``faults.tolerate`` says otherwise.
+
+    Raises
+    ------
+    RunError
+        If a client fails and that is not tolerated, or no round of a phase counted.
+    InputError
+        If the inputs are not those that the run began with.
     """
     experiment = world.experiment
-    state = RunState(METHODS[experiment.method](world), Ledger())
+    state = RunState(server_method(world), Ledger(), inputs=input_digests(world))
     if progress:
         _restore(world, state, grid, progress)
+        state.standing = Standing.of(folder.rounds())
+    goes_on = partial(tolerated, experiment.faults.tolerate, simulated)
     clients = experiment.data.clients if state.method.uses_clients else 0
-    courier = Courier(grid, clients, experiment.engine.timeout)
+    courier = Courier(grid, clients, experiment.engine.timeout, lambda: world.fingerprint)
     while state.round < experiment.federation.rounds and not _stop(experiment, state):
-        record = state.last = _round(world, courier, state, folder)
+        record = state.last = _round(world, courier, state, folder, goes_on)
         if record.test_accuracy is None and _stop(experiment, state):
             result = evaluate_model(world, state.method)  # the last round always is
             record = replace(record, test_accuracy=result.accuracy, test_loss=result.loss)
             state.last = record
         folder.write_round(record, state.ledger.close_round())
+        state.standing.add(record)
         last = state.round == experiment.federation.rounds
+        if last or state.method.phase != record.phase or _stop(experiment, state):
+            state.standing.check(record.phase)
         if last or state.round % experiment.engine.checkpoint_every == 0:
             folder.checkpoint(*_checkpoint(state, grid))
         if on_round:
@@ -65,13 +85,20 @@ def run_rounds(
     return state
 
 
-def _round(world: World, courier: Courier, state: RunState, folder: RunFolder) -> RoundRecord:
+def _round(
+    world: World,
+    courier: Courier,
+    state: RunState,
+    folder: RunFolder,
+    goes_on: Callable[[str], bool],
+) -> RoundRecord:
     experiment, method, started = world.experiment, state.method, time.monotonic()
     state.round += 1
     clients = asked_clients(experiment, method, state.round)
     phase = method.phase
     method.begin_round(state.round, clients)
-    exchange = Exchange(state, phase, folder if experiment.engine.record_ballots else None)
+    ballots = folder if experiment.engine.record_ballots else None
+    exchange = Exchange(state, phase, ballots, goes_on)
     for delivery in courier.deliver(state.round, exchange.requests(clients)):
         exchange.receive(delivery)
     enough = exchange.accepted >= min(experiment.federation.min_replies, len(clients))
@@ -139,6 +166,8 @@ def _checkpoint(state: RunState, grid: Grid) -> tuple[dict[str, Any], Arrays]:
         "totals": state.ledger.totals,
         "digest": state.ledger.digest,
         "last": to_json(state.last),
+        "inputs": state.inputs,
+        "machine": kernels_in_use(),
     }
     clients = grid.states.holdings() if isinstance(grid, LocalGrid) else Holdings()
     return facts, flatten(state.method.state, "method/") | flatten(clients, "clients/")
@@ -146,6 +175,8 @@ def _checkpoint(state: RunState, grid: Grid) -> tuple[dict[str, Any], Arrays]:
 
 def _restore(world: World, state: RunState, grid: Grid, progress: Progress) -> None:
     facts = progress.facts
+    check_inputs(world.experiment, state.inputs, facts.get("inputs", {}))
+    warn_of_other_kernels(facts.get("machine", {}))
     state.round, state.seconds = facts["round"], facts["seconds"]
     state.last = build(RoundRecord, facts["last"], "last.")
     state.ledger.totals = dict(facts["totals"])

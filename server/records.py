@@ -60,6 +60,8 @@ class RoundRecord:
     """1 - the Jaccard overlap of the new mask with the one before, after a round that made one."""
     client_density: float | None = None
     """``lotteryfl``: mean density of the clients' own masks."""
+    extra: dict[str, float | None] | None = None
+    """Numbers of a method of one's own, by name."""
     seconds: float
     """Wall time so far, over all sessions of a resumed run."""
 
@@ -129,6 +131,43 @@ class Machine:
     """Its processor cores; null where the system does not say."""
     workers: int
     """Worker processes of the local engine; 0: everything ran in one process."""
+    model: str | None = None
+    """The processor's name, where the system tells it."""
+    kernels: str | None = None
+    """Instructions that PyTorch's kernels use, such as ``AVX2``: results may depend on them."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Health:
+    """What the figures of a run rest on, and whether they are a result at all."""
+
+    failed: str | None = None
+    """Why they are none: the model diverged. Such a run is ranked nowhere."""
+    rounds: dict[str, list[int]]
+    """Phase → rounds that counted, rounds that were run."""
+    lost: dict[str, int]
+    """Reason → replies that did not count, over all rounds."""
+    ignored: dict[str, str]
+    """Configuration key → why it had no effect on this run, whatever its value."""
+    notes: list[str]
+    """What else about the settings is hardly meant, a line each."""
+    inputs: dict[str, str]
+    """``data``, ``partition`` and ``w0`` → SHA-256 of the samples as loaded, of who holds which of
+    them, and of the initial values. A run is resumed only where they are the same."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Failure:
+    """The content of ``failure.json``: why a run ended without a result. Resuming removes it."""
+
+    label: str
+    """The method, or the variant's name in a comparison."""
+    seed: int
+    """The configuration's seed."""
+    sweep: dict[str, Any]
+    """Swept dotted keys → this run's values; empty outside a sweep."""
+    error: str
+    """What went wrong first, in one line."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -193,9 +232,12 @@ class Summary:
     peak_memory_bytes: int
     """Largest resident memory of this process, plus that of the largest worker times workers."""
     versions: dict[str, str]
-    """Python, and the packages that can change a result → version."""
+    """Python, and the packages that can change a result → version; ``commit`` is mpfl's own, where
+    it runs from its repository."""
     machine: Machine
     """Where the run ran."""
+    health: Health | None = None
+    """What these figures rest on; absent in runs of an mpfl that did not say."""
 
 
 @dataclass(frozen=True)

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
 
+from mpfl.errors import RunError
+from mpfl.faults.replies import CLIENT_FAILURES
 from mpfl.wire.errors import WireError
 from mpfl.wire.frame import Frame, Kind, decode_frame, encode_frame
+from server.health import Standing
 from server.ledger import Ledger
 from server.methods.base import Receipt, Request, ServerMethod
 from server.records import DOWNLINK, UPLINK, RoundRecord
 from server.runfolder import RunFolder
-from server.transport.courier import CLIENT_FAILURES, Delivery
+from server.transport.courier import Delivery
 
 _MOST_ERRORS = 3  # told in a round's record; all are counted
 _LOG = logging.getLogger(__name__)
@@ -32,6 +35,10 @@ class RunState:
         Wall time spent, over all sessions of a resumed run.
     last
         Record of the last round.
+    standing
+        How the rounds so far have fared.
+    inputs
+        Digests of what the run began with.
     logged
         What went wrong at clients and stands in the log already, traceback and all.
     """
@@ -41,14 +48,31 @@ class RunState:
     round: int = 0
     seconds: float = 0.0
     last: RoundRecord | None = None
+    standing: Standing = field(default_factory=Standing)
+    inputs: dict[str, str] = field(default_factory=dict)
     logged: set[str] = field(default_factory=set)
 
 
 class Exchange:
-    """One round's traffic: makes the requests, judges the replies, books both."""
+    """One round's traffic: makes the requests, judges the replies, books both.
 
-    def __init__(self, state: RunState, phase: str, ballots: RunFolder | None) -> None:
+    Parameters
+    ----------
+    ballots
+        Where ballots are kept; None: nowhere.
+    goes_on
+        Whether the run goes on after a loss with this reason.
+    """
+
+    def __init__(
+        self,
+        state: RunState,
+        phase: str,
+        ballots: RunFolder | None = None,
+        goes_on: Callable[[str], bool] = lambda reason: True,
+    ) -> None:
         self._state, self._phase, self._ballots = state, phase, ballots
+        self._goes_on = goes_on
         self._requests: dict[int, tuple[Request, bytes]] = {}
         self.accepted = 0
         self.rejected: Counter[str] = Counter()
@@ -63,7 +87,13 @@ class Exchange:
             yield client, blob
 
     def receive(self, delivery: Delivery) -> None:
-        """Book what came of a request, and let the method accept the reply or reject it."""
+        """Book what came of a request, and let the method accept the reply or reject it.
+
+        Raises
+        ------
+        RunError
+            If there is no reply and the run does not go on after such a loss.
+        """
         request, blob = self._requests.pop(delivery.client)
         book = partial(
             self._state.ledger.book,
@@ -71,14 +101,15 @@ class Exchange:
             phase=self._phase,
             client=delivery.client,
         )
-        book(
-            direction=DOWNLINK,
-            frame=request.frame,
-            blob=blob,
-            message_bytes=delivery.request_bytes,
-            formula_bytes=request.formula_bytes,
-            bound_bytes=request.bound_bytes,
-        )
+        if delivery.request_bytes:
+            book(
+                direction=DOWNLINK,
+                frame=request.frame,
+                blob=blob,
+                message_bytes=delivery.request_bytes,
+                formula_bytes=request.formula_bytes,
+                bound_bytes=request.bound_bytes,
+            )
         if delivery.reply is None:
             self._reject(delivery.client, delivery.reason, delivery.error)
             return
@@ -120,3 +151,8 @@ class Exchange:
         if failed and line not in self._state.logged:
             self._state.logged.add(line)
             _LOG.error("client %d: %s", client, error)
+        if not self._goes_on(reason):
+            raise RunError(
+                f"round {self._state.round}, client {client}: {line} ({reason}; faults.tolerate "
+                "says after which failures a run goes on)"
+            )

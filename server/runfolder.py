@@ -11,7 +11,7 @@ from mpfl.config import Experiment, from_toml, to_toml
 from mpfl.errors import InputError
 from mpfl.state import Arrays
 from server.checkpoint import load_checkpoint, save_checkpoint, write_atomically, writing
-from server.records import HEADER, RoundRecord, Row, Summary, json_text
+from server.records import HEADER, RoundRecord, Row, Summary, from_json, json_text
 
 CONFIG, ROUNDS, LEDGER, SUMMARY = "config.toml", "rounds.jsonl", "ledger.csv", "summary.json"
 MASK, MODEL, RETRAIN = "mask.mpfl", "model.safetensors", "central_retrain.json"
@@ -89,6 +89,12 @@ class RunFolder:
     def finished(self) -> bool:
         """Whether the run has come to its end."""
         return (self.path / SUMMARY).is_file()
+
+    def rounds(self) -> list[RoundRecord]:
+        """Return the records of all rounds so far. InputError naming the line that is damaged."""
+        lines = (self.path / ROUNDS).read_text(encoding="utf-8").splitlines()
+        places = (f"{self.path / ROUNDS}: line {number}" for number in range(1, len(lines) + 1))
+        return [from_json(RoundRecord, *found) for found in zip(lines, places, strict=True)]
 
     def write_round(self, record: RoundRecord, rows: Sequence[Row]) -> None:
         """Append a round's record and its ledger rows."""

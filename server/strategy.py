@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from functools import partial
 from logging import INFO
 
 from flwr.app import Array, ArrayRecord, ConfigRecord, Message, MetricRecord
@@ -10,20 +11,21 @@ from flwr.common import log
 from flwr.serverapp import Grid
 from flwr.serverapp.strategy import Strategy
 
-from mpfl.config import Experiment, to_toml
+from mpfl.config import Experiment
 from mpfl.errors import InputError
+from mpfl.faults.replies import tolerated
 from mpfl.mask import Mask
-from mpfl.world import World, world_from_toml
+from mpfl.world import World, build_world
 from server.ledger import Ledger
 from server.loop import evaluate_model
-from server.methods import METHODS
+from server.methods import server_method
 from server.methods.base import Floats, ServerMethod
 from server.records import DOWNLINK, UPLINK
 from server.round import Exchange, RunState
 from server.sampling import asked_clients
 from server.transport.courier import Delivery, delivery
-from server.transport.flower import blob_message, read_reply, serialize
-from server.transport.remote import discover
+from server.transport.directory import Directory
+from server.transport.flower import GONE, Reply, blob_message, read_reply, serialize
 
 
 class MethodStrategy(Strategy):
@@ -59,14 +61,15 @@ class MethodStrategy(Strategy):
     """
 
     def __init__(self, experiment: Experiment) -> None:
-        self._world = world_from_toml(to_toml(experiment))
-        method = METHODS[experiment.method](self._world)
+        self._world = build_world(experiment)
+        method = server_method(self._world)
         if not method.uses_clients:
             raise InputError(f"method: {experiment.method} has no clients, so no strategy")
         self._state = RunState(method, Ledger())
-        self._nodes: dict[int, int] = {}
-        self._exchange = Exchange(self._state, method.phase, None)
-        self._sent: list[tuple[int, Message]] = []
+        self._directory: Directory | None = None
+        self._goes_on = partial(tolerated, experiment.faults.tolerate, False)
+        self._exchange = Exchange(self._state, method.phase)
+        self._sent: list[tuple[int, Message | None]] = []
 
     @property
     def rounds(self) -> int:
@@ -109,17 +112,27 @@ class MethodStrategy(Strategy):
         experiment, state = self._world.experiment, self._state
         if server_round != state.round + 1:
             raise InputError(f"round {server_round} cannot follow round {state.round}")
-        if not self._nodes:
-            self._nodes = discover(grid, experiment.data.clients, experiment.engine.timeout)
+        directory = self._nodes_of(grid)
         state.round = server_round
         clients = asked_clients(experiment, self.method, server_round)
-        self._exchange = Exchange(state, self.method.phase, None)
+        self._exchange = Exchange(state, self.method.phase, goes_on=self._goes_on)
         self.method.begin_round(server_round, clients)
         self._sent = [
-            (client, blob_message(frame, self._nodes[client], str(server_round)))
+            (client, _message(frame, directory.node(client), server_round))
             for client, frame in self._exchange.requests(clients)
         ]
-        return [message for _, message in self._sent]
+        return [message for _, message in self._sent if message]
+
+    def _nodes_of(self, grid: Grid) -> Directory:
+        """Return who is there, after waiting for all in the first round, for any later."""
+        experiment = self._world.experiment
+        timeout = experiment.engine.timeout
+        if self._directory is None:
+            fingerprint = self._world.fingerprint
+            self._directory = Directory(grid, experiment.data.clients, fingerprint)
+            self._directory.wait_for_all(timeout)
+        self._directory.wait_for_one(timeout)
+        return self._directory
 
     def aggregate_train(
         self, server_round: int, replies: Iterable[Message]
@@ -130,9 +143,7 @@ class MethodStrategy(Strategy):
         came = [read_reply(serialize(reply)) for reply in replies]
         answers = {reply.request_id: reply for reply in came}
         for client, request in self._sent:
-            size, answer = len(serialize(request)), answers.get(request.metadata.message_id)
-            lost = Delivery(client, size)
-            self._exchange.receive(delivery(client, size, answer) if answer else lost)
+            self._exchange.receive(_delivery(client, request, answers))
         least = min(self._world.experiment.federation.min_replies, len(self._sent))
         self.method.finish_round(self._exchange.accepted >= least)
         self.ledger.close_round()
@@ -168,6 +179,18 @@ class MethodStrategy(Strategy):
         experiment = self._world.experiment
         log(INFO, "\t├── method %s, seed %d", experiment.method, experiment.seed)
         log(INFO, "\t└── %d clients of %s", experiment.data.clients, experiment.data.name)
+
+
+def _message(frame: bytes, node: int | None, server_round: int) -> Message | None:
+    return None if node is None else blob_message(frame, node, str(server_round))
+
+
+def _delivery(client: int, request: Message | None, answers: Mapping[str, Reply]) -> Delivery:
+    if request is None:
+        why = f"no node holds partition {client}"
+        return delivery(client, 0, Reply("", 0, error=(GONE, why)))
+    size, answer = len(serialize(request)), answers.get(request.metadata.message_id)
+    return delivery(client, size, answer) if answer else Delivery(client, size)
 
 
 def model_arrays(world: World, model: Floats) -> ArrayRecord:

@@ -15,6 +15,7 @@ from mpfl.seeding import numpy_rng
 from mpfl.wire.masks import encode_mask, mask_bound_bits
 from mpfl.wire.sections import SNAPSHOT, SUBSET, Sync, mask_context
 from mpfl.wire.values import decode_values, encode_values, value_codec, values_bound_bytes
+from mpfl.wire.values.floats import float32_bytes
 
 Floats = NDArray[np.float32]
 Offer = tuple[Sync, bytes, float]
@@ -210,7 +211,7 @@ class Broadcaster:
             payload = b"".join(struct.pack("<I", len(link)) + link for link in links)
             return sync, payload, sum(map(channel.bound, links))
         sync = replace(sync, flags=sync.flags | SNAPSHOT)
-        return sync, self.public[channel.footprint.keep].astype("<f4").tobytes(), snapshot_bytes
+        return sync, float32_bytes(self.public[channel.footprint.keep]), snapshot_bytes
 
     def confirm(self, client: int, channel: Channel) -> None:
         """Record that a client holds the newest version (only relative codecs leave any there)."""

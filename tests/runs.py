@@ -7,8 +7,11 @@ import json
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from benchmarks.running.experiment import run
 from mpfl.config import Experiment, from_mapping
+from mpfl.errors import RunError
 from mpfl.nested import with_override
 
 SMALL = {
@@ -38,6 +41,17 @@ def small(**overrides: Any) -> Experiment:
 def run_small(out: Path, **overrides: Any) -> dict[str, Any]:
     """Run the small experiment into `out` and return its summary."""
     return run(small(**overrides), out)
+
+
+def run_in_vain(experiment: Experiment, out: Path, **options: Any) -> str:
+    """Run what comes to no result; returns the one line that says why."""
+    with pytest.raises(RunError) as caught:
+        run(experiment, out, **options)
+    line = str(caught.value)
+    assert "\n" not in line
+    assert json.loads((out / "failure.json").read_text())["error"] == line
+    assert not (out / "summary.json").exists()
+    return line
 
 
 def records(folder: Path) -> list[dict[str, Any]]:

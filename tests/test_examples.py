@@ -19,6 +19,7 @@ from tests.processes import ended, forked
 ROOT = Path(__file__).resolve().parent.parent
 EXPECTED = {
     "custom_score": ["mpfl score=moved", "mpfl score=magnitude", "mpfl score=random"],
+    "custom_method": ["randk(0.1) ", "randk(0.3) ", "fedavg "],
     "custom_vote_rule": ["mpfl vote=root_budget", "mpfl vote=budget", "mpfl vote=majority"],
     "custom_dataset": ["rings:", "digits:", "mpfl", "fedavg"],
 }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,9 +21,10 @@ from rich.progress import (
 
 from benchmarks.running.comparison import CELLS, Cell, OnCell
 from benchmarks.units import bytes_text
+from mpfl.faults.replies import CLIENT_FAILURES
+from server.health import lost_text, read_failure
 from server.records import json_text
 from server.runfolder import ROUNDS, SUMMARY
-from server.transport.courier import CLIENT_FAILURES
 
 _SPEED_SECONDS = 3600.0
 """Time left follows the mean speed of the last hour: a round may well take minutes."""
@@ -47,7 +49,8 @@ class Reporter:
         self.console = Console(stderr=False, highlight=False)
         self._bar: Progress | None = None
         self._task: Any = None
-        self._failures, self._failure = 0, ""
+        self._lost: Counter[str] = Counter()
+        self._failure = ""
 
     @contextmanager
     def rounds(self, total: int, title: str, done: int = 0) -> Iterator[None]:
@@ -107,7 +110,8 @@ class Reporter:
             if self._bar is not None:
                 self._bar.update(self._task, completed=sum(rounds.values()), now=text)
             elif record is None:
-                self.say(f"finished {cell.name} ({finished}/{len(cells)})")
+                how = "failed" if read_failure(out / CELLS / cell.name) else "finished"
+                self.say(f"{how} {cell.name} ({finished}/{len(cells)})")
             if record is not None:
                 for error in record["errors"]:
                     self.note(f"{cell.name}: {error}")
@@ -117,15 +121,19 @@ class Reporter:
 
     def _count(self, record: Mapping[str, Any]) -> None:
         failures = sum(record["rejected"].get(reason, 0) for reason in CLIENT_FAILURES)
-        if failures and not self._failures:
+        if failures and not self._failure:
             self._failure = record["errors"][0]  # those of clients stand first
-        self._failures += failures
+        self._lost.update(record["rejected"])
 
-    def failures(self) -> None:
-        """Say in one line how many clients failed in all rounds shown, if any did."""
-        if self._failures:
-            errors = "error" if self._failures == 1 else "errors"
-            self.note(f"{self._failures} client {errors}: {self._failure}")
+    def losses(self) -> None:
+        """Say in one line, even if told to be quiet, what replies were lost in the rounds shown."""
+        if self._lost:
+            first = f"; first client that failed: {self._failure}" if self._failure else ""
+            self.warn(f"replies that did not count: {lost_text(self._lost)}{first}")
+
+    def warn(self, text: str) -> None:
+        """Show a line on standard error, even if told to be quiet."""
+        print(text, file=sys.stderr)
 
     def note(self, text: str) -> None:
         """Show a line of interest on standard error."""

@@ -9,29 +9,35 @@ from typing import Annotated, Any
 import typer
 
 from benchmarks.cli.console import Reporter
-from benchmarks.cli.options import Json
+from benchmarks.cli.options import Json, Plugins
 from benchmarks.presets import describe, preset_names
+from mpfl.config import from_mapping
 from mpfl.data import DATASETS
 from mpfl.data.partition import PARTITIONS
 from mpfl.faults.attacks import ATTACKS
 from mpfl.faults.stress import SPOILERS
+from mpfl.methods import METHODS, Method
 from mpfl.models import MODELS
+from mpfl.plugins import load
 from mpfl.ranking.rankings import RANKINGS
 from mpfl.ranking.schedule import SCHEDULES
 from mpfl.registry import Registry, unknown_name
 from mpfl.scores import SCORES
 from mpfl.training.decay import DECAYS
+from mpfl.training.losses import GRADIENTS, LOSSES
 from mpfl.vote import RULES
 from mpfl.wire.masks import MASK_CODECS
 from mpfl.wire.values import VALUE_CODECS
-from server.methods import METHODS
+from server.methods import METHODS as SERVER_HALVES
 
 
 def list_(
     kind: Annotated[str, typer.Argument(help="What to list; nothing lists everything.")] = "",
+    plugins: Plugins = [],  # noqa: B006 - typer copies it
     as_json: Json = False,
 ) -> None:
     """List what a configuration can name, from methods and models to attacks and presets."""
+    load(from_mapping({"plugins": plugins}))
     parts = list_parts(kind)
     reporter = Reporter(quiet=False, as_json=as_json)
     reporter.result(parts)
@@ -62,6 +68,8 @@ def list_parts(kind: str) -> dict[str, dict[str, str]]:
         "mask-codecs": MASK_CODECS,
         "value-codecs": VALUE_CODECS,
         "decays": DECAYS,
+        "losses": LOSSES,
+        "gradients": GRADIENTS,
         "attacks": ATTACKS,
         "stress": SPOILERS,
     }
@@ -75,12 +83,14 @@ def list_parts(kind: str) -> dict[str, dict[str, str]]:
             found[name] = {preset: describe(preset) for preset in preset_names()}
         else:
             parts = registries[name]
-            found[name] = {parts.usage(key): _first_line(parts[key]) for key in parts.names()}
+            found[name] = {parts.usage(key): _about(key, parts[key]) for key in parts.names()}
     return found
 
 
-def _first_line(part: Any) -> str:
+def _about(name: str, part: Any) -> str:
     """Return what a part says about itself; of a codec, what the function that makes it says."""
+    if isinstance(part, Method) and part.server is None and name in SERVER_HALVES:
+        part = SERVER_HALVES[name]
     if described := getattr(part, "description", None):
         return str(described)
     return (inspect.getdoc(getattr(part, "func", part)) or "").partition("\n")[0]

@@ -22,7 +22,7 @@ from benchmarks.cli.report import report
 from benchmarks.cli.retrain import retrain
 from benchmarks.cli.run import resume, run
 from benchmarks.cli.votes import votes
-from mpfl.errors import InputError
+from mpfl.errors import InputError, RunError
 
 app = typer.Typer(
     help="Federated pruning, with the bytes really transmitted.",
@@ -61,6 +61,9 @@ def invoke(arguments: list[str] | None = None) -> int:
             traceback.print_exc()
         _complain(str(error))
         return BAD_INPUT
+    except RunError as error:
+        _complain(str(error))
+        return FAILED
     except Exception:  # noqa: BLE001 - the last resort of a command line
         traceback.print_exc()
         return FAILED

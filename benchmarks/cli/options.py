@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from benchmarks.presets import resolve
+from mpfl.plugins import resolved
 from server.checkpoint import write_atomically, writing
 
 Config = Annotated[str, typer.Argument(help="A preset's name, or a TOML file.")]
 Set = Annotated[list[str], typer.Option("--set", help="key=value, e.g. prune.density=0.05")]
 Out = Annotated[Path | None, typer.Option("--out", help="Folder to write (new or empty).")]
 DataDir = Annotated[Path | None, typer.Option("--data-dir", help="Folder of the data sets.")]
+Plugins = Annotated[
+    list[str], typer.Option("--plugin", help="A file or module that registers parts of one's own.")
+]
 Download = Annotated[bool, typer.Option("--download", help="Fetch missing data sets.")]
 Quiet = Annotated[bool, typer.Option("--quiet", help="Print nothing but errors.")]
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
@@ -23,7 +27,11 @@ Sink = Annotated[str, typer.Option("--sink", help="Show rounds there too: tensor
 
 
 def configured(
-    config: str, assignments: Sequence[str], data_dir: Path | None, download: bool
+    config: str,
+    assignments: Sequence[str],
+    data_dir: Path | None,
+    download: bool,
+    plugins: Sequence[str] = (),
 ) -> dict[str, Any]:
     """Return the configuration's tables with the options applied."""
     changes: dict[str, Any] = {}
@@ -31,7 +39,20 @@ def configured(
         changes["data.folder"] = str(data_dir.resolve())
     if download:
         changes["data.download"] = True
-    return resolve(config, assignments, changes)
+    table = resolve(config, assignments, changes)
+    return with_plugins(table, plugins)
+
+
+def with_plugins(table: Mapping[str, Any], plugins: Sequence[str]) -> dict[str, Any]:
+    """Return a configuration's tables with further plugins, as ``--plugin`` names them."""
+    if not plugins:
+        return dict(table)
+    there = table.get("plugins", [])
+    return (
+        resolved({**table, "plugins": [*there, *plugins]})
+        if isinstance(there, list)
+        else dict(table)
+    )
 
 
 def new_folder(config: str, prefix: str = "") -> Path:

@@ -13,12 +13,13 @@ from benchmarks.cli.console import Reporter
 from benchmarks.cli.options import DataDir, Json, Quiet, write_output
 from benchmarks.results.loading import read_mask, read_summary
 from mpfl.central import CentralRetrain, central_retrain
-from mpfl.config import Experiment, to_toml
+from mpfl.config import Experiment
 from mpfl.errors import InputError
 from mpfl.mask import Mask
-from mpfl.world import World, world_from_toml
+from mpfl.world import World, build_world
 from server.records import RetrainRecord, Summary, json_text, to_json
 from server.runfolder import CONFIG, MASK, RETRAIN, SUMMARY, read_config
+from server.summary import check_inputs, input_digests
 
 
 def retrain(
@@ -45,9 +46,11 @@ def retrain(
         folder = str(data_dir.resolve())
         experiment = replace(experiment, data=replace(experiment.data, folder=folder))
     torch.set_num_threads(1)  # as in every run: results must not depend on threads
-    world = world_from_toml(to_toml(experiment))
+    world = build_world(experiment)
     if mask.layout != world.layout:
         raise InputError(f"{run / MASK}: its layers are not those of the model in {CONFIG}")
+    if summary.health is not None:
+        check_inputs(experiment, input_digests(world), summary.health.inputs)
     epochs = epochs or experiment.federation.rounds * experiment.train.epochs
 
     def on_epoch(number: int, loss: float) -> None:

@@ -13,17 +13,19 @@ from benchmarks.cli import options
 from benchmarks.cli.compare import compare_cells
 from benchmarks.cli.console import Reporter
 from benchmarks.engines.ray import run_on_ray
-from benchmarks.report.write import write_report
+from benchmarks.report.write import REPORT, write_report
+from benchmarks.results.loading import read_summary
 from benchmarks.running import experiment as running
 from benchmarks.running.comparison import COMPARISON, split_table
 from benchmarks.running.sinks import Feed
 from benchmarks.units import bytes_text
 from mpfl.config import from_mapping
 from mpfl.data.summary import summary as partition_summary
-from mpfl.nested import read_toml
+from mpfl.nested import dotted, read_toml
 from mpfl.registry import Registry
 from mpfl.world import World
-from server.runfolder import RunFolder, check_empty
+from server.records import to_json
+from server.runfolder import SUMMARY, RunFolder, check_empty
 
 ENGINES: Registry[running.Engine] = Registry("engine", {"local": running.run, "ray": run_on_ray})
 
@@ -32,6 +34,7 @@ def run(
     config: options.Config,
     assignments: options.Set = [],  # noqa: B006 - typer copies it
     out: options.Out = None,
+    plugins: options.Plugins = [],  # noqa: B006
     data_dir: options.DataDir = None,
     download: options.Download = False,
     engine: Annotated[str, typer.Option(help="local, or ray (Flower's simulation).")] = "local",
@@ -41,14 +44,16 @@ def run(
 ) -> None:
     """Run one experiment into a run folder."""
     run_on_engine = ENGINES[engine]
-    table, _ = split_table(options.configured(config, assignments, data_dir, download))
+    table, _ = split_table(options.configured(config, assignments, data_dir, download, plugins))
     experiment = from_mapping(table)
     reporter = Reporter(quiet=quiet, as_json=as_json)
     folder = out or options.new_folder(config)
     feed = Feed(sink, folder, experiment.method, experiment)
-    world = running.validate(experiment)
+    planned = running.plan(experiment)
     check_empty(folder)
-    reporter.say(_partition_text(world))
+    reporter.say(_partition_text(planned.world))
+    for note in planned.notes(dotted(table)):
+        reporter.note(note)
 
     def on_round(record: dict[str, Any]) -> None:
         reporter.on_round(record)
@@ -56,7 +61,7 @@ def run(
 
     title = f"{experiment.method} on {experiment.data.name}"
     with reporter.rounds(experiment.federation.rounds, title), closing(feed):
-        summary = run_on_engine(experiment, folder, on_round)
+        summary = run_on_engine(experiment, folder, on_round, world=planned.world)
     _conclude(reporter, folder, summary)
 
 
@@ -72,7 +77,10 @@ def resume(
         return
     run_folder, experiment, progress = RunFolder.open(folder)
     if run_folder.finished:
-        reporter.say(f"{folder} is finished; nothing to do")
+        if (folder / REPORT).is_file():
+            reporter.say(f"{folder} is finished; nothing to do")
+        else:  # it was killed between its result and its report
+            _conclude(reporter, folder, to_json(read_summary(folder / SUMMARY)))
         return
     done = progress.facts["round"] if progress else 0
     with reporter.rounds(experiment.federation.rounds, experiment.method, done):
@@ -92,7 +100,9 @@ def _conclude(reporter: Reporter, folder: Path, summary: Mapping[str, Any]) -> N
     reporter.say(f"run folder: {folder}")
     reporter.say(f"report: {folder / 'report.html'}")
     reporter.result(summary)
-    reporter.failures()
+    reporter.losses()
+    if why := (summary.get("health") or {}).get("failed"):
+        reporter.warn(f"no result: {why}")
 
 
 def _partition_text(world: World) -> str:

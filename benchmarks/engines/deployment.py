@@ -1,4 +1,4 @@
-"""A real Flower deployment on this machine: TLS, keys, three nodes, bytes on the sockets.
+"""A real Flower deployment on this machine: TLS, keys, a gate, three nodes, bytes on the sockets.
 
 ``python -m benchmarks.engines.deployment [CONFIG] [--set key=value]… [--out DIR]``
 """
@@ -7,85 +7,47 @@ from __future__ import annotations
 
 import argparse
 import json
-import re
 import shutil
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+import torch
+from safetensors.torch import save_file
+
 from benchmarks.engines import programs as flower
-from benchmarks.engines.byte_proxy import ByteProxy
-from benchmarks.engines.credentials import ServerCredentials, create_node_key
+from benchmarks.engines.hosts import Hosts
+from benchmarks.engines.socket_bytes import Meter, Say, SocketBytes
 from benchmarks.presets import resolve
 from benchmarks.running.comparison import split_table
 from benchmarks.running.experiment import run, validate
-from mpfl.config import Experiment, from_mapping, to_toml
+from mpfl.config import Experiment, StopConfig, from_mapping, to_toml
 from mpfl.errors import InputError
+from mpfl.world import build_world
 from server.runfolder import LEDGER, SUMMARY, check_empty
 
 SOCKETS = "sockets.json"
 DIGESTS = ("mask_digest", "model_digest", "payload_digest")
-DEMO = ("data.clients=3", "prune.rounds=2", "federation.rounds=5", "train.epochs=1")
-_REFUSAL_SECONDS = 90.0
-_COLOUR = re.compile(r"\x1b\[[0-9;]*m")
-
-Say = Callable[[str], None]
-
-
-@dataclass(frozen=True)
-class SocketBytes:
-    """What the sockets between nodes and SuperLink carried, beside what the ledger says.
-
-    Attributes
-    ----------
-    rounds
-        Rounds that the numbers span: the first is left out, because the app's copies for the
-        nodes share the wire with it.
-    messages
-        Client messages in those rounds, both directions.
-    ledger_bytes, socket_bytes
-        (uplink, downlink) of those rounds.
-    run_socket_bytes
-        (uplink, downlink) of the whole run, with app copies, node discovery and polling.
-    seconds
-        Wall time of those rounds; nodes poll every three seconds.
-    """
-
-    rounds: int
-    messages: int
-    ledger_bytes: tuple[int, int]
-    socket_bytes: tuple[int, int]
-    run_socket_bytes: tuple[int, int]
-    seconds: float
-
-    def text(self) -> str:
-        """Return the comparison as a table."""
-        title = f"rounds 2 to {self.rounds + 1}: {self.messages} messages, {self.seconds:g} s"
-        lines = [f"{title:<34} {'uplink':>11} {'downlink':>11}"]
-        rows = (
-            ("ledger (serialized messages)", self.ledger_bytes),
-            ("sockets (TLS and HTTP included)", self.socket_bytes),
-            ("sockets, whole run and start", self.run_socket_bytes),
-        )
-        lines += [f"  {name:<32} {up:>9,} B {down:>9,} B" for name, (up, down) in rows]
-        extra = [
-            2 * (sockets - ledger) // max(self.messages, 1)
-            for sockets, ledger in zip(self.socket_bytes, self.ledger_bytes, strict=True)
-        ]
-        lines.append(f"  {'more on the wire, per message':<32} {extra[0]:>9,} B {extra[1]:>9,} B")
-        return "\n".join(lines)
+DEMO = ("data.clients=3", "prune.rounds=2", "federation.rounds=4", "train.epochs=1")
+WEIGHTS = "weights.safetensors"
+_AWAY_SECONDS = 6.0
+_TROUBLED_ROUNDS = 60
+_WAIT_SECONDS = 180.0
 
 
 def deploy(experiment: Experiment, out: Path, say: Say = print) -> dict[str, Any]:
-    """Run an experiment through a SuperLink and one SuperNode per client, on loopback.
+    """Run an experiment through a SuperLink, a gate and one SuperNode per client, on loopback.
 
     TLS with an authority made for the occasion, nodes known by their keys. A node with an
-    unknown key is tried first. Everything is stopped before this returns.
+    unknown key and a run submitted by a stranger are tried first, a node that starts from other
+    weights and one that is killed and comes back at last, in a run of their own. Everything is
+    stopped before this returns.
 
     Returns
     -------
@@ -97,131 +59,139 @@ def deploy(experiment: Experiment, out: Path, say: Say = print) -> dict[str, Any
     InputError
         If the input is wrong.
     RuntimeError
-        If the unknown node is let in, or the run fails.
+        If anything is let in or let down that should not be.
     """
     check_empty(out)
     validate(experiment)
     with tempfile.TemporaryDirectory(prefix="mpfl-deployment-") as name:
         home = Path(name)
         written = home / "superlink-run"
-        with flower.Programs(home) as programs:
-            measured = _run(programs, experiment, written, say)
+        with (
+            flower.Programs(home) as programs,
+            Hosts(programs, experiment.data.clients) as hosts,
+        ):
+            measured = _run(hosts, experiment, written, say)
         shutil.copytree(written, out, dirs_exist_ok=True)
-        shutil.copyfile(programs.log("run"), out / flower.LOG)
     (out / SOCKETS).write_text(json.dumps(asdict(measured), indent=2) + "\n")
-    say(measured.text())
     summary: dict[str, Any] = json.loads((out / SUMMARY).read_text())
     return summary
 
 
-def _run(programs: flower.Programs, experiment: Experiment, out: Path, say: Say) -> SocketBytes:
-    clients = experiment.data.clients
-    port = _start_superlink(programs)
-    say(f"SuperLink with TLS and node authentication on 127.0.0.1:{port}")
-    keys = [create_node_key(programs.home, f"node{i}") for i in range(clients)]
-    for _, public in keys:
-        programs.call("supernode", "register", str(public), flower.CONNECTION)
-    stranger, _ = create_node_key(programs.home, "stranger")
-    with ByteProxy(port) as proxy:
-        refused = _start_node(programs, "stranger", stranger, proxy.port, 0, clients)
-        say(f"unregistered node: {_refusal(programs, refused)}")
-        for i, (private, _) in enumerate(keys):
-            _start_node(programs, f"node{i}", private, proxy.port, i, clients)
-        say(f"{clients} registered nodes started")
-        before = proxy.totals
-        meter = _Meter(proxy, say)
-        run_config = {"experiment": to_toml(experiment), "out": str(out), "engine": "deployment"}
-        app = flower.stage_app(programs.home / "app")
-        run_id = flower.submit(programs, app, run_config)
-        flower.follow(programs, run_id, out, meter.on_round)
-        return meter.result(before, out / LEDGER)
+def _run(hosts: Hosts, experiment: Experiment, out: Path, say: Say) -> SocketBytes:
+    programs, clients = hosts.programs, experiment.data.clients
+    say(row("SuperLink for the operator alone", f"127.0.0.1:{hosts.port}, nodes pass a gate"))
+    names = [f"node{i}" for i in range(clients)]
+    for name in names:
+        hosts.register(name)
+    say(row("a node with an unregistered key", hosts.strange_node()))
+    nodes = [hosts.start_node(name, i) for i, name in enumerate(names)]
+    app = flower.stage_app(programs.home / "app")
+    say(row("a run submitted with the CA certificate alone", hosts.strange_run(app)))
+    before, meter = hosts.proxy.totals, Meter(hosts.proxy, say)
+    run_config = {"experiment": to_toml(experiment), "out": str(out), "engine": "deployment"}
+    run_id = flower.submit(programs, app, run_config)
+    flower.follow(programs, run_id, out, meter.on_round)
+    measured = meter.result(before, out / LEDGER)
+    say(measured.text())
+    shutil.copyfile(programs.log("run"), out / flower.LOG)
+    _Trouble(hosts, nodes, app, say).run(experiment)
+    return measured
 
 
-def _start_superlink(programs: flower.Programs) -> int:
-    credentials = ServerCredentials.create(programs.home)
-    port = flower.free_port()
-    superlink = programs.start(
-        "superlink",
-        "flower-superlink",
-        *("--ssl-ca-certfile", str(credentials.authority)),
-        *("--ssl-certfile", str(credentials.certificate)),
-        *("--ssl-keyfile", str(credentials.key)),
-        "--enable-supernode-auth",
-        *("--port", str(port)),
-    )
-    flower.wait_until_healthy(superlink, port, credentials.authority)
-    programs.connect(f"127.0.0.1:{port}", credentials.authority)
-    return port
+def row(what: str, seen: str) -> str:
+    """Return a line of the demonstration's table."""
+    return f"{what:<46} {seen}"
 
 
-def _start_node(
-    programs: flower.Programs, name: str, key: Path, port: int, partition: int, clients: int
-) -> subprocess.Popen[bytes]:
-    return programs.start(
-        name,
-        "flower-supernode",
-        *("--root-certificates", str(programs.home / "ca.crt")),
-        *("--auth-supernode-private-key", str(key)),
-        *("--superlink", f"127.0.0.1:{port}"),
-        *("--port", str(flower.free_port())),
-        *("--node-config", f"partition-id={partition} num-partitions={clients}"),
-    )
+class _Served(Exception):  # noqa: N818 - what was waited for
+    """The node that came back has served a round."""
 
 
-def _refusal(programs: flower.Programs, node: subprocess.Popen[bytes]) -> str:
-    """Wait for a node to be refused; returns what it logged about that."""
-    try:
-        status = node.wait(_REFUSAL_SECONDS)
-    except subprocess.TimeoutExpired:
-        status = 0
-    if status == 0:
-        raise RuntimeError("a node with an unregistered key was not refused")
-    log = _COLOUR.sub("", programs.log("stranger").read_text(errors="replace"))
-    said = " ".join(re.findall(r"Exit Code: \d+|\[code: \d+\] [^\n]*", log))
-    return f"refused, exit status {status} ({said})"
+class _Trouble:
+    """A run in which one node starts from other weights, and one is killed and comes back."""
 
+    def __init__(
+        self, hosts: Hosts, nodes: list[subprocess.Popen[bytes]], app: Path, say: Say
+    ) -> None:
+        self._hosts, self._nodes, self._app, self._say = hosts, nodes, app, say
+        self._killed = 0
+        self._lost: Counter[str] = Counter()
 
-class _Meter:
-    """Reads the proxy whenever a round ends."""
+    def run(self, experiment: Experiment) -> None:
+        """Show both; the run is left unfinished.
 
-    def __init__(self, proxy: ByteProxy, say: Say) -> None:
-        self._proxy, self._say = proxy, say
-        self._marks: list[tuple[float, tuple[int, int]]] = []
+        Raises
+        ------
+        RuntimeError
+            If the first is not refused or the second serves no later round.
+        """
+        programs = self._hosts.programs
+        out = programs.home / "troubled-run"
+        impostor = self._replace_by_impostor(experiment)
+        run_config = {"experiment": to_toml(_troubled(experiment)), "out": str(out)}
+        run_id = flower.submit(programs, self._app, run_config)
+        programs.start("watch", "flwr", "log", run_id, flower.CONNECTION, "--stream")
+        refusal = r"node \d+ is refused: [^(\n]*"
+        said = self._hosts.wait_for_line("watch", refusal, _WAIT_SECONDS).rstrip()
+        self._say(row("a node that starts from other weights", said))
+        programs.stop(impostor)
+        self._nodes[0] = self._hosts.start_node("node0-again", 0, key="node0")
+        try:
+            flower.follow(programs, run_id, out, self._on_round)
+        except _Served:
+            return
+        raise RuntimeError("a node that was killed and started again served no later round")
 
-    def on_round(self, record: dict[str, Any]) -> None:
-        self._marks.append((time.monotonic(), self._proxy.totals))
+    def _replace_by_impostor(self, experiment: Experiment) -> subprocess.Popen[bytes]:
+        home = self._hosts.programs.home
+        folder = home / "another-host"
+        folder.mkdir()
+        write_weights(experiment, home / WEIGHTS)
+        write_weights(experiment, folder / WEIGHTS, nudge=1e-3)
+        self._hosts.register("impostor")
+        self._hosts.programs.stop(self._nodes[0])
+        return self._hosts.start_node("impostor", 0, folder=folder)
+
+    def _on_round(self, record: dict[str, Any]) -> None:
+        complete, number = record["clients_replied"] == len(self._nodes), record["round"]
+        if not self._killed:
+            if complete:
+                self._kill(number)
+        elif complete:
+            lost = ", ".join(f"{count} {why}" for why, count in sorted(self._lost.items()))
+            self._say(row("  it serves again", f"round {number}; before that {lost or 'nothing'}"))
+            raise _Served
+        self._lost.update(record["rejected"])
+
+    def _kill(self, number: int) -> None:
+        self._killed, last = number, len(self._nodes) - 1
+        self._hosts.kill(self._nodes[last])
+        time.sleep(_AWAY_SECONDS)
+        self._nodes[last] = self._hosts.start_node(f"node{last}-again", last, key=f"node{last}")
         self._say(
-            f"round {record['round']:>3}  {record['phase']:<6} accuracy "
-            f"{record['test_accuracy'] or 0:.4f}  density {record['density']:.3f}  "
-            f"{record['clients_replied']} replies  {record['total_bytes']:,} B"
-        )
-
-    def result(self, before: tuple[int, int], ledger: Path) -> SocketBytes:
-        (start, first), (end, last) = self._marks[0], self._marks[-1]
-        booked, messages = _booked_after_first_round(ledger)
-        return SocketBytes(
-            rounds=len(self._marks) - 1,
-            messages=messages,
-            ledger_bytes=booked,
-            socket_bytes=_difference(last, first),
-            run_socket_bytes=_difference(last, before),
-            seconds=round(end - start, 1),
+            row(
+                "a node killed and started again",
+                f"after round {number}, {_AWAY_SECONDS:g} s later",
+            )
         )
 
 
-def _difference(later: tuple[int, int], earlier: tuple[int, int]) -> tuple[int, int]:
-    return later[0] - earlier[0], later[1] - earlier[1]
+def _troubled(experiment: Experiment) -> Experiment:
+    """Return a run that lasts, whose weights every host reads from its own folder."""
+    return replace(
+        experiment,
+        model=replace(experiment.model, weights=WEIGHTS),
+        federation=replace(experiment.federation, rounds=_TROUBLED_ROUNDS),
+        stop=StopConfig(),
+        engine=replace(experiment.engine, timeout=180.0),
+    )
 
 
-def _booked_after_first_round(ledger: Path) -> tuple[tuple[int, int], int]:
-    header, *lines = ledger.read_text().splitlines()
-    rows = [dict(zip(header.split(","), line.split(","), strict=True)) for line in lines]
-    later = [row for row in rows if int(row["round"]) > 1]
-    sums = {
-        way: sum(int(row["message_bytes"]) for row in later if row["direction"] == way)
-        for way in ("uplink", "downlink")
-    }
-    return (sums["uplink"], sums["downlink"]), len(later)
+def write_weights(experiment: Experiment, file: Path, nudge: float = 0.0) -> None:
+    """Write an experiment's initial weights, all of them moved by `nudge`."""
+    world = build_world(experiment)
+    named = world.structure.named(world.initial)
+    save_file({name: torch.tensor(array) + nudge for name, array in named.items()}, file)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -112,12 +112,14 @@ class Programs:
             "NO_COLOR": "1",
         }
 
-    def start(self, name: str, program: str, *arguments: str) -> subprocess.Popen[bytes]:
-        """Start a program in the background; its output goes to ``<name>.log``."""
+    def start(
+        self, name: str, program: str, *arguments: str, folder: Path | None = None
+    ) -> subprocess.Popen[bytes]:
+        """Start a program in the background, in `folder` (or home); it writes ``<name>.log``."""
         with self.log(name).open("wb") as log, _signals_later():
             process = subprocess.Popen(
                 [self._find(program), *arguments],
-                cwd=self.home,
+                cwd=folder or self.home,
                 env=self._environment,
                 stdin=subprocess.DEVNULL,
                 stdout=log,

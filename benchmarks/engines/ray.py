@@ -11,9 +11,11 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.engines import programs as flower
-from benchmarks.running.experiment import validate
+from benchmarks.running.experiment import validate, with_absolute_paths
 from mpfl.config import Experiment, to_toml
-from mpfl.errors import InputError
+from mpfl.errors import InputError, RunError
+from mpfl.world import World
+from server.health import read_failure
 from server.loop import OnRound
 from server.runfolder import SUMMARY, check_empty
 from server.transport.grid import worker_count
@@ -23,6 +25,7 @@ def run_on_ray(
     experiment: Experiment,
     out: Path,
     on_round: OnRound | None = None,
+    world: World | None = None,
 ) -> dict[str, Any]:
     """Run an experiment on Ray into the new or empty folder `out`; arguments as for `run`.
 
@@ -33,18 +36,25 @@ def run_on_ray(
     ------
     InputError
         If the input is wrong or the extra ``ray`` is not installed.
+    RunError
+        If the run came to no result.
     RuntimeError
-        If the run failed; the text has the end of its log.
+        If it failed otherwise; the text has the end of its log.
     """
     if importlib.util.find_spec("ray") is None:
         raise InputError("--engine ray: Ray is missing; install it with pip install 'mpfl[ray]'")
     check_empty(out)
-    validate(experiment)
+    experiment = (world or validate(with_absolute_paths(experiment))).experiment
     out = out.resolve()
     with tempfile.TemporaryDirectory(prefix="mpfl-flower-") as name:
         home = Path(name)
         with flower.Programs(home) as programs:
-            _simulate(programs, _portable(experiment), out, on_round)
+            try:
+                _simulate(programs, _portable(experiment), out, on_round)
+            except RuntimeError:
+                if failure := read_failure(out):
+                    raise RunError(failure.error) from None
+                raise
         shutil.copyfile(programs.log("run"), out / flower.LOG)
     summary: dict[str, Any] = json.loads((out / SUMMARY).read_text())
     return summary

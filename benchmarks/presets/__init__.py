@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import tomllib
 from collections.abc import Mapping, Sequence
 from importlib import resources
@@ -10,7 +11,12 @@ from typing import Any
 
 from mpfl.errors import InputError
 from mpfl.nested import read_toml, with_override
+from mpfl.plugins import resolved
 from mpfl.registry import unknown_name
+
+_PATHS = (".data.folder", ".model.weights")
+"""Keys that name files, wherever they stand: sweeps and variants have them as well."""
+_ITEM = re.compile(r"""((?:[^,()\[\]"']|\([^()]*\)|\[[^\[\]]*\]|"[^"]*"|'[^']*'|[()\[\]"'])*),""")
 
 
 def preset_names() -> list[str]:
@@ -28,6 +34,8 @@ def describe(name: str) -> str:
 def load_table(config: str) -> dict[str, Any]:
     """Return the tables of a preset (by name) or of a TOML file (by path).
 
+    Paths in a file are relative to its folder; here they are absolute.
+
     Raises
     ------
     InputError
@@ -36,7 +44,7 @@ def load_table(config: str) -> dict[str, Any]:
     if config.endswith(".toml") or "/" in config:
         path = Path(config)
         try:
-            return read_toml(path.read_text())
+            return resolved(anchored(read_toml(path.read_text()), path.parent), path.parent)
         except (OSError, UnicodeDecodeError) as error:
             raise InputError(f"cannot read {path}: {error}") from None
         except InputError as error:
@@ -70,6 +78,17 @@ def parse_value(text: str) -> Any:
         return text
 
 
+def split_list(text: str) -> list[str]:
+    """Split a text at its commas, except at those inside brackets and quotes.
+
+    Examples
+    --------
+    >>> split_list("mpfl,randk(0.1, 2)")
+    ['mpfl', 'randk(0.1, 2)']
+    """
+    return [part.strip() for part in _ITEM.findall(text + ",")]
+
+
 def resolve(
     config: str, assignments: Sequence[str] = (), overrides: Mapping[str, Any] | None = None
 ) -> dict[str, Any]:
@@ -78,4 +97,17 @@ def resolve(
     pairs = [parse_assignment(text) for text in assignments]
     for key, value in [*pairs, *(overrides or {}).items()]:
         table = with_override(table, key, value)
-    return table
+    return resolved(anchored(table, Path()))
+
+
+def anchored(value: Any, folder: Path, key: str = "") -> Any:
+    """Return nested tables with every relative path in them made absolute, from `folder` on.
+
+    So a run that is resumed elsewhere, or by another user's shell, finds what it began with.
+    """
+    if isinstance(value, Mapping):
+        return {name: anchored(inner, folder, f"{key}.{name}") for name, inner in value.items()}
+    if isinstance(value, list):
+        return [anchored(inner, folder, key) for inner in value]
+    relative = key.endswith(_PATHS) and isinstance(value, str) and value[:1] not in ("", "~")
+    return str(folder.absolute() / value) if relative else value

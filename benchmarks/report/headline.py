@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
-from benchmarks.report.sections import differing_values
+from benchmarks.report.sections import differing_values, told_ignored
 from benchmarks.report.table import accuracy_text
 from benchmarks.results.measures import final_accuracy
 from benchmarks.results.rows import Row
 from benchmarks.results.rundata import RunData
 from benchmarks.units import bytes_text, percent_text, ratio_text
+from server.health import ignored_text
+from server.records import Failure
 
 
 def comparison_headline(
     rows: Sequence[Row], baseline: str, margin: float, own: str = "mpfl"
 ) -> str:
     """Say which method needs the fewest bytes for the baseline's accuracy, and how `own` does."""
+    rows = [row for row in rows if not row.failed]
+    if not rows:
+        return "No run came to a result."
     rivals = [row for row in rows if not row.ceiling and row.label != baseline]
     judged = [row for row in rivals if row.target is not None]
     if not judged:
@@ -93,7 +98,9 @@ def _seeds(row: Row) -> str:
 
 
 def run_headline(run: RunData) -> str:
-    """Say what one run reached and what it sent."""
+    """Say what one run reached and what it sent, or that it reached nothing."""
+    if run.failed:
+        return f"{run.name} came to no result: {run.failed}."
     last = run.rounds[-1]
     clients = run.config.get("data", {}).get("clients")
     reached = f"{run.name} ends at {percent_text(final_accuracy(run))} test accuracy"
@@ -134,12 +141,57 @@ def _values(runs: Sequence[RunData], table: str, key: str) -> str:
     return values.most_common(1)[0][0]
 
 
-def doubts(runs: Sequence[RunData], unfinished: Sequence[str] = ()) -> list[str]:
-    """Say what speaks against the figures: other work, lost replies, wrong sums, missing runs."""
-    found = [*_other_work(runs), *_rejections(runs), *_wrong_sums(runs)]
-    if unfinished:
-        found.append(f"Not finished, and not in any figure: {', '.join(unfinished)}.")
+def doubts(
+    runs: Sequence[RunData],
+    unfinished: Sequence[str] = (),
+    failures: Mapping[str, Failure] | None = None,
+) -> list[str]:
+    """Say what speaks against the figures: failed, missing, lost, idle, other work, wrong sums."""
+    dead = failures or {}
+    found = [*_failed(runs, dead), *_uncounted(runs), *_other_work(runs), *_other_inputs(runs)]
+    found += [*_rejections(runs), *_idle(runs), *_wrong_sums(runs)]
+    if left := [name for name in unfinished if name not in dead]:
+        found.append(f"Not finished, and not in any figure: {', '.join(left)}.")
     return found
+
+
+def _failed(runs: Sequence[RunData], failures: Mapping[str, Failure]) -> list[str]:
+    """Say which runs came to no result, and why; they are ranked nowhere."""
+    ended = {run.folder: run.failed for run in runs if run.failed}
+    dead = {name: failure.error for name, failure in failures.items()}
+    return [f"Failed, and ranked nowhere: {name} ({why})." for name, why in (ended | dead).items()]
+
+
+def _uncounted(runs: Sequence[RunData]) -> list[str]:
+    """Say in which runs some rounds changed nothing."""
+    found = {run.folder: sum(not line.counted for line in run.rounds) for run in runs}
+    rounds = {run.folder: len(run.rounds) for run in runs}
+    return [
+        f"{name}: {count} of {rounds[name]} rounds did not count."
+        for name, count in found.items()
+        if count
+    ]
+
+
+def _other_inputs(runs: Sequence[RunData]) -> list[str]:
+    """Say where runs on data of one name and seed saw different samples."""
+    seen: dict[tuple[object, ...], set[str]] = {}
+    for run in runs:
+        if run.summary.health is not None:
+            key = (*sorted(run.config.get("data", {}).items()), run.seed)
+            digests = {k: v for k, v in run.summary.health.inputs.items() if k != "w0"}
+            seen.setdefault(key, set()).add(repr(digests))
+    mixed = any(len(digests) > 1 for digests in seen.values())
+    return ["Not the same samples for all: the data changed between the runs."] if mixed else []
+
+
+def _idle(runs: Sequence[RunData]) -> list[str]:
+    """Say which settings of a run had no effect; in a comparison, those without any in all."""
+    told = [dict(told_ignored(run)) for run in runs]
+    keys = [key for key in told[0] if all(key in found for found in told)]
+    notes = [note for run in runs if run.summary.health for note in run.summary.health.notes]
+    text = ignored_text({key: told[0][key] for key in keys})
+    return [*([f"Settings without effect: {text}."] if keys else []), *dict.fromkeys(notes)]
 
 
 def _other_work(runs: Sequence[RunData]) -> list[str]:

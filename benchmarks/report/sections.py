@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from benchmarks.report.table import Column, columns
@@ -21,7 +21,10 @@ from benchmarks.results.measures import (
 from benchmarks.results.rows import Row
 from benchmarks.results.rundata import RunData
 from benchmarks.units import bytes_text, count_text, duration_text, percent_text, ratio_text
+from mpfl.config import Experiment, to_mapping
 from mpfl.nested import dotted
+from server.health import Standing
+from server.records import to_json
 
 Groups = Mapping[str, Sequence[RunData]]
 """The repetitions of each method, in the table's order."""
@@ -74,7 +77,10 @@ def differing(runs: Sequence[RunData]) -> Table | None:
     """Return the configuration keys that differ between runs; None where none does."""
     found = differing_values(runs)
     lines = [
-        Line(f"{run.name}, seed {run.seed}", [_cell(values[at], str) for values in found.values()])
+        Line(
+            f"{run.name}, seed {run.seed}",
+            [Cell() if key in run.ignored else _cell(found[key][at], str) for key in found],
+        )
         for at, run in enumerate(runs)
     ]
     return Table(["run", *found], lines) if found else None
@@ -88,19 +94,42 @@ def differing_values(runs: Sequence[RunData]) -> dict[str, list[Any]]:
     return {key: found for key, found in values.items() if len(set(map(repr, found))) > 1}
 
 
+def told_ignored(run: RunData) -> dict[str, str]:
+    """Return the keys without effect on a run that have another value than the default → why."""
+    now, usual = dotted(run.config), dotted(to_mapping(Experiment()))
+    return {key: why for key, why in run.ignored.items() if now.get(key) != usual.get(key)}
+
+
+def in_effect(run: RunData) -> dict[str, Any]:
+    """Return a run's configuration without the keys that had no effect on it."""
+    return _without(run.config, run.ignored)
+
+
+def _without(table: Mapping[str, Any], keys: Collection[str], prefix: str = "") -> dict[str, Any]:
+    found = {}
+    for key, value in table.items():
+        if isinstance(value, Mapping):
+            value = _without(value, keys, f"{prefix}{key}.")
+        if prefix + key not in keys and value != {}:
+            found[key] = value
+    return found
+
+
 def environments(runs: Sequence[RunData]) -> str:
     """Return the versions and machines, each once, and a line of digests per run."""
     return "\n".join([*dict.fromkeys(map(_environment, runs)), *map(_digests, runs)])
 
 
 def _environment(run: RunData) -> str:
-    known = {"versions": run.summary.versions, "machine": asdict(run.summary.machine)}
+    known = {"versions": run.summary.versions, "machine": to_json(run.summary.machine)}
     return json.dumps(known, indent=2, ensure_ascii=False)
 
 
 def _digests(run: RunData) -> str:
     digests = f"mask {run.summary.mask_digest}, model {run.summary.model_digest}"
-    return f"{run.name}, seed {run.seed}: {digests}"
+    inputs = run.summary.health.inputs if run.summary.health else {}
+    began = "".join(f", {name} {digest}" for name, digest in inputs.items())
+    return f"{run.name}, seed {run.seed}: {digests}{began}"
 
 
 def facts(run: RunData) -> dict[str, str]:
@@ -120,8 +149,15 @@ def facts(run: RunData) -> dict[str, str]:
         "wall time": duration_text(summary.seconds),
         "peak memory": bytes_text(summary.peak_memory_bytes),
         "rejected replies": str(rejected or "–"),
+        "rounds that counted": _counted(run),
     }
     return {name: text for name, text in found.items() if text != "–"}
+
+
+def _counted(run: RunData) -> str:
+    """Return rounds that counted of those that were run, phase by phase."""
+    rounds = Standing.of(run.rounds).rounds
+    return ", ".join(f"{phase} {good} of {every}" for phase, (good, every) in rounds.items())
 
 
 def methods(rows: Sequence[Row], baseline: str) -> Table:
@@ -129,7 +165,11 @@ def methods(rows: Sequence[Row], baseline: str) -> Table:
     first, *others = (column for column in columns(baseline) if column.heading)
     lines = []
     for row in rows:
-        marks = {"front": row.on_front, "baseline": row.label == baseline}
+        marks = {
+            "front": row.on_front,
+            "baseline": row.label == baseline,
+            "failed": row.failed > 0,
+        }
         cells = [_method_cell(column, row) for column in others]
         lines.append(Line(row.method, cells, " ".join(name for name, on in marks.items() if on)))
     return Table([first.heading, *(column.heading for column in others)], lines)
@@ -139,7 +179,7 @@ def _method_cell(column: Column, row: Row) -> Cell:
     value = column.value(row)
     key = value
     if isinstance(value, Estimate):
-        key = value.mean
+        key = None if row.failed else value.mean
     elif isinstance(value, tuple):
         key = len(value)
     return Cell(column.text(value, row), key, column.small(value))

@@ -6,6 +6,7 @@ import csv
 import io
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from math import isnan
 from operator import attrgetter
 from typing import Any
 
@@ -70,7 +71,8 @@ def columns(baseline: str) -> tuple[Column, ...]:
             f"target\n/{baseline}",
             *ratio,
         ),
-        Column("pareto", lambda row: None if row.ceiling else int(row.on_front)),
+        Column("pareto", lambda row: None if row.ceiling or row.failed else int(row.on_front)),
+        Column("failed", own("failed")),
     )
 
 
@@ -83,7 +85,10 @@ def accuracy_text(estimate: Estimate) -> str:
 
 
 def _accuracy(estimate: Estimate, row: Row) -> str:
-    return accuracy_text(estimate)
+    """Return the accuracy, or that there is none: a model that failed has no figure to read."""
+    if not row.failed:
+        return accuracy_text(estimate)
+    return "failed" if row.failed >= len(row.seeds) else f"{row.failed} of {len(row.seeds)} failed"
 
 
 def _ratio(ratio: Estimate | None, row: Row) -> str:
@@ -100,12 +105,12 @@ def _interval(ratio: Estimate | None) -> str:
 
 
 def _sent(count: float, row: Row) -> str:
-    return "–" if row.ceiling else bytes_text(count)
+    return "–" if row.ceiling or isnan(count) else bytes_text(count)
 
 
 def _spent(count: float | None, row: Row) -> str:
     """Return the bytes to the target, or with how many seeds it was reached."""
-    if row.ceiling or row.target is None:
+    if row.ceiling or row.failed or row.target is None:
         return "–"
     if count is None:
         return "not reached" if not row.reached else f"{row.reached} of {len(row.seeds)} seeds"
@@ -113,7 +118,7 @@ def _spent(count: float | None, row: Row) -> str:
 
 
 def _seeds_reaching(row: Row) -> int | None:
-    return None if row.ceiling or row.target is None else row.reached
+    return None if row.ceiling or row.failed or row.target is None else row.reached
 
 
 def table_csv(rows: Sequence[Row]) -> str:
@@ -144,6 +149,8 @@ def _csv_text(value: Any) -> str:
     if isinstance(value, tuple):
         return " ".join(map(str, value))
     if isinstance(value, float):
+        if isnan(value):
+            return ""
         return f"{value:.0f}" if value.is_integer() and abs(value) >= 1000 else f"{value:.9g}"
     return str(value)
 

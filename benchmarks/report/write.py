@@ -22,12 +22,13 @@ from benchmarks.figures.sweeps import sweep_pictures
 from benchmarks.report import sections
 from benchmarks.report.headline import comparison_headline, doubts, run_headline, setting
 from benchmarks.report.table import table_csv, table_tex
-from benchmarks.results.loading import comparison_settings, load_folders
+from benchmarks.results.loading import comparison_settings, load_failures, load_folders
 from benchmarks.results.measures import LINKS, group_runs
 from benchmarks.results.rows import Row, comparison_table
 from benchmarks.results.rundata import RunData
 from mpfl.errors import InputError
 
+REPORT = "report.html"
 _MOST_MASKS = 6
 
 _TONES = {INK: "var(--ink)", MUTED: "var(--muted)", GRID: "var(--line)", PAPER: "var(--card)"}
@@ -98,20 +99,22 @@ def write_report(
     asked = comparison_settings(chosen)
     baseline = baseline or str(asked.get("baseline", "fedavg"))
     margin = float(asked.get("margin", 0.005)) if margin is None else margin
-    rows = comparison_table(runs, baseline, margin)
+    failures = load_failures(chosen)
+    rows = comparison_table(runs, baseline, margin, list(failures.values()))
     if len(runs) == 1 and not unfinished:
         page = _run_page(runs[0], rows, baseline)
     else:
         heading = f"Comparison {out.resolve().name}"
-        page = _comparison_page(runs, rows, unfinished, heading, baseline, margin)
+        notes = [setting(runs), *doubts(runs, unfinished, failures)]
+        page = _comparison_page(runs, rows, notes, heading, baseline, margin)
     (out / "figures").mkdir(parents=True, exist_ok=True)
     for item in page.pictures:
         _write(out / "figures" / f"{item.name}.svg", item.svg.encode())
         _write(out / "figures" / f"{item.name}.png", item.png)
     _write(out / "table.csv", table_csv(rows).encode())
     _write(out / "table.tex", table_tex(rows, baseline).encode())
-    _write(out / "report.html", _rendered(page, runs).encode())
-    return Report(out / "report.html", rows, baseline)
+    _write(out / REPORT, _rendered(page, runs).encode())
+    return Report(out / REPORT, rows, baseline)
 
 
 def _write(path: Path, content: bytes) -> None:
@@ -145,24 +148,26 @@ def _run_page(run: RunData, rows: Sequence[Row], baseline: str) -> _Page:
 def _comparison_page(
     runs: Sequence[RunData],
     rows: Sequence[Row],
-    unfinished: Sequence[str],
+    notes: Sequence[str],
     heading: str,
     baseline: str,
     margin: float,
 ) -> _Page:
     made = group_runs(runs)
-    groups = {row.method: made[row.method] for row in rows}
-    lines = drawn_groups(runs, rows, baseline)
+    able = [row for row in rows if not row.failed] or list(rows)
+    groups = {row.method: made[row.method] for row in able}
+    sound = [run for row in able for run in made[row.method]]
+    lines = drawn_groups(sound, able, baseline)
     pictures = {
-        "swept": sweep_pictures(runs, baseline),
-        "curves": curve_pictures(lines, common_target(rows)),
+        "swept": sweep_pictures(sound, baseline),
+        "curves": curve_pictures(lines, common_target(able)),
         "others": [*cost_pictures(lines), *drawn(partition_map(runs[0]))],
     }
     masks = _masks([group[0] for group in groups.values()])
     shown = {
         "heading": heading,
         "headline": comparison_headline(rows, baseline, margin),
-        "notes": [setting(runs), *doubts(runs, unfinished)],
+        "notes": notes,
         "baseline": baseline,
         "margin": margin,
         "targets": sorted({row.target for row in rows if row.target is not None}),
@@ -198,6 +203,7 @@ def _rendered(page: _Page, runs: Sequence[RunData]) -> str:
         "runs": runs,
         "differing": sections.differing(runs),
         "environments": sections.environments(runs),
+        "in_effect": sections.in_effect(runs[0]),
     }
     return _templates().get_template(page.template).render(shown)
 

@@ -12,12 +12,13 @@ from benchmarks.results.rows import Row
 from benchmarks.results.rundata import RunData
 from server.records import DOWNLINK, UPLINK
 
-_NESTED = ("rejected", "errors", "layer_density", "vote")
+_NESTED = ("rejected", "errors", "layer_density", "extra", "vote")
 
 
 def rounds_frame(run: RunData) -> Any:
-    """Return one row a round, indexed by round; densities of layers as ``layer_density.name``.
+    """Return one row a round, indexed by round.
 
+    Densities of layers are called ``layer_density.name``, a method's own numbers ``extra.name``.
     Of a vote there are ``vote.unanimity`` and ``vote.overlap``; ``rejected`` counts replies.
     """
     rows = []
@@ -26,7 +27,9 @@ def rounds_frame(run: RunData) -> Any:
         row["rejected"] = sum(line.rejected.values())
         if line.vote:
             row |= {f"vote.{name}": getattr(line.vote, name) for name in ("unanimity", "overlap")}
-        rows.append(row | {f"layer_density.{k}": v for k, v in line.layer_density.items()})
+        for key, nested in (("layer_density", line.layer_density), ("extra", line.extra or {})):
+            row |= {f"{key}.{name}": value for name, value in nested.items()}
+        rows.append(row)
     return _pandas().DataFrame(rows).set_index("round")
 
 

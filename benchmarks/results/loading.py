@@ -15,7 +15,8 @@ from safetensors import SafetensorError, safe_open
 from benchmarks.results.rundata import Ledger, RunData
 from mpfl.errors import InputError
 from mpfl.mask import Mask
-from server.records import HEADER, RetrainRecord, RoundRecord, Row, Summary, from_json
+from server.health import read_failure
+from server.records import HEADER, Failure, RetrainRecord, RoundRecord, Row, Summary, from_json
 from server.runfolder import CONFIG, LEDGER, MASK, MODEL, RETRAIN, ROUNDS, SUMMARY
 
 
@@ -87,6 +88,13 @@ def load_folders(folders: Iterable[Path]) -> tuple[list[RunData], list[str]]:
     if not runs:
         raise InputError(f"no finished run in {', '.join(str(f) for f in folders) or 'nothing'}")
     return _told_apart(runs), unfinished
+
+
+def load_failures(folders: Iterable[Path]) -> dict[str, Failure]:
+    """Return the cells of comparison folders that failed, by name; InputError where damaged."""
+    cells = (cell for folder in folders for cell in sorted((folder / "cells").glob("*")))
+    found = {cell.name: read_failure(cell) for cell in cells if not (cell / SUMMARY).exists()}
+    return {name: failure for name, failure in found.items() if failure is not None}
 
 
 def _told_apart(runs: Sequence[RunData]) -> list[RunData]:

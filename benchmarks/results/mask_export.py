@@ -53,7 +53,9 @@ def parameter_masks(mask: Mask, world: World) -> dict[str, NDArray[np.bool_]]:
     parameters = world.structure.parameters
     keep = world.structure.parameter_mask(mask)
     decided = {slot.parameter for layer in world.structure.layers for slot in layer.slots}
-    return {name: _part(keep, parameters, name) for name in parameters.names if name in decided}
+    masks = {name: _part(keep, parameters, name) for name in parameters.names if name in decided}
+    tied = {alias: masks[name] for alias, name in world.structure.aliases if name in masks}
+    return masks | tied
 
 
 def export_mask(mask: Mask, form: str, out: Path, run: Path | None) -> None:

@@ -31,7 +31,8 @@ def pivot_cells(
     keys
         Keys of the configuration, ``label`` or ``seed``.
     value
-        Key of a number of the summary, dotted where it is nested; a run without it is left out.
+        Key of a number of the summary, dotted where it is nested; a run without it is left out,
+        and so is one that failed.
     where
         Key -> value that runs must have.
     against
@@ -43,7 +44,7 @@ def pivot_cells(
     InputError
         For a key or value that no run has, and where two runs of a seed would share a place.
     """
-    measured = [run for run in runs if value in _numbers(run)]
+    measured = [run for run in runs if value in _numbers(run) and not run.failed]
     if not measured:
         raise unknown_name("value", value, {key for run in runs for key in _numbers(run)})
     for key, wanted in where.items():

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
+from math import nan
 from statistics import fmean
 
 from benchmarks.results.measures import (
@@ -18,7 +19,8 @@ from benchmarks.results.measures import (
     paired_ratios,
     pareto_front,
 )
-from benchmarks.results.rundata import RunData
+from benchmarks.results.rundata import RunData, run_name
+from server.records import Failure
 
 
 @dataclass(frozen=True)
@@ -34,7 +36,7 @@ class Row:
     seeds
         The seeds, ascending.
     accuracy
-        Final test accuracy, a share.
+        Final test accuracy, a share; not a number, as all figures, where every seed failed.
     density
         Survivors / prunable parameters, mean over seeds; None where nothing is pruned.
     uplink_bytes, downlink_bytes, total_bytes
@@ -53,6 +55,8 @@ class Row:
         Whether the method sends nothing (pooled data), so that bytes say nothing.
     on_front
         Whether no other method ends with at least this accuracy for at most these bytes.
+    failed
+        Number of seeds that came to no result; a row with any is ranked nowhere.
     """
 
     method: str
@@ -71,23 +75,78 @@ class Row:
     ratio_at_target: Estimate | None
     ceiling: bool
     on_front: bool
+    failed: int = 0
 
 
 def comparison_table(
-    runs: Sequence[RunData], baseline: str = "fedavg", margin: float = 0.005
+    runs: Sequence[RunData],
+    baseline: str = "fedavg",
+    margin: float = 0.005,
+    failures: Sequence[Failure] = (),
 ) -> list[Row]:
-    """Return one row per method, cheapest first, ceilings last.
+    """Return one row per method, cheapest first, then ceilings, then what failed with any seed.
+
+    Parameters
+    ----------
+    failures
+        Runs that ended without anything to read.
 
     The target accuracy of a seed is what the baseline holds at its end with that seed (see
     `held_accuracy`) minus `margin`; bytes count up to the first evaluated round that reaches it.
     """
     groups = group_runs(runs)
-    rows = [_row(name, group, runs, baseline, margin) for name, group in groups.items()]
-    rows.sort(key=lambda row: (row.ceiling, row.total_bytes, row.method))
-    rivals = [index for index, row in enumerate(rows) if not row.ceiling]
+    sound = [run for run in runs if not run.failed]
+    rows = [
+        _with_failures(_row(name, group, sound, baseline, margin), group, failures)
+        for name, group in groups.items()
+    ]
+    rows += _dead_rows(failures, groups)
+    rows.sort(key=lambda row: (row.failed > 0, row.ceiling, row.total_bytes, row.method))
+    rivals = [index for index, row in enumerate(rows) if not row.ceiling and not row.failed]
     points = [(rows[index].total_bytes, rows[index].accuracy.mean) for index in rivals]
     front = {rivals[index] for index in pareto_front(points)}
     return [replace(row, on_front=index in front) for index, row in enumerate(rows)]
+
+
+def _dead_rows(failures: Sequence[Failure], known: Collection[str]) -> list[Row]:
+    """Return a row without figures for everything that failed with every seed."""
+    seeds: dict[str, list[Failure]] = {}
+    for failure in failures:
+        seeds.setdefault(run_name(failure.label, failure.sweep), []).append(failure)
+    return [_dead_row(name, found) for name, found in seeds.items() if name not in known]
+
+
+def _dead_row(name: str, found: Sequence[Failure]) -> Row:
+    return Row(
+        method=name,
+        label=found[0].label,
+        seeds=tuple(sorted(failure.seed for failure in found)),
+        accuracy=Estimate(nan, None, None, 0),
+        density=None,
+        density_all_parameters=None,
+        uplink_bytes=nan,
+        downlink_bytes=nan,
+        total_bytes=nan,
+        ratio=None,
+        target=None,
+        bytes_to_target=None,
+        reached=0,
+        ratio_at_target=None,
+        ceiling=False,
+        on_front=False,
+        failed=len(found),
+    )
+
+
+def _with_failures(row: Row, group: Sequence[RunData], failures: Sequence[Failure]) -> Row:
+    """Return a row without whatever would rank it, if any of its runs failed."""
+    dead = sum((f.label, f.sweep) == (row.label, dict(group[0].sweep)) for f in failures)
+    failed = dead + sum(run.failed is not None for run in group)
+    if not failed:
+        return row
+    return replace(
+        row, failed=failed, ratio=None, bytes_to_target=None, reached=0, ratio_at_target=None
+    )
 
 
 def _row(

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mpfl.mask import Mask
+from server.health import Standing, failure_of
 from server.records import KINDS, UPLINK, RetrainRecord, RoundRecord, Row, Summary
 
 
@@ -64,6 +66,17 @@ class Ledger:
         return len(self.phase)
 
 
+def run_name(label: str, sweep: Mapping[str, Any]) -> str:
+    """Return a label with the swept values, as tables and legends show it.
+
+    Examples
+    --------
+    >>> run_name("mpfl", {"prune.density": 0.1})
+    'mpfl density=0.1'
+    """
+    return " ".join([label, *(f"{key.rpartition('.')[2]}={value}" for key, value in sweep.items())])
+
+
 @dataclass(frozen=True)
 class RunData:
     """Everything a finished run left behind.
@@ -99,8 +112,7 @@ class RunData:
     @property
     def name(self) -> str:
         """The label with the swept values, as tables and legends show it."""
-        swept = [f"{key.rpartition('.')[2]}={value}" for key, value in self.sweep.items()]
-        return " ".join([self.label, *swept])
+        return run_name(self.label, self.sweep)
 
     @property
     def evaluated(self) -> tuple[RoundRecord, ...]:
@@ -116,6 +128,18 @@ class RunData:
     def total_bytes(self) -> int:
         """Bytes of all messages, both directions, all clients."""
         return self.rounds[-1].total_bytes
+
+    @cached_property
+    def failed(self) -> str | None:
+        """Why the run is no result (it diverged, or no round of a phase counted); None if it is."""
+        if self.summary.health is not None:
+            return self.summary.health.failed
+        return failure_of(Standing.of(self.rounds), self.summary.test_loss)
+
+    @property
+    def ignored(self) -> Mapping[str, str]:
+        """Keys of the configuration that had no effect → why."""
+        return {} if self.summary.health is None else self.summary.health.ignored
 
     @property
     def is_ceiling(self) -> bool:

@@ -9,6 +9,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import product
 from multiprocessing.connection import Connection, wait
@@ -18,14 +19,21 @@ from typing import Any
 
 import tomli_w
 
-from benchmarks.running.experiment import resume, run, validate
+from benchmarks.running.experiment import plan, resume, run, validate
 from benchmarks.running.folder_lock import held
 from mpfl.config import Experiment, from_mapping, to_mapping
-from mpfl.errors import InputError
-from mpfl.nested import build, fail, read_toml, value_at, with_override
+from mpfl.data import load_data
+from mpfl.data.digest import data_digests
+from mpfl.errors import InputError, RunError, keyed
+from mpfl.nested import build, dotted, fail, read_toml, value_at, with_override
+from mpfl.world import Loader, held_data, shared_loader
+from server.app import failure
 from server.checkpoint import write_atomically, writing
+from server.health import read_failure, write_failure
+from server.records import Summary, from_json
 from server.runfolder import CONFIG, SUMMARY, read_config
-from server.transport.grid import worker_count
+from server.summary import check_inputs
+from server.transport.grid import ended_text, worker_count
 
 COMPARISON, CELLS = "comparison.toml", "cells"
 
@@ -48,7 +56,7 @@ class CompareConfig:
     variants: dict[str, dict[str, Any]] = field(default_factory=dict)
     """Name → dotted keys that differ, e.g. ``{"method": "mpfl", "prune.density": 0.05}``."""
     sweep: dict[str, list[Any]] = field(default_factory=dict)
-    """Dotted key → values; every combination is run."""
+    """Dotted key → values; every combination is run. Those of ``method`` replace ``methods``."""
     adjust: list[dict[str, dict[str, Any]]] = field(default_factory=list)
     """Rules ``{"when": {...}, "set": {...}}`` of dotted keys: the cells that have all the values of
     ``when`` get those of ``set``, in order. There, ``label`` is the method's or variant's name."""
@@ -62,6 +70,10 @@ class Cell:
     seed: int
     sweep: tuple[tuple[str, Any], ...]
     experiment: Experiment
+    load: Loader = field(default=load_data, compare=False, repr=False)
+    """Reads the data set, once for all cells of a comparison."""
+    ignored: Mapping[str, str] = field(default_factory=dict, compare=False, repr=False)
+    """Keys of the configuration without effect → why."""
 
     @property
     def name(self) -> str:
@@ -79,6 +91,8 @@ def split_table(table: Mapping[str, Any]) -> tuple[dict[str, Any], CompareConfig
     """Separate ``[compare]`` from the experiment's tables; InputError for what is wrong in it."""
     rest = {key: value for key, value in table.items() if key != "compare"}
     config = build(CompareConfig, table.get("compare", {}), "compare.")
+    if "method" in config.sweep:
+        config = _swept_methods(config)
     for key in ("methods", "seeds"):
         if not getattr(config, key):
             fail(f"compare.{key}", [], "at least one")
@@ -86,6 +100,13 @@ def split_table(table: Mapping[str, Any]) -> tuple[dict[str, Any], CompareConfig
         if set(rule) != {"when", "set"}:
             fail("compare.adjust", rule, "the tables when and set")
     return rest, config
+
+
+def _swept_methods(config: CompareConfig) -> CompareConfig:
+    """Return the same with the values of a swept ``method`` in place of the methods."""
+    sweep = {key: values for key, values in config.sweep.items() if key != "method"}
+    methods = [str(value) for value in config.sweep["method"]]
+    return dataclasses.replace(config, methods=methods, sweep=sweep)
 
 
 def plan_cells(table: Mapping[str, Any], config: CompareConfig) -> list[Cell]:
@@ -96,7 +117,7 @@ def plan_cells(table: Mapping[str, Any], config: CompareConfig) -> list[Cell]:
     InputError
         If any cell's configuration is wrong.
     """
-    cells = []
+    cells, load = [], shared_loader()
     keys = list(config.sweep)
     for label, values, seed in product(
         config.methods, product(*config.sweep.values()), config.seeds
@@ -110,10 +131,36 @@ def plan_cells(table: Mapping[str, Any], config: CompareConfig) -> list[Cell]:
             if _applies(rule["when"], label, from_mapping(resolved)):
                 for key, value in rule["set"].items():
                     resolved = with_override(resolved, key, value)
-        cells.append(Cell(label, seed, sweep, from_mapping(resolved)))
-    for experiment in {dataclasses.replace(cell.experiment, seed=0) for cell in cells}:
-        validate(experiment)
-    return cells
+        cells.append(Cell(label, seed, sweep, from_mapping(resolved), load))
+    works = dict.fromkeys(_without_seed(cell) for cell in cells)
+    ignored = {work: plan(work, load).ignored for work in works}
+    return [dataclasses.replace(cell, ignored=ignored[_without_seed(cell)]) for cell in cells]
+
+
+def _without_seed(cell: Cell) -> Experiment:
+    return dataclasses.replace(cell.experiment, seed=0)
+
+
+def idle_settings(
+    table: Mapping[str, Any], config: CompareConfig, cells: Sequence[Cell]
+) -> dict[str, str]:
+    """Return the keys that a comparison sets and no cell reads → why.
+
+    A key of a variant is looked for in the cells of that variant, any other one in all.
+    """
+    found = _unread([*dotted(table), *config.sweep], cells)
+    for label, changes in config.variants.items():
+        own = [cell for cell in cells if cell.label == label]
+        found |= {f"{label}: {key}": why for key, why in _unread(list(changes), own).items()}
+    return found
+
+
+def _unread(keys: Sequence[str], cells: Sequence[Cell]) -> dict[str, str]:
+    return {
+        key: cells[0].ignored[key]
+        for key in dict.fromkeys(keys)
+        if cells and all(key in cell.ignored for cell in cells)
+    }
 
 
 def _applies(when: Mapping[str, Any], label: str, experiment: Experiment) -> bool:
@@ -128,8 +175,11 @@ def compare(
     out: Path,
     on_cell: OnCell | None = None,
     workers: int = -1,
-) -> None:
-    """Run every unfinished cell of a comparison.
+) -> dict[str, str]:
+    """Run every unfinished cell of a comparison; returns the cells that failed → why.
+
+    A cell that fails is marked by ``failure.json`` in its folder, and the others go on; run
+    again, the comparison tries it once more.
 
     Cells run side by side, one process each with its clients in that process: that keeps
     every core busy without any copying. A single cell uses worker processes instead; cells that
@@ -143,22 +193,37 @@ def compare(
     Raises
     ------
     InputError
-        If `out` holds another comparison, or one that still runs.
+        If `out` holds another comparison, one that still runs, or cells of other inputs.
     """
     _claim(out, table, cells)
     with held(out):
+        _check_inputs(out, cells)
         todo = [cell for cell in cells if not (out / CELLS / cell.name / SUMMARY).is_file()]
         if len(todo) == 1 or any(cell.experiment.train.device == "cuda" for cell in todo):
             for cell in todo:
                 _run_cell(cell, out, on_cell)
         elif todo:
             _run_cells(todo, out, on_cell, worker_count(workers, len(todo)))
+    found = {cell.name: read_failure(out / CELLS / cell.name) for cell in cells}
+    return {name: failure.error for name, failure in found.items() if failure}
+
+
+def _check_inputs(out: Path, cells: Sequence[Cell]) -> None:
+    """Check that finished cells saw the data that the others will see; InputError naming it."""
+    for cell in cells:
+        file = out / CELLS / cell.name / SUMMARY
+        if file.is_file():
+            known = from_json(Summary, file.read_text(encoding="utf-8"), str(file)).health
+            if known is not None:
+                now = data_digests(*held_data(cell.experiment, cell.load))
+                with keyed(cell.name):
+                    check_inputs(cell.experiment, now, known.inputs)
 
 
 def _claim(out: Path, table: Mapping[str, Any], cells: Sequence[Cell]) -> None:
     """Start a comparison folder, or recognise the one that is there."""
     rest, config = split_table(table)
-    text = tomli_w.dumps({**rest, "compare": dataclasses.asdict(config)})
+    text = tomli_w.dumps({**rest, "compare": dataclasses.asdict(config)}, multiline_strings=True)
     file = out / COMPARISON
     with writing(out):
         if file.is_file():
@@ -177,12 +242,15 @@ def _claim(out: Path, table: Mapping[str, Any], cells: Sequence[Cell]) -> None:
 
 
 def _run_cell(cell: Cell, out: Path, on_cell: OnCell | None, workers: int | None = None) -> None:
+    """Run a cell to its end; one that comes to no result says so in its folder."""
     folder = out / CELLS / cell.name
     on_round = None if on_cell is None else lambda record: on_cell(cell, record)
-    if (folder / CONFIG).is_file():
-        resume(folder, on_round, cell.tags, workers)
-    else:
-        run(cell.experiment, folder, on_round, tags=cell.tags, workers=workers)
+    with suppress(RunError):
+        if (folder / CONFIG).is_file():
+            resume(folder, on_round, cell.tags, workers, cell.load)
+        else:
+            world = validate(cell.experiment, cell.load)
+            run(cell.experiment, folder, on_round, cell.tags, workers, world)
     if on_cell:
         on_cell(cell, None)
 
@@ -209,7 +277,7 @@ def _run_cells(cells: Iterable[Cell], out: Path, on_cell: OnCell | None, process
                 except EOFError:
                     process.join()
                     del running[connection]
-                    _check_finished(cell, out, process.exitcode)
+                    _mark_dead(cell, out, process.exitcode)
                     record = None
                 if isinstance(record, InputError):
                     raise record
@@ -221,9 +289,13 @@ def _run_cells(cells: Iterable[Cell], out: Path, on_cell: OnCell | None, process
             process.join()
 
 
-def _check_finished(cell: Cell, out: Path, status: int | None) -> None:
-    if not (out / CELLS / cell.name / SUMMARY).is_file():
-        raise RuntimeError(f"cell {cell.name} ended with status {status} and no summary")
+def _mark_dead(cell: Cell, out: Path, status: int | None) -> None:
+    """Mark a cell whose process ended without a word."""
+    folder = out / CELLS / cell.name
+    if not (folder / SUMMARY).is_file() and read_failure(folder) is None:
+        folder.mkdir(parents=True, exist_ok=True)
+        error = f"its process ended with {ended_text(status)}"
+        write_failure(folder, failure(cell.experiment, error, cell.tags))
 
 
 def _cell_process(cell: Cell, out: Path, connection: Connection, parent: int) -> None:

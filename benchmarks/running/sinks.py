@@ -162,7 +162,9 @@ def show_in_sink(name: str, folder: Path, on_cell: OnCell | None = None) -> OnCe
 
 
 def figures_of(record: Mapping[str, Any]) -> dict[str, float]:
-    """Return the finite numbers of a round, those of layers as ``layer_density/name``.
+    """Return the finite numbers of a round.
+
+    Those of layers are called ``layer_density/name``, and a method's own ``extra/name``.
 
     Examples
     --------
@@ -171,7 +173,7 @@ def figures_of(record: Mapping[str, Any]) -> dict[str, float]:
     """
     found = {}
     for key, value in record.items():
-        nested = value.items() if key == "layer_density" else ()
+        nested = value.items() if key in ("layer_density", "extra") else ()
         for name, number in [(key, value), *((f"{key}/{inner}", v) for inner, v in nested)]:
             if name not in _NOT_MEASURED and _is_finite(number):
                 found[name] = float(number)

@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
+from functools import cache
 from itertools import pairwise
 from typing import Any
 
@@ -21,7 +22,7 @@ from flwr.serverapp import Grid, ServerApp
 from torch.nn import functional
 
 from clients.app import app as training_app
-from clients.app import query
+from clients.app import client_app, introduce
 from mpfl.config import Experiment, from_mapping, to_toml
 from mpfl.errors import InputError
 from mpfl.models import build_model
@@ -36,7 +37,17 @@ _TIMEOUT = 600.0
 _PAYLOAD_BYTES = 1000
 
 echo_app = ClientApp()
-echo_app.query()(query)
+
+
+@echo_app.query()
+def introduce_echo(message: Message, context: Context) -> Message:
+    """Say who this is; the common ground of all is the experiment of defaults."""
+    return introduce(message, context, lambda _: _defaults())
+
+
+@cache
+def _defaults() -> World:
+    return world_from_toml("")
 
 
 @echo_app.train()
@@ -198,13 +209,13 @@ def _ray(job: Job, world: World | None, rounds: Rounds) -> None:
 def _configured(text: str) -> ClientApp:
     """Return the real app for an engine that passes clients no configuration of the run."""
     configured = ClientApp()
-    configured.query()(query)
 
-    @configured.train()
-    def train(message: Message, context: Context) -> Message:
+    def answer(message: Message, context: Context) -> Message:
         known = context.run_id, context.node_id, context.node_config, context.state
         return training_app(message, Context(*known, run_config={"experiment": text}))
 
+    configured.query()(answer)
+    configured.train()(answer)
     return configured
 
 
@@ -217,7 +228,7 @@ ENGINES: dict[str, Callable[[Job, World | None, Rounds], None]] = {
 
 
 def _app(world: World | None) -> ClientApp:
-    return training_app if world else echo_app
+    return client_app(lambda _: world) if world else echo_app
 
 
 def _run_config(job: Job, world: World | None) -> dict[str, bool | float | int | str]:
@@ -237,7 +248,8 @@ def _round(job: Job, world: World | None, grid: Grid) -> Callable[[int], None]:
 
     def once(number: int) -> None:
         if not courier:
-            courier.append(Courier(grid, job.clients, _TIMEOUT))
+            common = world or _defaults()
+            courier.append(Courier(grid, job.clients, _TIMEOUT, lambda: common.fingerprint))
         if method is not None:
             method.begin_round(number, range(job.clients))
         for delivery in courier[0].deliver(number, requests(number)):

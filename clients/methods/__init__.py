@@ -15,7 +15,8 @@ from clients.methods import (
     signsgd_mv,
     ssfl,
 )
-from mpfl.registry import Registry
+from mpfl.methods import METHODS as ALL
+from mpfl.registry import Registry, parse_spec
 from mpfl.wire.frame import Frame
 
 Handler = Callable[[Frame, Client], Frame]
@@ -36,3 +37,9 @@ METHODS: Registry[Handler] = Registry(
         "centralized": centralized.handle,
     },
 )
+"""The halves of the methods that come with the library."""
+
+
+def handler(method: str) -> Handler:
+    """Return the client half of a method, as a configuration names it; InputError if unknown."""
+    return ALL.bind(method).client or METHODS[parse_spec(method)[0]]

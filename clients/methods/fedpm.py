@@ -14,6 +14,7 @@ from mpfl.wire.errors import WireError
 from mpfl.wire.frame import Frame, Kind, Section
 from mpfl.wire.masks import encode_mask
 from mpfl.wire.sections import share_classes, split_floats
+from mpfl.wire.values.floats import float32_bytes
 from mpfl.wire.values.levels import decode_levels
 
 Floats = NDArray[np.float32]
@@ -25,10 +26,10 @@ def handle(request: Frame, client: Client) -> Frame:
         raise WireError("kind", f"fedpm does not answer {request.kind.name}")
     world, experiment = client.world, client.world.experiment
     levels, top = np.ones(world.layout.total, np.uint8), 2
-    known = world.b0
+    known = world.b0.copy()
     if request.sync.values_version:
         payload = request.sections.get(Section.VALUES, b"")
-        known, coded = split_floats(payload, world.travelling_buffers)
+        known[world.exchanged], coded = split_floats(payload, world.travelling_buffers)
         levels, top = decode_levels(coded, world.layout.units)
     theta, result = _learn(client, request, levels.astype(np.float32) / np.float32(top), known)
     drawn = client.rng("uplink", request.round).random(theta.size, dtype=np.float32) < theta
@@ -40,7 +41,7 @@ def handle(request: Frame, client: Client) -> Frame:
     )
     sections = {Section.MASK: payload, Section.METRICS: client.metrics(result)}
     if world.travelling_buffers:
-        sections[Section.VALUES] = world.model.buffers.numpy().astype("<f4").tobytes()
+        sections[Section.VALUES] = float32_bytes(world.model.buffers.numpy()[world.exchanged])
     return Frame(Kind.UPDATE, request.round, sections)
 
 

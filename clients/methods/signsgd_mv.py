@@ -14,6 +14,7 @@ from mpfl.wire.errors import WireError
 from mpfl.wire.frame import Frame, Kind, Section
 from mpfl.wire.masks import encode_mask
 from mpfl.wire.sections import split_floats
+from mpfl.wire.values.floats import float32_bytes
 
 
 def handle(request: Frame, client: Client) -> Frame:
@@ -31,16 +32,17 @@ def handle(request: Frame, client: Client) -> Frame:
     replica = follow(world, client.state, stripped, with_buffers=False)
     start = replica.public
     if known.size:
-        start[count:] = known
+        start[count:][world.exchanged] = known
     rate = learning_rate(experiment.train, replica.step, experiment.federation.rounds)
     result = client.train(start, request.round, lr=rate)
-    change = world.model.values.numpy() - start[:count]
-    coin = client.rng("coin", request.round).random(count) < 0.5
+    moves = world.structure.moving_parameters
+    change = (world.model.values.numpy() - start[:count])[moves]
+    coin = client.rng("coin", request.round).random(change.size) < 0.5
     signs = Mask.from_bools(world.parameter_layout, np.where(change == 0, coin, change > 0))
     sections = {
         Section.MASK: encode_mask(signs, codec=experiment.wire.mask_codec),
         Section.METRICS: client.metrics(result),
     }
     if buffers:
-        sections[Section.VALUES] = world.model.buffers.numpy().astype("<f4").tobytes()
+        sections[Section.VALUES] = float32_bytes(world.model.buffers.numpy()[world.exchanged])
     return Frame(Kind.UPDATE, request.round, sections)

@@ -44,6 +44,7 @@ DATASETS: Registry[Callable[[DataConfig], Dataset]] = Registry(
         "pydoc": pydoc,
     },
 )
+"""`DataConfig` -> `Dataset`."""
 
 
 def load_data(config: DataConfig, seed: int) -> Dataset:

@@ -189,6 +189,7 @@ PARTITIONS: Registry[Partitioner] = Registry(
     },
     given=1,
 )
+"""(`Division`, and its arguments) -> the places of each client's training samples."""
 
 
 def _check_alpha(alpha: float) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -14,6 +14,11 @@ from torch import Tensor
 
 from mpfl.config import DataConfig
 from mpfl.errors import InputError
+
+IGNORED = -100
+"""A target that counts nowhere, PyTorch's default ``ignore_index``."""
+
+_INPUT_TYPES = (torch.uint8, torch.float32, torch.int64)
 
 
 class DataMissing(InputError):  # noqa: N818  (reads as what it says)
@@ -29,7 +34,9 @@ class Samples:
     inputs
         Images, uint8 or float32 [n, channels, height, width], or int64 tokens [n, length].
     targets
-        int64 [n], or [n, length] where every position has a target.
+        int64 [n], or [n, length] where every position of a sequence [n, length, ...] has one.
+        `IGNORED` (-100) ones count neither in losses and gradients nor in accuracies; a sample
+        counts as one wherever samples weigh, however many of its targets are ignored.
     scale, shift
         A network sees ``inputs * scale + shift`` as float32, one number per channel (or one for
         all). Empty: inputs go as they are, tokens as int64.
@@ -41,15 +48,49 @@ class Samples:
     shift: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
-        if len(self.inputs) != len(self.targets):
-            raise InputError(f"{len(self.inputs)} inputs but {len(self.targets)} targets")
+        for name, tensor in (("inputs", self.inputs), ("targets", self.targets)):
+            if not isinstance(tensor, Tensor):
+                raise InputError(f"{name} must be a torch tensor, got {type(tensor).__name__}")
+        if self.inputs.dtype not in _INPUT_TYPES:
+            raise InputError(
+                "inputs must be uint8 (pixels), float32, or int64 (tokens), "
+                f"got {self.inputs.dtype}"
+            )
         if self.targets.dtype != torch.int64:
             raise InputError(f"targets must be int64, got {self.targets.dtype}")
+        self._check_shapes()
         if len(self.scale) != len(self.shift):
             raise InputError("scale and shift need one number per channel each")
 
+    def _check_shapes(self) -> None:
+        inputs, targets = tuple(self.inputs.shape), tuple(self.targets.shape)
+        if len(inputs) < 2:
+            raise InputError(f"inputs must be [n, ...], one row a sample; got shape {inputs}")
+        if len(targets) == 0 or inputs[0] != targets[0]:
+            count = targets[0] if targets else "no"
+            raise InputError(f"{inputs[0]} inputs but {count} targets")
+        tokens = self.has_tokens
+        if tokens and len(inputs) != 2:
+            raise InputError(f"int64 inputs are tokens [n, length]; got shape {inputs}")
+        sequences = tokens or len(inputs) == 3
+        if len(targets) > 1 and not (sequences and targets == inputs[:2]):
+            raise InputError(
+                f"targets must be [n], or [n, length] for sequences [n, length, ...]; "
+                f"got shape {targets} for inputs of shape {inputs}"
+            )
+
     def __len__(self) -> int:
         return len(self.targets)
+
+    @cached_property
+    def has_ignored(self) -> bool:
+        """Whether any target is to be ignored."""
+        return bool((self.targets == IGNORED).any())
+
+    @property
+    def has_tokens(self) -> bool:
+        """Whether a network is given int64 tokens, not float32 numbers."""
+        return self.inputs.dtype == torch.int64
 
     @property
     def device(self) -> torch.device:
@@ -145,6 +186,67 @@ class Dataset:
     classes: int
     input_shape: tuple[int, ...]
     groups: NDArray[np.int64] | None = None
+
+    def __post_init__(self) -> None:
+        if self.classes < 1:
+            raise InputError(
+                f"data set {self.name!r}: got {self.classes} classes, expected 1 or more"
+            )
+        for part, samples in (("training", self.train), ("test", self.test)):
+            try:
+                _check_part(samples, self.classes, tuple(self.input_shape))
+            except InputError as error:
+                raise InputError(f"data set {self.name!r}: {part} samples: {error}") from None
+        if self.train.targets.dim() != self.test.targets.dim():
+            raise InputError(f"data set {self.name!r}: training and test targets differ in shape")
+        if self.train.inputs.dtype.is_floating_point != self.test.inputs.dtype.is_floating_point:
+            raise InputError(f"data set {self.name!r}: training and test inputs differ in type")
+        if self.groups is not None and len(self.groups) != len(self.train):
+            raise InputError(
+                f"data set {self.name!r}: {len(self.groups)} groups "
+                f"for {len(self.train)} training samples"
+            )
+
+    def contents(self) -> Iterator[bytes | memoryview]:
+        """Yield what tells this data from other data: shapes, normalisation, every sample."""
+        yield repr((self.classes, self.input_shape)).encode()
+        for samples in (self.train, self.test):
+            shapes = [(tuple(t.shape), str(t.dtype)) for t in (samples.inputs, samples.targets)]
+            yield repr((shapes, samples.scale, samples.shift)).encode()
+            for tensor in (samples.inputs, samples.targets):
+                yield np.ascontiguousarray(tensor.numpy()).reshape(-1).view(np.uint8).data
+
+
+def _check_part(samples: Samples, classes: int, input_shape: tuple[int, ...]) -> None:
+    """Check what nothing later would name: sizes, ranges and numbers; InputError if one is off."""
+    if not len(samples):
+        raise InputError("there are none")
+    if tuple(samples.inputs.shape[1:]) != input_shape:
+        raise InputError(
+            f"inputs have shape {tuple(samples.inputs.shape[1:])}, expected {input_shape}"
+        )
+    channels = samples.inputs.shape[1]
+    if len(samples.scale) not in (0, 1, channels):
+        raise InputError(f"scale has {len(samples.scale)} numbers for {channels} channels")
+    _check_inputs(samples.inputs)
+    counted = samples.targets[samples.targets != IGNORED]
+    if not len(counted):
+        raise InputError(f"every target is {IGNORED}, which counts nowhere")
+    low, high = int(counted.min()), int(counted.max())
+    if low < 0 or high >= classes:
+        raise InputError(
+            f"targets go from {low} to {high}, expected 0 to {classes - 1} "
+            f"({IGNORED} for those that are to be ignored)"
+        )
+
+
+def _check_inputs(inputs: Tensor) -> None:
+    if inputs.is_floating_point():
+        bad = ~torch.isfinite(inputs).flatten(1).all(1)
+        if bad.any():
+            raise InputError(f"input {int(bad.nonzero()[0])} holds a number that is not finite")
+    elif inputs.dtype == torch.int64 and int(inputs.min()) < 0:
+        raise InputError(f"tokens go down to {int(inputs.min())}, expected 0 or more")
 
 
 def data_folder(config: DataConfig) -> Path:

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from mpfl.data.samples import IGNORED
+
 _SHADES = " .:-=+*#%@"
 _WIDEST = 40  # classes beyond this are shown in merged columns
 
@@ -74,10 +76,12 @@ def summary(
         Positions of each client's samples.
     targets
         Class of every sample, 0 to classes − 1: [n], or [n, length], where every position counts.
+        Targets that are to be ignored do not.
     classes
         Number of classes.
     """
-    counts = [np.bincount(targets[part].ravel(), minlength=classes) for part in parts]
+    held = (targets[part].ravel() for part in parts)
+    counts = [np.bincount(own[own != IGNORED], minlength=classes) for own in held]
     return PartitionSummary(np.array(counts, np.int64).reshape(len(parts), classes))
 
 

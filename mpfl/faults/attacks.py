@@ -84,6 +84,7 @@ ATTACKS: Registry[Callable[..., Mask]] = Registry(
     {"random": at_random, "inverted": inverted, "colluding": colluding, "layer": layer},
     given=1,
 )
+"""(what a malicious client knows, and its arguments) -> the ballot it sends instead."""
 
 
 def forge(

@@ -30,6 +30,35 @@ LOSSES = {
     "straggle": (1003, "after the deadline"),
 }
 """Faults that swallow a reply: the code of the error message, and what the record calls it."""
+RAISED = 2
+"""Flower's code for an error message from a client whose app raised."""
+
+
+CLIENT_ERROR = "client error"
+"""Why there is no frame: the client's app raised, or answered without one."""
+CLIENT_CRASHED = "client crashed"
+"""Why there is no reply: the process that worked at it is gone."""
+NODE_GONE = "node gone"
+"""Why there is none: the node that holds the client's data is not there, or went away."""
+NO_REPLY = "no reply"
+"""Why there is none: nothing was heard until the timeout."""
+CLIENT_FAILURES = (CLIENT_ERROR, CLIENT_CRASHED)
+"""Reasons that are the fault of a client, not of nodes and network or of the configuration."""
+
+
+def tolerated(tolerate: str, simulated: bool, reason: str) -> bool:
+    """Return whether a run goes on after a reply was lost for this reason.
+
+    Parameters
+    ----------
+    tolerate
+        ``faults.tolerate``.
+    simulated
+        Whether all clients are this machine's: one that fails is a bug, or too little memory.
+    """
+    if tolerate == "auto":
+        tolerate = "nothing" if simulated else "everything"
+    return reason not in CLIENT_FAILURES or tolerate in ("everything", reason)
 
 
 def fault_of(experiment: Experiment, round_number: int, client: int) -> str:

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mpfl.data.samples import Samples
+from mpfl.data.samples import IGNORED, Samples
 from mpfl.errors import InputError, keyed
 from mpfl.registry import Registry, parse_spec
 from mpfl.seeding import numpy_rng
@@ -81,7 +81,7 @@ def labels(samples: Samples, rng: np.random.Generator, classes: int) -> Samples:
     cycle = torch.from_numpy(rng.permutation(classes))
     successor = torch.empty_like(cycle)
     successor[cycle] = cycle.roll(-1)
-    return replace(samples, targets=successor[samples.targets])
+    return _relabelled(samples, successor[samples.targets.clamp_min(0)])
 
 
 def noise(samples: Samples, rng: np.random.Generator, classes: int, p: float) -> Samples:
@@ -93,12 +93,18 @@ def noise(samples: Samples, rng: np.random.Generator, classes: int, p: float) ->
     wrong: Tensor = torch.from_numpy(rng.random(shape) < p)
     shift = torch.from_numpy(rng.integers(1, classes, shape))
     other = (samples.targets + shift) % classes
-    return replace(samples, targets=torch.where(wrong, other, samples.targets))
+    return _relabelled(samples, torch.where(wrong, other, samples.targets))
 
 
 def free_rider(samples: Samples, rng: np.random.Generator, classes: int) -> Samples:
     """The data is left as it is: such a client never looks at it."""
     return samples
+
+
+def _relabelled(samples: Samples, targets: Tensor) -> Samples:
+    """Return the samples with other targets, but those still ignored that were."""
+    ignored = samples.targets == IGNORED
+    return replace(samples, targets=targets.masked_fill(ignored, IGNORED))
 
 
 def _two(classes: int) -> None:
@@ -111,3 +117,4 @@ SPOILERS: Registry[Spoiler] = Registry(
     {"pixels": pixels, "labels": labels, "noise": noise, "free_rider": free_rider},
     given=3,
 )
+"""(samples, stream, number of classes, and its arguments) -> the samples as trouble left them."""

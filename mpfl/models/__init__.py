@@ -1,16 +1,22 @@
-"""The networks, by name; each is a pure function of (name, shapes, generator)."""
+"""The networks, by name; each is a pure function of (name, shapes, generator).
+
+Those that come with the library get their values from `mpfl.models.initialise`; those of others
+keep the values that their own constructors give them, see `mpfl.models.own`.
+"""
 
 from __future__ import annotations
 
 import torch
 from torch import nn
 
+from mpfl.errors import keyed
 from mpfl.models import images, residual, text
 from mpfl.models.initialise import initialise
+from mpfl.models.own import build_own
 from mpfl.models.shapes import Builder, Shapes
-from mpfl.registry import Registry
+from mpfl.registry import Registry, parse_spec
 
-__all__ = ["MODELS", "Builder", "Shapes", "build_model"]
+__all__ = ["MODELS", "Builder", "Shapes", "build_model", "is_own"]
 
 _BUILDERS: tuple[Builder, ...] = (
     images.lenet300,
@@ -31,7 +37,12 @@ _BUILDERS: tuple[Builder, ...] = (
 )
 
 MODELS: Registry[Builder] = Registry("model", {b.__name__: b for b in _BUILDERS}, given=1)
-"""Every model; a builder constructs the network, `build_model` gives it its values."""
+"""Every model. A builder of your own returns any ``nn.Module``, with its initial values."""
+
+
+def is_own(name: str) -> bool:
+    """Tell whether a model is registered by somebody else, not one of the library's."""
+    return MODELS[parse_spec(name)[0]] not in _BUILDERS
 
 
 def build_model(
@@ -53,19 +64,24 @@ def build_model(
     input_shape
         Shape of one input: (channels, height, width), or (time,) for tokens.
     generator
-        The only source of randomness; torch's global generator is neither read nor moved.
+        The only source of randomness: what a builder of others draws from the global generators
+        of torch, NumPy and Python follows from its state too, and these are not moved.
     vocabulary
         Number of different tokens that a text classifier reads (256 = bytes).
 
     Raises
     ------
     InputError
-        If the name is unknown, or the network cannot take inputs of this shape.
+        If the name is unknown, the network cannot take inputs of this shape, or one of others is
+        not what `build_own` can build.
     """
-    build = MODELS.bind(name)
+    build, shapes = MODELS.bind(name), Shapes(classes, tuple(input_shape), vocabulary)
+    if is_own(name):
+        with keyed(f"model {name!r}"):
+            return build_own(build, shapes, generator)
     # On the meta device the constructors' own initialisation draws nothing.
     with torch.device("meta"):
-        model = build(Shapes(classes, tuple(input_shape), vocabulary))
+        model = build(shapes)
     # As `to_empty` does, whose `empty_like` imports PyTorch's compiler to leave that device.
     model._apply(lambda t: torch.empty(t.shape, dtype=t.dtype))  # type: ignore[no-untyped-call]
     initialise(model, generator)

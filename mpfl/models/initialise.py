@@ -1,4 +1,4 @@
-"""Initial values of every parameter and buffer, drawn from one given generator."""
+"""Initial values of the library's own networks, drawn from one given generator."""
 
 from __future__ import annotations
 

@@ -30,7 +30,7 @@ class Shapes:
 
 
 Builder = Callable[..., nn.Module]
-"""(shapes, and its arguments) -> a network; its parameters' values are replaced afterwards."""
+"""(shapes, and its arguments) -> a network."""
 
 
 def image_shape(model: str, shapes: Shapes, smallest: int) -> tuple[int, int, int]:

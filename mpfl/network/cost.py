@@ -10,20 +10,23 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from mpfl.network.flat import tensors_of
+from mpfl.network.flat import aliases_of, tensors_of
 from mpfl.network.tracing import example, shadow
 
 _WEIGHTED = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.LSTM, nn.GRU)
 
 
 def macs(
-    model: nn.Module, input_shape: tuple[int, ...], keep: NDArray[np.bool_] | None = None
+    model: nn.Module,
+    input_shape: tuple[int, ...],
+    keep: NDArray[np.bool_] | None = None,
+    tokens: bool | None = None,
 ) -> int:
     """Count the multiply-accumulates that weights take part in, for one sample.
 
     Every weight of a linear, convolutional or recurrent layer counts once per position it is
-    applied at: pixels of the output, or steps of the sequence. Biases, normalisation and
-    embeddings are not counted.
+    applied at: pixels of the output, or steps of the sequence; a tied one for every layer that
+    applies it. Biases, normalisation, embeddings and other kinds of layers are not counted.
 
     Parameters
     ----------
@@ -34,6 +37,8 @@ def macs(
     keep
         bool[P], ``structure.parameter_mask(mask)``: count only surviving weights. None counts
         all. Where whole units are pruned, this is the cost of the compacted network.
+    tokens
+        Whether inputs are int64; by default as `mpfl.network.tracing.example` guesses.
 
     Examples
     --------
@@ -43,15 +48,17 @@ def macs(
     parameters, _ = tensors_of(model)
     if keep is not None and keep.shape != (parameters.total,):
         raise ValueError(f"expected bool[{parameters.total}], got shape {keep.shape}")
-    total = 0
-    for name, positions in _positions(model, input_shape).items():
-        where, _ = parameters.place(name)
+    total, aliases = 0, aliases_of(model)
+    for name, positions in _positions(model, input_shape, tokens).items():
+        where, _ = parameters.place(aliases.get(name, name))
         weights = where.stop - where.start if keep is None else int(keep[where].sum())
         total += weights * positions
     return total
 
 
-def _positions(model: nn.Module, input_shape: tuple[int, ...]) -> dict[str, int]:
+def _positions(
+    model: nn.Module, input_shape: tuple[int, ...], tokens: bool | None
+) -> dict[str, int]:
     """Return how often each weight is used on one sample."""
     copied = shadow(model)
     positions: dict[str, int] = {}
@@ -68,5 +75,5 @@ def _positions(model: nn.Module, input_shape: tuple[int, ...]) -> dict[str, int]
         if isinstance(module, _WEIGHTED):
             module.register_forward_hook(lambda m, _, out, name=name: count(name, m, out))
     with torch.no_grad():
-        copied(example(copied, input_shape))
+        copied(example(copied, input_shape, tokens))
     return positions

@@ -15,8 +15,10 @@ from typing import Any
 import torch
 from torch import fx, nn
 from torch.nn import functional as F
+from torch.nn.utils import parametrize
 
 from mpfl.errors import InputError
+from mpfl.network.flat import aliases_of
 from mpfl.network.gates import Recurrent, hidden_slots, input_slot, is_plain, recurrent_kind
 from mpfl.network.layers import FOLLOW, INPUT, OWN, Layer, Slot
 from mpfl.network.tracing import shape_at, traced
@@ -94,7 +96,8 @@ def couple(model: nn.Module, input_shape: tuple[int, ...]) -> tuple[Layer, ...]:
         If the network cannot be traced, or does something whose effect on units is not known.
     """
     graph = traced(model, input_shape)
-    walk = _Walk(dict(graph.named_modules()))
+    aliases = aliases_of(model)
+    walk = _Walk(dict(graph.named_modules()), {*aliases, *aliases.values()})
     for node in graph.graph.nodes:
         walk.visit(node)
     return walk.layers()
@@ -103,8 +106,8 @@ def couple(model: nn.Module, input_shape: tuple[int, ...]) -> tuple[Layer, ...]:
 class _Walk:
     """One pass over the traced network, from input to output."""
 
-    def __init__(self, modules: dict[str, nn.Module]) -> None:
-        self._modules = modules
+    def __init__(self, modules: dict[str, nn.Module], tied: set[str]) -> None:
+        self._modules, self._tied = modules, tied
         self._signals: dict[fx.Node, _Signal] = {}
         self._groups: list[_Group] = []
         self._seen: set[str] = set()
@@ -145,6 +148,7 @@ class _Walk:
             if name in self._seen:
                 raise _unknown(node, "is applied more than once")
             self._seen.add(name)
+            self._check_own(node, name, module)
         source = self._source(node)
         if isinstance(module, nn.Linear | nn.Conv1d | nn.Conv2d):
             return self._weighted(node, name, module, source)
@@ -163,6 +167,16 @@ class _Walk:
             return source
         raise _unknown(node, f"is a {type(module).__name__}")
 
+    def _check_own(self, node: fx.Node, name: str, module: nn.Module) -> None:
+        """Refuse a module whose tensors are not simply its own; InputError naming it."""
+        own = {f"{name}.{leaf}" for leaf, _ in module.named_parameters(recurse=False)}
+        if own & self._tied:
+            raise _unknown(node, "is tied to another layer")
+        if parametrize.is_parametrized(module):
+            raise _unknown(node, "computes its weights (a parametrization)")
+        if module._forward_hooks or module._forward_pre_hooks or module._backward_hooks:
+            raise _unknown(node, "has hooks")
+
     def _weighted(
         self, node: fx.Node, name: str, module: nn.Linear | nn.Conv1d | nn.Conv2d, source: _Signal
     ) -> _Signal:
@@ -178,6 +192,7 @@ class _Walk:
             names=[name], kind="linear" if linear else "conv", units=module.weight.shape[0]
         )
         group.slots.append(Slot(f"{name}.weight", 0, role=OWN))
+        group.fixed = not module.weight.requires_grad
         if module.bias is not None:
             group.slots.append(Slot(f"{name}.bias", 0, role=FOLLOW))
         return _Signal(group, axis)
@@ -193,6 +208,7 @@ class _Walk:
             kind=recurrent_kind(module),
             units=module.hidden_size,
             slots=hidden_slots(name, module),
+            fixed=not all(parameter.requires_grad for parameter in module.parameters()),
         )
         return _Signal(group, None)
 

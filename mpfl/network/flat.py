@@ -17,14 +17,50 @@ from mpfl.network.layers import Tensors
 Bind = tuple[nn.Parameter, slice, tuple[int, ...]]
 
 
+@dataclass(frozen=True)
+class Manner:
+    """How a network that others wrote has to be treated; by default with all care that is free.
+
+    Attributes
+    ----------
+    channels_last
+        Whether it may compute on images and convolutions stored channels-last.
+    draws
+        Whether it may draw from global generators.
+    alone
+        Why several clients cannot train in it at once; empty if nothing is known.
+    """
+
+    channels_last: bool = True
+    draws: bool = True
+    alone: str = ""
+
+
 def tensors_of(module: nn.Module) -> tuple[Tensors, Tensors]:
-    """Return names and shapes of the parameters and of the floating-point buffers."""
+    """Return names and shapes of the parameters and of the float32 buffers.
+
+    A tensor that several modules share is one, with the name of the first; see `aliases_of`.
+    """
     parameters = [(n, tuple(p.shape)) for n, p in module.named_parameters()]
-    buffers = [(n, tuple(b.shape)) for n, b in module.named_buffers() if b.is_floating_point()]
+    buffers = [(n, tuple(b.shape)) for n, b in module.named_buffers() if b.dtype == torch.float32]
     return (
         Tensors(tuple(n for n, _ in parameters), tuple(s for _, s in parameters)),
         Tensors(tuple(n for n, _ in buffers), tuple(s for _, s in buffers)),
     )
+
+
+def aliases_of(module: nn.Module) -> dict[str, str]:
+    """Return the further names of tied parameters and float32 buffers, and the first name each."""
+    first: dict[int, str] = {}
+    found = {}
+    everything = [
+        *module.named_parameters(remove_duplicate=False),
+        *(b for b in module.named_buffers(remove_duplicate=False) if b[1].dtype == torch.float32),
+    ]
+    for name, tensor in everything:
+        if first.setdefault(id(tensor), name) != name:
+            found[name] = first[id(tensor)]
+    return found
 
 
 @dataclass(frozen=True)
@@ -54,9 +90,7 @@ class Working:
         return torch.empty_like(vector).index_copy_(0, self.order, vector)
 
 
-def _channels_last_order(binds: list[Bind], device: torch.device) -> Tensor | None:
-    if not any(len(shape) == 4 for _, _, shape in binds):
-        return None
+def _channels_last_order(binds: list[Bind], device: torch.device) -> Tensor:
     parts = []
     for _, where, shape in binds:
         index = torch.arange(where.start, where.stop, device=device)
@@ -69,41 +103,66 @@ def _channels_last_order(binds: list[Bind], device: torch.device) -> Tensor | No
 class FlatModel:
     """A module bound to flat storage.
 
+    Tied parameters lie there once. A frozen one (``requires_grad`` is False) has a gradient of
+    zero, and `free` says so to whoever moves parameters for other reasons.
+
     Attributes
     ----------
     module
-        The network; its parameters, gradients and floating-point buffers are views of the
-        three vectors below.
+        The network; its parameters, gradients and float32 buffers are views of the three vectors
+        below. Buffers of other types are as they were whenever training begins.
+    manner
+        How the network is to be treated.
     values, grads
         float32[P].
     buffers
         float32[B].
+    free
+        float32[P]: 0 for frozen parameters, 1 for others; None where none is frozen.
     parameters, statistics
         What lies where in ``values`` and in ``buffers``.
     """
 
-    def __init__(self, module: nn.Module) -> None:
-        self.module = module
+    def __init__(self, module: nn.Module, manner: Manner = Manner()) -> None:
+        self.module, self.manner = module, manner
         self.parameters, self.statistics = parameters, buffers = tensors_of(module)
         device = next((p.device for p in module.parameters()), torch.device("cpu"))
         self._elsewhere: dict[torch.device, FlatModel] = {}
         self._binds: list[Bind] = [
             (parameter, *parameters.place(name)) for name, parameter in module.named_parameters()
         ]
-        self._order = _channels_last_order(self._binds, device)
+        stored = [shape for _, _, shape in self._binds if len(shape) == 4]
+        change = manner.channels_last and stored
+        self._order = _channels_last_order(self._binds, device) if change else None
         self.values = torch.zeros(parameters.total, device=device)
         self.grads = torch.zeros(parameters.total, device=device)
         self.buffers = torch.zeros(buffers.total, device=device)
+        self.free = self._free()
         for parameter, where, shape in self._binds:
             self.values[where].view(shape).copy_(parameter.detach())
         self._bind(self.values, self.grads, channels_last=False)
-        for name in buffers.names:
+        self._counters: list[tuple[Tensor, Tensor]] = []
+        for name, buffer in module.named_buffers():
+            if name not in buffers:
+                self._counters.append((buffer, buffer.clone()))
+                continue
             where, shape = buffers.place(name)
-            owner_name, _, leaf = name.rpartition(".")
-            owner = module.get_submodule(owner_name)
             view = self.buffers[where].view(shape)
-            view.copy_(owner.get_buffer(leaf))
-            owner.register_buffer(leaf, view)
+            view.copy_(buffer)
+            buffer.data = view  # whoever else holds this tensor sees the view as well
+
+    def _free(self) -> Tensor | None:
+        if all(parameter.requires_grad for parameter, _, _ in self._binds):
+            return None
+        free = torch.ones_like(self.values)
+        for parameter, where, _ in self._binds:
+            free[where] = float(parameter.requires_grad)
+        return free
+
+    def rewind_counters(self) -> None:
+        """Give buffers that are not float32, such as counts of batches, their first values."""
+        for buffer, first in self._counters:
+            buffer.copy_(first)
 
     def load(
         self,
@@ -135,7 +194,7 @@ class FlatModel:
             yield self
             return
         if device not in self._elsewhere:
-            self._elsewhere[device] = FlatModel(copy.deepcopy(self.module).to(device))
+            self._elsewhere[device] = FlatModel(copy.deepcopy(self.module).to(device), self.manner)
         there = self._elsewhere[device]
         there.load(self.values, self.buffers)
         yield there
@@ -166,10 +225,12 @@ class FlatModel:
                 out, channels, height, width = shape
                 stored = (out, height, width, channels)
                 parameter.data = values[where].view(stored).permute(0, 3, 1, 2)
-                parameter.grad = grads[where].view(stored).permute(0, 3, 1, 2)
+                grad = grads[where].view(stored).permute(0, 3, 1, 2)
             else:
                 parameter.data = values[where].view(shape)
-                parameter.grad = grads[where].view(shape)
+                grad = grads[where].view(shape)
+            if parameter.requires_grad:
+                parameter.grad = grad
 
     def snapshot(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """Return copies of parameters and buffers."""

@@ -31,9 +31,9 @@ class Footprint:
 
     @classmethod
     def of(cls, structure: Structure, mask: Mask, with_buffers: bool) -> Footprint:
-        """Return what survives `mask`; buffers travel only if asked."""
-        parameters = structure.parameter_mask(mask)
-        buffers = structure.buffer_mask(mask) & with_buffers
+        """Return what survives `mask` and may have changed; buffers travel only if asked."""
+        parameters = structure.parameter_mask(mask) & structure.moving_parameters
+        buffers = structure.buffer_mask(mask) & structure.moving_buffers & with_buffers
         counts = [
             int(part[tensors.place(name)[0]].sum())
             for part, tensors in (

@@ -12,7 +12,7 @@ over one parameter tensor, so that the mask of a parameter is the AND of all slo
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 
 import numpy as np
@@ -127,12 +127,19 @@ class Structure:
     layers
         The prunable layers, in order.
     parameters, buffers
-        Where each parameter and each floating-point buffer stands in its flat vector.
+        Where each parameter and each float32 buffer stands in its flat vector.
+    aliases
+        Further names of tied tensors, each with the name that stands in `parameters` or `buffers`.
+    moves
+        bool[P + B]: which entries training may change: no frozen parameters, no buffers that are
+        constants. None: all.
     """
 
     layers: tuple[Layer, ...]
     parameters: Tensors
     buffers: Tensors
+    aliases: tuple[tuple[str, str], ...] = ()
+    moves: NDArray[np.bool_] | None = field(default=None, compare=False)
 
     @cached_property
     def layout(self) -> Layout:
@@ -141,6 +148,19 @@ class Structure:
             tuple(layer.name for layer in self.layers),
             tuple(layer.units for layer in self.layers),
         )
+
+    @cached_property
+    def moving_parameters(self) -> NDArray[np.bool_]:
+        """bool[P]: which parameters training may change."""
+        total = self.parameters.total
+        return np.ones(total, np.bool_) if self.moves is None else self.moves[:total]
+
+    @cached_property
+    def moving_buffers(self) -> NDArray[np.bool_]:
+        """bool[B]: which entries of buffers training may change."""
+        if self.moves is None:
+            return np.ones(self.buffers.total, np.bool_)
+        return self.moves[self.parameters.total :]
 
     def parameter_mask(self, mask: Mask) -> NDArray[np.bool_]:
         """Return bool[P]: which parameters survive `mask` (those no unit owns always do)."""
@@ -151,14 +171,14 @@ class Structure:
         return self._expand(mask, self.buffers)
 
     def named(self, model: NDArray[np.float32]) -> dict[str, NDArray[np.float32]]:
-        """Return every parameter and buffer of a model, float32[P + B], as a view by name."""
+        """Return every parameter and buffer of a model, float32[P + B], as a view by each name."""
         named, start = {}, 0
         for tensors in (self.parameters, self.buffers):
             for name in tensors.names:
                 where, shape = tensors.place(name)
                 named[name] = model[start + where.start : start + where.stop].reshape(shape)
             start += tensors.total
-        return named
+        return named | {alias: named[name] for alias, name in self.aliases}
 
     def prunable(self) -> NDArray[np.bool_]:
         """Return bool[P]: which parameters are prunable weights (role ``own``)."""

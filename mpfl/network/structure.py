@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
+from numpy.typing import NDArray
 from torch import nn
 
 from mpfl.errors import InputError
 from mpfl.network.coupling import couple
-from mpfl.network.flat import tensors_of
+from mpfl.network.flat import aliases_of, tensors_of
 from mpfl.network.gates import Recurrent, recurrent_kind
 from mpfl.network.layers import Layer, Slot, Structure
 from mpfl.registry import Registry
@@ -21,7 +23,10 @@ GRANULARITIES: Registry[str] = Registry(
         "filter": "every convolution output channel, linear neuron and recurrent hidden unit",
     },
 )
-"""What a unit can be. Embeddings, normalisation and biases own no unit."""
+"""What a unit can be. Embeddings, normalisation, biases and whatever else own no unit.
+
+Nor does a frozen weight, or one that is tied to a tensor that owns none.
+"""
 
 
 def find_structure(
@@ -55,17 +60,32 @@ def find_structure(
         raise InputError(
             f"{type(model).__name__} has nothing prunable at granularity {granularity!r}"
         )
-    return Structure(layers, *tensors_of(model))
+    aliases = tuple(aliases_of(model).items())
+    return Structure(layers, *tensors_of(model), aliases, _moves(model))
+
+
+def _moves(model: nn.Module) -> NDArray[np.bool_] | None:
+    parameters, buffers = tensors_of(model)
+    if all(parameter.requires_grad for parameter in model.parameters()):
+        return None
+    moves = np.ones(parameters.total + buffers.total, np.bool_)
+    for name, parameter in model.named_parameters():
+        moves[parameters.place(name)[0]] = parameter.requires_grad
+    return moves
 
 
 def _separate(model: nn.Module, *, by_kernel: bool) -> tuple[Layer, ...]:
     """Return one layer per weight tensor, in order of the parameters."""
-    kinds = {name: _kind(module) for name, module in model.named_modules()}
+    kinds = {
+        name: _kind(model.get_submodule(name.rpartition(".")[0]), name.rpartition(".")[2])
+        for name, _ in model.named_parameters(remove_duplicate=False)
+    }
+    unfit = {name for alias, name in aliases_of(model).items() if kinds.get(alias) is None}
     layers = []
     for name, parameter in model.named_parameters():
         owner, _, leaf = name.rpartition(".")
-        kind = kinds[owner]
-        if kind is None or not leaf.startswith("weight"):
+        kind = kinds[name]
+        if kind is None or name in unfit or not parameter.requires_grad:
             continue
         area = math.prod(parameter.shape[2:]) if by_kernel else 1
         # A recurrent module has several weight tensors, the others one each.
@@ -75,9 +95,12 @@ def _separate(model: nn.Module, *, by_kernel: bool) -> tuple[Layer, ...]:
     return tuple(layers)
 
 
-def _kind(module: nn.Module) -> str | None:
+def _kind(module: nn.Module, leaf: str) -> str | None:
+    """Return what kind of layer a module's parameter is the weight of; None if of none."""
+    if isinstance(module, Recurrent):
+        return recurrent_kind(module) if leaf.startswith("weight") else None
+    if leaf != "weight":
+        return None
     if isinstance(module, nn.Linear):
         return "linear"
-    if isinstance(module, nn.Conv1d | nn.Conv2d):
-        return "conv"
-    return recurrent_kind(module) if isinstance(module, Recurrent) else None
+    return "conv" if isinstance(module, nn.Conv1d | nn.Conv2d) else None

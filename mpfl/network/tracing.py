@@ -20,9 +20,14 @@ def shadow(model: nn.Module) -> nn.Module:
     return copy.deepcopy(model).to("cpu").eval()
 
 
-def example(model: nn.Module, input_shape: tuple[int, ...]) -> Tensor:
-    """Return one sample of zeros: int64 if the network has an embedding, else float32."""
-    tokens = any(isinstance(module, nn.Embedding) for module in model.modules())
+def example(model: nn.Module, input_shape: tuple[int, ...], tokens: bool | None = None) -> Tensor:
+    """Return one sample of zeros: int64 if it is of `tokens`, else float32.
+
+    Where that is not known, a sequence is one of tokens if the network has an embedding.
+    """
+    if tokens is None:
+        embeds = any(isinstance(module, nn.Embedding) for module in model.modules())
+        tokens = len(input_shape) == 1 and embeds
     dtype = torch.int64 if tokens else torch.float32
     return torch.zeros((1, *input_shape), dtype=dtype)
 

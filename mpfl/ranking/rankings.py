@@ -141,6 +141,7 @@ RANKINGS: Registry[Ranking] = Registry(
     },
     given=1,
 )
+"""(`Order`, and its arguments) -> bool[d], the units that a ballot keeps."""
 
 
 def rank(

@@ -36,6 +36,7 @@ SCHEDULES: Registry[Schedule] = Registry(
     {"one_shot": one_shot, "linear": linear, "geometric": geometric, "cubic": cubic},
     given=2,
 )
+"""(target density, share of the rounds that is over, and its arguments) -> a density."""
 
 
 def density_path(schedule: str, target: float, rounds: int) -> list[float]:

@@ -32,6 +32,7 @@ SCORES: Registry[Score] = Registry(
     given=1,
     functions=("compute",),
 )
+"""Importance scores: from `ScoreInputs` to a float32 vector a layer, higher = more important."""
 
 
 def check_score(spec: str, granularity: str, structure: Structure, module: nn.Module) -> Score:

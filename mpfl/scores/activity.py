@@ -7,6 +7,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+from torch.nn.modules.linear import NonDynamicallyQuantizableLinear
 
 from mpfl.errors import InputError
 from mpfl.network.layers import Structure
@@ -105,12 +106,16 @@ def _shares(part: nn.Module, seen: _Sum) -> Tensor:
 
 
 def not_plain(module: nn.Module, structure: Structure) -> dict[str, str]:
-    """Return the convolutions whose kernels cannot be scored."""
-    found = {}
+    """Return the layers whose connections cannot be scored."""
+    tied = {name.rpartition(".")[0] for _, name in structure.aliases}
+    found = {layer.name: "it is tied to another layer" for layer in structure.layers
+             if layer.name in tied}  # fmt: skip
     for layer in structure.layers:
         part = module.get_submodule(layer.name)
         if isinstance(part, nn.Conv1d):
             found[layer.name] = "its convolution is one-dimensional"
         if isinstance(part, nn.Conv2d) and (part.groups != 1 or isinstance(part.padding, str)):
             found[layer.name] = "its convolution has groups or a named padding"
+        if isinstance(part, NonDynamicallyQuantizableLinear):
+            found[layer.name] = "attention applies it, unseen from outside"
     return found

@@ -14,7 +14,7 @@ from mpfl.errors import InputError
 from mpfl.network.flat import FlatModel
 from mpfl.network.layers import Structure, sum_over_units
 from mpfl.scores.base import ScoreInputs, UnitScores, in_order
-from mpfl.training.local import loss_of
+from mpfl.training.losses import loss_of
 
 
 def batch_gradients(

@@ -12,6 +12,8 @@ from collections.abc import Callable, Sequence
 from contextvars import ContextVar
 from typing import Any, Generic, TypeVar
 
+from mpfl.seeding import kept
+
 Answer = TypeVar("Answer")
 Result = TypeVar("Result")
 Serve = Callable[[Sequence[Any]], Sequence[Any]]
@@ -100,7 +102,8 @@ def meet(serve: Callable[[Sequence[Any]], Sequence[Answer | Exception]], request
     member = _here.get()
     if member is None:
         raise RuntimeError("only jobs of a gang can meet")
-    answer: Answer = member.meet(serve, request)
+    with kept():  # others draw from the global generators meanwhile
+        answer: Answer = member.meet(serve, request)
     return answer
 
 
@@ -112,7 +115,11 @@ def run_together(jobs: Sequence[Callable[[], Result]]) -> list[Result]:
     """
     if len(jobs) == 1:
         return [jobs[0]()]
-    members = [_Member(job) for job in jobs]
+    with kept():
+        return _run_together([_Member(job) for job in jobs])
+
+
+def _run_together(members: list[_Member[Result]]) -> list[Result]:
     for member in members:
         member.start()
     try:

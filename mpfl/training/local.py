@@ -9,13 +9,23 @@ from functools import partial
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from mpfl.config import TrainConfig
-from mpfl.data.samples import Samples
+from mpfl.data.samples import IGNORED, Samples
 from mpfl.errors import InputError
 from mpfl.network.flat import FlatModel, Working
+from mpfl.seeding import derived, lent, lent_from
+from mpfl.training.losses import (
+    GradientHook,
+    GradientInputs,
+    Loss,
+    batch_loss,
+    gradient_named,
+    loss_named,
+    loss_of,
+    named_weights,
+)
 from mpfl.training.perceptron import Perceptron
 
 _AT_ONCE = 1024  # samples
@@ -34,16 +44,14 @@ class TrainResult:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Mean loss (nats) and accuracy (share) over `samples` predictions."""
+    """Mean loss (nats) and accuracy (share) over `samples` predictions; of none, both are 0.
+
+    Targets that are to be ignored are no predictions.
+    """
 
     loss: float
     accuracy: float
     samples: int
-
-
-def loss_of(logits: Tensor, targets: Tensor) -> Tensor:
-    """Return the mean cross entropy of logits [..., classes] and integer targets [...]."""
-    return functional.cross_entropy(logits.reshape(-1, logits.shape[-1]), targets.reshape(-1))
 
 
 def precision_context(precision: str, device: str = "cpu") -> AbstractContextManager[object]:
@@ -96,12 +104,18 @@ def batches(count: int, size: int, generator: torch.Generator, least: int = 1) -
 def epoch(
     samples: Samples, size: int, generator: torch.Generator, least: int = 1
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    """Yield the (inputs, targets) of the same batches, gathered about a thousand at a time."""
+    """Yield the (inputs, targets) of the same batches, gathered about a thousand at a time.
+
+    Batches in which every target is ignored teach nothing and are left out.
+    """
     many = max(1, _AT_ONCE // size) * size
     for index in batches(len(samples), many, generator, least):
         inputs, targets = samples.batch(index.to(samples.device))
         pairs = zip(torch.split(inputs, size), torch.split(targets, size), strict=True)
-        yield from (pair for pair in pairs if len(pair[1]) >= least)
+        pairs_kept = (pair for pair in pairs if len(pair[1]) >= least)
+        if samples.has_ignored:
+            pairs_kept = (pair for pair in pairs_kept if int(pair[1].max()) != IGNORED)
+        yield from pairs_kept
 
 
 def least_batch(module: nn.Module, size: int) -> int:
@@ -126,6 +140,8 @@ def train(
     keep: Tensor | None = None,
     observer: Observer | None = None,
     freeze_statistics: bool = False,
+    loss: Loss | None = None,
+    gradient: GradientHook | None = None,
 ) -> TrainResult:
     """Train in place for `epochs` epochs; model and samples are on one device.
 
@@ -137,23 +153,38 @@ def train(
         every step), so that they stay exactly zero whatever momentum, weight decay or clipping
         do. On any device.
     generator
-        Decides the order of the batches.
+        Decides the order of the batches, and what the network draws from global generators.
     observer
         Called after every backward pass, with vectors on the CPU.
     freeze_statistics
         Keep normalisation layers in evaluation mode. Where they are not, a last batch of a
         single sample is left out; see `least_batch`.
+    loss, gradient
+        What is minimised, and what is done to each gradient, whose vectors are in the usual order;
+        by default what the configuration names.
     """
+    loss, gradient = loss or loss_named(config), gradient or gradient_named(config)
     model.module.train(not freeze_statistics)
+    model.rewind_counters()
     least = least_batch(model.module, config.batch_size)
     if keep is not None:
         keep = keep.to(samples.device)
         model.values.mul_(keep)
     total, steps = torch.zeros((), device=samples.device), 0
     exact = exact_kernels(samples.device, config.precision)
-    with exact, model.working(config.channels_last) as work:
+    drawing = lent_from(generator) if model.manner.draws else nullcontext()
+    with exact, drawing, model.working(config.channels_last) as work:
         kept = None if keep is None else work.arrange(keep)
-        step = _step(model.module, work, config, lr, kept, observer)
+        free = None if model.free is None else work.arrange(model.free)
+        optimizer = Optimizer(work.values, work.grads, config, lr, kept, free)
+        written_out = config.precision == "float32" and loss is None
+        perceptron = Perceptron.of(model.module, samples.inputs.dim()) if written_out else None
+        change = None
+        if gradient is not None:
+            change = _Change(gradient, work, lr, derived(generator, "gradient"))
+        step = _step(
+            model.module, work, config, lr, kept, optimizer, perceptron, observer, loss, change
+        )
         for _ in range(epochs):
             for inputs, targets in epoch(samples, config.batch_size, generator, least):
                 total += step(inputs, targets)
@@ -167,25 +198,49 @@ def _step(
     config: TrainConfig,
     lr: float,
     kept: Tensor | None,
+    optimizer: Optimizer,
+    perceptron: Perceptron | None,
     observer: Observer | None,
+    loss: Loss | None,
+    change: _Change | None,
 ) -> Callable[[Tensor, Tensor], Tensor]:
     """Return the function that trains on one batch and returns its loss."""
-    perceptron = Perceptron.of(module) if config.precision == "float32" else None
-    optimizer = Optimizer(work.values, work.grads, config, lr, kept)
-
-    if perceptron is not None and optimizer.plain and observer is None:
+    if perceptron is not None and optimizer.plain and observer is None and change is None:
         return partial(_descend, perceptron, work.values, lr, kept)
-    gradients = perceptron.gradients if perceptron else _by_autograd(module, work, config)
+    gradients = perceptron.gradients if perceptron else by_autograd(module, work, config, loss)
 
     def step(inputs: Tensor, targets: Tensor) -> Tensor:
-        loss = gradients(inputs, targets)
+        found = gradients(inputs, targets)
+        if change is not None:
+            optimizer.mask()
+            change()
         if observer is not None:
             optimizer.mask()
             observer(work.restore(work.values).cpu(), work.restore(work.grads).cpu(), lr)
         optimizer()
-        return loss
+        return found
 
     return step
+
+
+class _Change:
+    """Has a hook change the gradients of a `Working`, step after step."""
+
+    def __init__(
+        self, hook: GradientHook, work: Working, lr: float, generator: torch.Generator
+    ) -> None:
+        self._hook, self._work, self._lr, self._generator = hook, work, lr, generator
+        self._start, self._step = work.restore(work.values).clone(), 0
+
+    @torch.no_grad()
+    def __call__(self) -> None:
+        work = self._work
+        gradient, weights = work.restore(work.grads).clone(), work.restore(work.values).clone()
+        inputs = GradientInputs(
+            gradient, weights, self._start, self._lr, self._step, self._generator
+        )
+        work.grads.copy_(work.arrange(self._hook(inputs)))
+        self._step += 1
 
 
 def _descend(
@@ -203,19 +258,20 @@ def _descend(
     return loss
 
 
-def _by_autograd(
-    module: nn.Module, work: Working, config: TrainConfig
+def by_autograd(
+    module: nn.Module, work: Working, config: TrainConfig, loss: Loss | None = None
 ) -> Callable[[Tensor, Tensor], Tensor]:
     """Return the function that overwrites ``work.grads`` and returns a batch's loss."""
     context = precision_context(config.precision, work.values.device.type)
+    start = {} if loss is None else named_weights(module)
 
     def gradients(inputs: Tensor, targets: Tensor) -> Tensor:
         work.grads.zero_()
         with context:
             logits = module(_arranged(inputs, work))
-        loss = loss_of(logits.float(), targets)
-        loss.backward()  # type: ignore[no-untyped-call]
-        return loss.detach()
+        found = batch_loss(loss, module, logits.float(), targets, start)
+        found.backward()  # type: ignore[no-untyped-call]
+        return found.detach()
 
     return gradients
 
@@ -230,17 +286,29 @@ class Optimizer:
     """SGD or Adam over flat vectors: the arithmetic of torch.optim in a few kernels.
 
     Pruned entries, where `kept` is zero, get no gradient: momentum, decay and norms see zeros.
+    Nor do frozen ones, where `free` is zero, which do not decay either.
 
     Parameters
     ----------
     values, grads, kept
         float32[P], or float32[K, P] for K networks at once, each with its own gradient norm.
+    free
+        float32[P]; None where nothing is frozen.
     """
 
     def __init__(
-        self, values: Tensor, grads: Tensor, config: TrainConfig, lr: float, kept: Tensor | None
+        self,
+        values: Tensor,
+        grads: Tensor,
+        config: TrainConfig,
+        lr: float,
+        kept: Tensor | None,
+        free: Tensor | None = None,
     ) -> None:
-        self._values, self._grads, self._kept = values, grads, kept
+        self._values, self._grads, self._free = values, grads, free
+        self._kept = (
+            kept if free is None else (free.expand_as(values) if kept is None else kept * free)
+        )
         self._config, self._lr, self._count = config, lr, 0
         state = config.optimizer == "adam" or config.momentum > 0
         self._first = torch.zeros_like(values) if state else None
@@ -269,7 +337,10 @@ class Optimizer:
         if config.clip > 0:
             _clip(grads, config.clip)
         if config.weight_decay > 0:
-            grads.add_(values, alpha=config.weight_decay)
+            if self._free is None:
+                grads.add_(values, alpha=config.weight_decay)
+            else:
+                grads.addcmul_(values, self._free, value=config.weight_decay)
         if self._first is None:
             values.add_(grads, alpha=-self._lr)
             return
@@ -319,14 +390,19 @@ def evaluate(
     buffers = model.buffers.clone() if batch_statistics else None
     model.module.train(batch_statistics)
     loss, correct, count = 0.0, 0, 0
-    with exact_kernels(samples.device), model.working(channels_last) as work:
+    drawing = lent(0, "evaluate") if model.manner.draws else nullcontext()
+    with exact_kernels(samples.device), drawing, model.working(channels_last) as work:
         everything = torch.arange(len(samples), device=samples.device)
         for index in torch.split(everything, batch_size):
             inputs, targets = samples.batch(index)
             logits = model.module(_arranged(inputs, work)).float()
-            loss += float(loss_of(logits, targets)) * targets.numel()
-            correct += int((logits.argmax(-1) == targets).sum())
-            count += targets.numel()
+            counted = targets.numel()
+            if samples.has_ignored:
+                counted = int((targets != IGNORED).sum())
+            if counted:
+                loss += float(loss_of(logits, targets)) * counted
+                correct += int((logits.argmax(-1) == targets).sum())
+                count += counted
     if buffers is not None:
         model.buffers.copy_(buffers)
-    return Evaluation(loss / count, correct / count, count)
+    return Evaluation(loss / max(count, 1), correct / max(count, 1), count)

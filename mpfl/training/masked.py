@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from mpfl.config import TrainConfig
 from mpfl.data.samples import Samples
@@ -17,9 +17,15 @@ from mpfl.network.layers import Structure
 from mpfl.recent import Recent
 from mpfl.training.gang import in_gang, meet
 from mpfl.training.local import Evaluation, Observer, TrainResult, evaluate
+from mpfl.training.losses import (
+    GradientHook,
+    GradientInputs,
+    Loss,
+    gradient_named,
+    loss_named,
+)
+from mpfl.training.trial import safe_channels_last
 from mpfl.training.vectorised import Job, Together
-
-_VECTOR = 16
 
 
 @dataclass(frozen=True)
@@ -51,6 +57,10 @@ class Whole:
     def watched_by(self, observer: Observer) -> Observer:
         """Return the observer itself."""
         return observer
+
+    def changed_by(self, hook: GradientHook) -> GradientHook:
+        """Return the hook itself."""
+        return hook
 
 
 @dataclass(frozen=True)
@@ -92,6 +102,22 @@ class Small:
             observer(whole_values, whole_grads, lr)
 
         return observe
+
+    def changed_by(self, hook: GradientHook) -> GradientHook:
+        """Return a hook of the small network that shows vectors of the whole one."""
+
+        def whole(vector: Tensor) -> Tensor:
+            places = self.parameters.to(vector.device)
+            zeros = torch.zeros(self.whole.values.numel(), device=vector.device)
+            return zeros.index_copy_(0, places, vector)
+
+        def change(inputs: GradientInputs) -> Tensor:
+            gradient, weights = whole(inputs.gradient), whole(inputs.weights)
+            start = whole(inputs.start)
+            changed = hook(replace(inputs, gradient=gradient, weights=weights, start=start))
+            return changed[self.parameters.to(changed.device)]
+
+        return change
 
 
 Part = Whole | Small
@@ -138,7 +164,9 @@ class MaskedNetwork:
         module = compact(self._model.module, self._structure, mask)
         buffers = np.flatnonzero(self._structure.buffer_mask(mask))
         places = torch.from_numpy(np.flatnonzero(kept)), torch.from_numpy(buffers)
-        return Small(self._model, FlatModel(module), *places, _safe_channels_last(module))
+        return Small(
+            self._model, FlatModel(module, self._model.manner), *places, safe_channels_last(module)
+        )
 
     def apply(self, mask: Mask) -> None:
         """Set pruned parameters to zero."""
@@ -157,6 +185,8 @@ class MaskedNetwork:
         generator: torch.Generator,
         observer: Observer | None = None,
         freeze_statistics: bool = False,
+        loss: Loss | None = None,
+        gradient: GradientHook | None = None,
     ) -> TrainResult:
         """Train the network in place under `mask`; arguments as for `mpfl.training.local.train`.
 
@@ -164,15 +194,26 @@ class MaskedNetwork:
         together. The work is done on the device of the samples.
 
         Afterwards pruned parameters are exactly zero. Running statistics of units that were cut
-        out are those from before. An observer sees vectors of the whole network, zero where it is
-        pruned, whichever network was trained.
+        out are those from before. An observer and a gradient hook see vectors of the whole network,
+        zero where it is pruned, whichever network was trained. Loss and hook are by default what
+        the configuration names.
         """
         part = self.part(mask)
         part.take()
         config = replace(config, channels_last=config.channels_last and part.channels_last)
         observer = part.watched_by(observer) if observer else None
-        model = part.model
-        job = Job(model.values, model.buffers, samples, epochs, generator, part.keep, observer)
+        model, gradient = part.model, gradient or gradient_named(config)
+        job = Job(
+            model.values,
+            model.buffers,
+            samples,
+            epochs,
+            generator,
+            part.keep,
+            observer,
+            loss or loss_named(config),
+            part.changed_by(gradient) if gradient else None,
+        )
         together = Together(model, config, lr, freeze_statistics)
         result = self._meet(together, job) if in_gang() else together.train(job)
         part.give()
@@ -205,18 +246,3 @@ class MaskedNetwork:
                 batch_statistics=batch_statistics,
                 channels_last=channels_last,
             )
-
-
-def _safe_channels_last(module: nn.Module) -> bool:
-    """Tell whether no convolution meets a fault of oneDNN that corrupts memory.
-
-    Channels-last, the weight gradient of a strided 1x1 convolution is wrong where it has fewer
-    input channels than a vector has places (8 or 16 by processor): oneDNN issue 6035.
-    """
-    return not any(
-        isinstance(part, nn.Conv2d)
-        and part.kernel_size == (1, 1)
-        and part.stride != (1, 1)
-        and part.in_channels < _VECTOR
-        for part in module.modules()
-    )

@@ -56,19 +56,28 @@ class Perceptron:
         self._one = links[0].weight.new_ones(())
 
     @classmethod
-    def of(cls, module: nn.Module) -> Perceptron | None:
+    def of(cls, module: nn.Module, axes: int = 2) -> Perceptron | None:
         """Return the perceptron of a module whose gradients are allocated; None if it is none.
 
-        It is one if it is an ``nn.Sequential`` of ``Flatten``, ``Linear`` and, right after a
-        linear layer, ``ReLU``, ends with a linear layer, and everything in it is trained.
+        It is one if it is an ``nn.Sequential`` of ``Flatten``, which inputs of two `axes` do not
+        need, ``Linear`` and, right after a linear layer, ``ReLU``, ends with a linear layer, and
+        everything in it is trained. Layers that are tied, or do something else beside, are left to
+        autograd.
         """
-        if type(module) is not nn.Sequential:
+        if type(module) is not nn.Sequential or not all(map(_plain, module.modules())):
             return None
         if any(p.grad is None or not p.requires_grad for p in module.parameters()):
             return None
         layers = list(module)
+        tensors = [id(p) for layer in layers for p in layer.parameters()]
+        if len(set(tensors)) < len(tensors):
+            return None
         if layers and type(layers[0]) is nn.Flatten:
+            if (layers[0].start_dim, layers[0].end_dim) != (1, -1):
+                return None
             del layers[0]
+        elif axes != 2:
+            return None
         if not layers or type(layers[-1]) is not nn.Linear:
             return None
         links: list[_Link] = []
@@ -125,6 +134,17 @@ class Perceptron:
         loss, weight = _ATEN.nll_loss_forward(logs, targets, None, _MEAN, _IGNORED)
         gradient = _ATEN.nll_loss_backward(self._one, logs, targets, None, _MEAN, _IGNORED, weight)
         return loss, _ATEN._log_softmax_backward_data(gradient, logs, 1, logs.dtype)
+
+
+def _plain(module: nn.Module) -> bool:
+    """Tell whether a module does what its class does, and nothing else."""
+    return not (
+        module._forward_hooks
+        or module._forward_pre_hooks
+        or module._backward_hooks
+        or module._backward_pre_hooks
+        or "forward" in vars(module)
+    )
 
 
 def _link(layer: nn.Linear, relu: bool) -> _Link:

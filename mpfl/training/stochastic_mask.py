@@ -16,7 +16,9 @@ from mpfl.config import TrainConfig
 from mpfl.data.samples import Samples
 from mpfl.network.flat import FlatModel
 from mpfl.network.layers import Structure
-from mpfl.training.local import TrainResult, batches, least_batch, loss_of
+from mpfl.seeding import lent_from
+from mpfl.training.local import TrainResult, epoch, least_batch
+from mpfl.training.losses import batch_loss, loss_named, named_weights
 
 Floats = NDArray[np.float32]
 
@@ -28,9 +30,10 @@ def frozen_weights(structure: Structure, w0: Floats) -> Floats:
     """Return the frozen network, float32[P].
 
     Maskable weights are sign(w0) · √(2 / fan in), the standard deviation of Kaiming's normal
-    initialisation; biases are zero; all else (normalisation scales, embeddings) is as in w0.
+    initialisation; biases are zero; all else (normalisation scales, embeddings, what the network
+    itself freezes) is as in w0.
     """
-    frozen = w0.copy()
+    frozen, moves = w0.copy(), structure.moving_parameters
     maskable = structure.prunable()
     for name in structure.parameters.names:
         where, shape = structure.parameters.place(name)
@@ -38,7 +41,7 @@ def frozen_weights(structure: Structure, w0: Floats) -> Floats:
             fan_in = int(np.prod(shape[1:], dtype=np.int64))
             signs = np.where(w0[where] >= 0, np.float32(1), np.float32(-1))
             frozen[where] = signs * np.float32(np.sqrt(2.0 / fan_in))
-        elif name.rpartition(".")[2].startswith("bias"):
+        elif moves[where].all() and name.rpartition(".")[2].startswith("bias"):
             frozen[where] = 0
     return frozen
 
@@ -92,20 +95,24 @@ def train_scores(
     optimizer = torch.optim.Adam([scores], lr=lr)
     model.load(frozen)
     model.module.train(not freeze_statistics)
+    model.rewind_counters()
     least = least_batch(model.module, config.batch_size)
+    wanted = loss_named(config)
+    start = named_weights(model.module) if wanted else {}
     total, steps = torch.zeros(()), 0
-    for _ in range(config.epochs):
-        for index in batches(len(samples), config.batch_size, order, least):
-            inputs, targets = samples.batch(index)
-            keep = torch.sigmoid(scores.detach())
-            drawn = torch.rand(keep.shape, generator=draws) < keep
-            model.values[places] = weights * drawn
-            model.grads.zero_()
-            loss = loss_of(model.module(inputs).float(), targets)
-            loss.backward()  # type: ignore[no-untyped-call]
-            scores.grad = model.grads[places] * weights * keep * (1 - keep)
-            optimizer.step()
-            total += loss.detach()
-            steps += 1
+    with lent_from(order):
+        for _ in range(config.epochs):
+            for inputs, targets in epoch(samples, config.batch_size, order, least):
+                keep = torch.sigmoid(scores.detach())
+                drawn = torch.rand(keep.shape, generator=draws) < keep
+                model.values[places] = weights * drawn
+                model.grads.zero_()
+                outputs = model.module(inputs).float()
+                loss = batch_loss(wanted, model.module, outputs, targets, start)
+                loss.backward()  # type: ignore[no-untyped-call]
+                scores.grad = model.grads[places] * weights * keep * (1 - keep)
+                optimizer.step()
+                total += loss.detach()
+                steps += 1
     learned: Floats = torch.sigmoid(scores.detach()).numpy()
     return learned, TrainResult(float(total) / max(steps, 1), steps)

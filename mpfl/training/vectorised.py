@@ -32,6 +32,7 @@ from mpfl.training.local import (
     precision_context,
     train,
 )
+from mpfl.training.losses import GradientHook, Loss
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,7 +43,7 @@ class Job:
     ----------
     values, buffers
         float32[P] and float32[B]: where to start.
-    samples, epochs, generator, keep, observer
+    samples, epochs, generator, keep, observer, loss, gradient
         As for `mpfl.training.local.train`. The work is done on the device of the samples;
         everything else is on the CPU.
     """
@@ -54,6 +55,8 @@ class Job:
     generator: torch.Generator
     keep: Tensor | None = None
     observer: Observer | None = None
+    loss: Loss | None = None
+    gradient: GradientHook | None = None
 
 
 @dataclass(frozen=True)
@@ -87,7 +90,7 @@ class Together:
         device's memory may be too small), they are trained one after another and a warning tells
         why; then only the job at fault gets an exception.
         """
-        reason = obstacle(self.model.module, self.freeze_statistics)
+        reason = self._obstacle(jobs)
         if len(jobs) > 1 and reason is None:
             states = [job.generator.get_state() for job in jobs]
             try:
@@ -102,6 +105,16 @@ class Together:
             warnings.warn(text, RuntimeWarning, stacklevel=2)
         return [self._alone(job) for job in jobs]
 
+    def _obstacle(self, jobs: Sequence[Job]) -> str | None:
+        """Return why these jobs cannot be done at once; None if nothing is known."""
+        if self.model.manner.alone:
+            return self.model.manner.alone
+        if any(job.loss or job.gradient for job in jobs):
+            return "another loss than cross entropy, or a change of the gradient"
+        if any(job.samples.has_ignored for job in jobs):
+            return "some targets are ignored, so that batches differ in what counts"
+        return obstacle(self.model.module, self.freeze_statistics)
+
     def train(self, job: Job) -> TrainResult:
         """Train the network itself, whose numbers are those of the job, in place."""
         with self.model.on(job.samples.device) as placed:
@@ -115,6 +128,8 @@ class Together:
                 keep=job.keep,
                 observer=job.observer,
                 freeze_statistics=self.freeze_statistics,
+                loss=job.loss,
+                gradient=job.gradient,
             )
 
     def _alone(self, job: Job) -> Trained | Exception:
@@ -140,7 +155,8 @@ class Together:
         if keep is not None:
             values.mul_(keep)
         gradients = _gradients(self.model, config.precision, device)
-        step = Optimizer(values, grads, config, self.lr, keep)
+        free = None if self.model.free is None else self.model.free.to(device)
+        step = Optimizer(values, grads, config, self.lr, keep, free)
         for number in range(len(plans[0])):
             active, inputs, targets, weights = feed.step(number)
             losses = gradients(values[:active], buffers[:active], inputs, targets, weights, grads)

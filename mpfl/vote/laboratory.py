@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from mpfl.errors import InputError
 from mpfl.mask import Mask
+from mpfl.registry import parse_spec
 from mpfl.vote.rules import RULES, VoteContext, check_counts, decide, needs_ballots, trim
 from mpfl.vote.tally import Tally
 
@@ -52,8 +53,8 @@ class VoteStatistics:
     """What one round's ballots looked like, as far as their tally tells."""
 
     densities: dict[str, float]
-    """Vote rule → the density, a share, that it would have given on these ballots; every registered
-    rule that a tally suffices for."""
+    """Vote rule → the density, a share, that it would have given on these ballots; the run's own
+    rule and every built-in one, as far as a tally suffices for them."""
     unanimity: float
     """Share of the eligible units on which all votes agree, one way or the other."""
     overlap: float
@@ -65,9 +66,17 @@ class VoteStatistics:
     v = 0, then 0 < v <= 0.1, …, 0.9 < v <= 1."""
 
 
-def default_rules(with_ballots: bool = True) -> list[str]:
-    """Return one spec for every registered rule (those a tally suffices for, if so asked)."""
-    specs = [RULES[name].example for name in RULES.names()]
+def default_rules(with_ballots: bool = True, own: bool = True) -> list[str]:
+    """Return one spec for every rule.
+
+    Parameters
+    ----------
+    with_ballots
+        Whether to include those that a tally does not suffice for.
+    own
+        Whether to include those that do not come with the library.
+    """
+    specs = [RULES[name].example for name in (RULES.names() if own else RULES.built_in())]
     return [spec for spec in specs if with_ballots or not needs_ballots(spec)]
 
 
@@ -121,6 +130,7 @@ def vote_statistics(
     total: int,
     context: VoteContext,
     rules: Sequence[str] | None = None,
+    used: str = "",
 ) -> VoteStatistics:
     """Describe one tally without its ballots.
 
@@ -129,10 +139,13 @@ def vote_statistics(
     counts, total, context
         As for `decide`.
     rules
-        Rules to try (None: every registered one that a tally suffices for).
+        Rules to try (None: every built-in one that a tally suffices for, and `used`).
+    used
+        The run's own rule, if it votes. Others that somebody has registered are left alone: what
+        a run records does not depend on what else a session holds.
     """
     check_counts(counts, total, context.layout)
-    specs = default_rules(with_ballots=False) if rules is None else rules
+    specs = _tried(used) if rules is None else rules
     eligible = context.eligible
     split = np.count_nonzero((counts > 0) & (counts < total) & eligible)
     return VoteStatistics(
@@ -144,6 +157,13 @@ def vote_statistics(
             for name, part in zip(context.layout.names, context.layout.slices(), strict=True)
         },
     )
+
+
+def _tried(used: str) -> list[str]:
+    """Return the built-in rules that a tally suffices for, and the used one if it is of another."""
+    specs = default_rules(with_ballots=False, own=False)
+    foreign = used and parse_spec(used)[0] not in RULES.built_in()
+    return [*specs, used] if foreign and not needs_ballots(used) else specs
 
 
 def pooled_overlap(counts: NDArray[np.uint32], total: int) -> float:

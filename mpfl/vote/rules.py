@@ -241,6 +241,7 @@ RULES: Registry[Rule] = Registry(
     given=1,
     functions=("choose", "select"),
 )
+"""Vote rules: from a `Vote` to the units to keep."""
 
 
 def decide(spec: str, counts: NDArray[np.uint32], total: int, context: VoteContext) -> Mask:

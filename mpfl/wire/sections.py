@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from mpfl.mask import Mask
 from mpfl.wire.errors import WireError
+from mpfl.wire.values.floats import check_floats
 
 SUBSET = 1
 """Flag: the new mask is a subset of the one the client holds."""
@@ -23,6 +24,8 @@ SNAPSHOT = 2
 """Flag: the values are float32 and complete, whatever the codec."""
 
 _SYNC = struct.Struct("<BHHHHH")
+_LONG_SYNC = struct.Struct("<BIIIII")
+_SHORT_LIMIT = 0xFFFF
 _METRICS = struct.Struct("<If")
 
 
@@ -32,7 +35,7 @@ class Sync:
 
     Eleven bytes, little-endian: flags u8, then u16 each: mask version the client holds, mask
     version after the request, values version held, values version after, step (the number of
-    weight rounds before this one).
+    weight rounds before this one). From 65,536 on, all five are u32: 21 bytes.
     """
 
     flags: int = 0
@@ -43,24 +46,29 @@ class Sync:
     step: int = 0
 
     def pack(self) -> bytes:
-        """Return the 11 bytes."""
-        return _SYNC.pack(
-            self.flags,
-            self.mask_base,
-            self.mask_version,
-            self.values_base,
-            self.values_version,
-            self.step,
-        )
+        """Return the 11 or 21 bytes."""
+        return (_LONG_SYNC if self._long else _SYNC).pack(self.flags, *self._numbers)
+
+    @property
+    def _numbers(self) -> tuple[int, ...]:
+        versions = self.mask_base, self.mask_version, self.values_base, self.values_version
+        return *versions, self.step
+
+    @property
+    def _long(self) -> bool:
+        return max(self._numbers) > _SHORT_LIMIT
 
     @classmethod
     def unpack(cls, blob: bytes) -> Sync:
-        """Read the 11 bytes; WireError on any other length or unknown flags."""
-        if len(blob) != _SYNC.size:
-            raise WireError("config", f"expected {_SYNC.size} bytes, got {len(blob)}")
-        sync = cls(*_SYNC.unpack(blob))
+        """Read what `pack` wrote; WireError on another length or form, or unknown flags."""
+        forms = {form.size: form for form in (_SYNC, _LONG_SYNC)}
+        if len(blob) not in forms:
+            raise WireError("config", f"expected {sorted(forms)} bytes, got {len(blob)}")
+        sync = cls(*forms[len(blob)].unpack(blob))
         if sync.flags & ~(SUBSET | SNAPSHOT):
             raise WireError("config", f"unknown flags {sync.flags:#x}")
+        if sync._long != (len(blob) == _LONG_SYNC.size):
+            raise WireError("config", "not in its shorter form")
         return sync
 
 
@@ -73,7 +81,7 @@ class Metrics:
 
     def pack(self) -> bytes:
         """Return the 8 bytes."""
-        return _METRICS.pack(self.samples, self.loss)
+        return _METRICS.pack(self.samples, self.loss + 0.0)  # no -0
 
     @classmethod
     def unpack(cls, blob: bytes) -> Metrics:
@@ -83,7 +91,7 @@ class Metrics:
         metrics = cls(*_METRICS.unpack(blob))
         if metrics.samples < 1:
             raise WireError("metrics", "a client without samples cannot reply")
-        if not math.isfinite(metrics.loss):
+        if not math.isfinite(metrics.loss) or metrics.pack() != blob:
             raise WireError("metrics", f"the loss is {metrics.loss}")
         return metrics
 
@@ -106,8 +114,7 @@ def split_floats(payload: bytes, count: int) -> tuple[NDArray[np.float32], bytes
     if len(payload) < 4 * count:
         raise WireError("values", f"got {len(payload)} bytes, too few for {count} buffers")
     values = np.frombuffer(payload[: 4 * count], "<f4").astype(np.float32)
-    if not np.isfinite(values).all():
-        raise WireError("values", "a buffer is not finite")
+    check_floats(values, "values")
     return values, payload[4 * count :]
 
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from mpfl.registry import Registry
+from mpfl.errors import InputError
+from mpfl.methods import METHODS as ALL
+from mpfl.registry import Registry, parse_spec
 from mpfl.world import World
 from server.methods import (
     centralized,
@@ -35,5 +37,17 @@ METHODS: Registry[Callable[[World], ServerMethod]] = Registry(
         "centralized": centralized.Centralized,
     },
 )
+"""The halves of the methods that come with the library."""
 
-__all__ = ["METHODS", "Receipt", "Request", "ServerMethod"]
+
+def server_method(world: World) -> ServerMethod:
+    """Return the server half of the world's method, made anew; InputError if unknown."""
+    method = world.experiment.method
+    make = ALL.bind(method).server or METHODS[parse_spec(method)[0]]
+    made = make(world)
+    if not isinstance(made, ServerMethod):
+        raise InputError(f"method: the server half of {method!r} is no ServerMethod: {made!r}")
+    return made
+
+
+__all__ = ["METHODS", "Receipt", "Request", "ServerMethod", "server_method"]

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from mpfl.average import FixedPointMean
-from mpfl.codecs import Codecs, formula_bytes
 from mpfl.mask import Mask
+from mpfl.methods import Codecs, formula_bytes
 from mpfl.wire.frame import Frame, Kind, Section
 from mpfl.wire.values import decode_values, value_codec, values_bound_bytes
 from mpfl.world import World
@@ -47,6 +47,8 @@ class WeightState:
 class WeightMethod(ServerMethod):
     """Broadcasts a model under a mask and averages what comes back; methods change the rest.
 
+    What a method usually changes is `finish_round`, with `average`, `publish` and `change_mask`.
+
     That is Algorithm 1 of McMahan et al. 2017. The mean is weighted by samples and computed in
     fixed point, so that the order of the replies does not matter.
 
@@ -64,8 +66,8 @@ class WeightMethod(ServerMethod):
         self._uplink, self._downlink = codecs.uplink, codecs.downlink
         self._coder = MaskCoder(world.classes, wire.mask_codec, world.widths)
         self.state = WeightState(MaskLog.start(world.layout), Broadcaster(world.initial), phase)
-        self._change(self.mask())
-        self._mean = self._empty_mean()
+        self.change_mask(self.mask())
+        self.mean = self.empty_mean()
 
     @property
     def phase(self) -> str:
@@ -73,37 +75,39 @@ class WeightMethod(ServerMethod):
         return self.state.phase
 
     @property
-    def _asks(self) -> Kind:
+    def asks(self) -> Kind:
         """What clients are asked this round."""
         return Kind.TRAIN_REQUEST
 
     @property
-    def _channel(self) -> Channel:
+    def channel(self) -> Channel:
+        """How the model is written now: codec, seed, and what of it travels."""
         footprint = self._world.footprint(self.mask())
         return Channel(self._downlink, self._world.experiment.seed, footprint)
 
-    def _change(self, mask: Mask) -> None:
+    def change_mask(self, mask: Mask) -> None:
         """Make `mask` the common one; the model follows."""
         self.state.masks.advance(mask)
-        self.state.model.refit(self._channel, self._world.start(mask))
+        self.state.model.refit(self.channel, self._world.start(mask))
 
-    def _empty_mean(self) -> FixedPointMean:
-        footprint = self._channel.footprint
+    def empty_mean(self) -> FixedPointMean:
+        """Return an empty mean of what travels."""
+        footprint = self.channel.footprint
         count = self._world.sample_count
         return FixedPointMean(footprint.count, count, buffers=footprint.buffers)
 
-    def _unit_mean(self) -> FixedPointMean:
+    def unit_mean(self) -> FixedPointMean:
         """Return an empty mean of scores, one for each unit."""
         return FixedPointMean(self._world.layout.total, self._world.sample_count, _SCORE_LIMIT_LOG2)
 
     def begin_round(self, round_number: int, clients: Sequence[int]) -> None:
         """Start an empty mean."""
         super().begin_round(round_number, clients)
-        self._mean = self._empty_mean()
+        self.mean = self.empty_mean()
 
     def request(self, client: int) -> Request:
         """Return a request that brings `client` to the newest mask and model."""
-        state, channel = self.state, self._channel
+        state, channel = self.state, self.channel
         sync, mask, mask_bound = state.masks.offer(client, self._coder)
         sync, values, bound = state.model.offer(client, sync, channel)
         sections = {Section.CONFIG: replace(sync, step=state.step).pack()}
@@ -114,42 +118,46 @@ class WeightMethod(ServerMethod):
         if values:
             sections[Section.VALUES] = values
             formula += formula_bytes(channel.codec, channel.footprint.count)
-        return Request(Frame(self._asks, self._round, sections), formula, bound + mask_bound)
+        return Request(Frame(self.asks, self._round, sections), formula, bound + mask_bound)
 
     def accept(self, client: int, reply: Frame) -> Receipt:
         """Add one client's weights to the mean."""
-        samples = claimed_samples(self._world, client, reply, _ANSWERS[self._asks])
+        samples = claimed_samples(self._world, client, reply, _ANSWERS[self.asks])
         payload = reply.sections.get(Section.VALUES, b"")
-        segments = self._channel.footprint.segments
+        segments = self.channel.footprint.segments
         values = decode_values(payload, self._uplink, segments)
-        self._mean.add(values, samples)
-        self._confirm(client)
+        self.mean.add(values, samples)
+        self.confirm(client)
         bound = values_bound_bytes(payload, self._uplink, segments)
         return Receipt(formula_bytes(self._uplink, values.size), bound)
 
-    def _confirm(self, client: int) -> None:
+    def confirm(self, client: int) -> None:
         """Record that a client holds mask and model of this round."""
         self.state.masks.confirm(client)
-        self.state.model.confirm(client, self._channel)
+        self.state.model.confirm(client, self.channel)
 
     def finish_round(self, enough: bool) -> dict[str, Any]:
         """Publish the mean as the next version of the model."""
         self.state.step += 1
-        if enough and self._mean.weight:
-            self.state.model.publish(self._average(), self._channel)
+        if enough and self.mean.weight:
+            self.publish(self.average())
         return {}
 
-    def _average(self) -> Floats:
+    def publish(self, model: Floats) -> None:
+        """Make float32[P + B] the common model, as far as it travels and its codec writes it."""
+        self.state.model.publish(model, self.channel)
+
+    def average(self) -> Floats:
         """Return the mean of this round's models, float32[P + B]. ValueError without replies."""
-        keep, public = self._channel.footprint.keep, self.state.model.public
+        keep, public = self.channel.footprint.keep, self.state.model.public
         model = np.zeros_like(public)
-        model[keep] = self._mean.mean()
+        model[keep] = self.mean.mean()
         return public + model if value_codec(self._uplink).relative else model
 
     def model(self) -> Floats:
         """Return the averaged model; w0 under the mask before the first average."""
-        untravelled = np.concatenate([np.zeros_like(self._world.w0), self._world.b0])
-        return np.where(self._channel.footprint.keep, self.state.model.public, untravelled)
+        untravelled = self._world.untravelled(self.mask())
+        return np.where(self.channel.footprint.keep, self.state.model.public, untravelled)
 
     def mask(self) -> Mask:
         """Return the common mask."""

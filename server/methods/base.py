@@ -68,10 +68,28 @@ class ServerMethod(ABC):
     """Whether clients vote on masks, so that malicious ones have something to forge."""
     personalises: bool = False
     """Whether `client_model` differs from client to client."""
+    reads: tuple[str, ...] | None = None
+    """Patterns of the keys that matter to it, of those of `server.methods.settings.DECLARED`. A run
+    tells of others that are set. Each class says it for itself; None: nothing is told."""
 
     def __init__(self, world: World) -> None:
         self._world = world
         self._round = 0
+
+    @property
+    def world(self) -> World:
+        """What all parties of the run have in common."""
+        return self._world
+
+    @property
+    def round(self) -> int:
+        """Number of the round, from 1."""
+        return self._round
+
+    @property
+    def options(self) -> Any:
+        """The method's own options; see `mpfl.methods.Method`."""
+        return self._world.options
 
     @property
     def phase(self) -> str:

@@ -9,6 +9,7 @@ from mpfl.average import FixedPointMean
 from mpfl.wire.errors import WireError
 from mpfl.wire.frame import Frame, Kind, Section
 from mpfl.wire.sections import split_floats
+from mpfl.wire.values.floats import float32_bytes
 from mpfl.world import World
 from server.methods.base import claimed_samples
 
@@ -27,7 +28,7 @@ class BufferRound:
 
     def prefix(self, buffers: NDArray[np.float32]) -> bytes:
         """Return the newest buffers as the front of a request's values."""
-        return buffers[: self.count].astype("<f4").tobytes()
+        return float32_bytes(buffers[self._world.exchanged])
 
     def check(self, client: int, reply: Frame) -> tuple[NDArray[np.float32], int]:
         """Return a reply's buffers and its number of samples.
@@ -49,5 +50,9 @@ class BufferRound:
         self._mean.add(values, samples)
 
     def mean(self, before: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Return the mean, or the buffers from before the round where none travel."""
-        return self._mean.mean() if self.count else before
+        """Return the mean; buffers that do not travel are those from before the round."""
+        if not self.count:
+            return before
+        after = before.copy()
+        after[self._world.exchanged] = self._mean.mean()
+        return after

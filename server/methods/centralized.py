@@ -24,6 +24,8 @@ class CentralState:
 class Centralized(ServerMethod):
     """The accuracy ceiling: in a round as many local epochs over all data as a client would do."""
 
+    reads = ("train.*",)
+
     state: CentralState
     uses_clients = False
 

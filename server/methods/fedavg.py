@@ -1,4 +1,4 @@
-"""Federated averaging and two relatives that write weights in another way (`mpfl.codecs`)."""
+"""Federated averaging and two relatives that write weights in another way (`mpfl.methods`)."""
 
 from __future__ import annotations
 
@@ -13,6 +13,8 @@ class FedAvg(WeightMethod):
     downlink is empty, because w0 follows from the seed (every method here has that saving).
     """
 
+    reads = ("train.*",)
+
 
 class FedAvgQ8(WeightMethod):
     """Federated averaging of 8-bit differences.
@@ -23,6 +25,8 @@ class FedAvgQ8(WeightMethod):
     quantised, not values; the integers are entropy coded; scale is the tensor's largest
     magnitude, not its norm.
     """
+
+    reads = ("train.*",)
 
 
 class TopK(WeightMethod):
@@ -35,3 +39,5 @@ class TopK(WeightMethod):
     server, too, sends only what changed, or the whole model where that is shorter. A client
     whose reply is lost loses what it sent.
     """
+
+    reads = ("train.*", "comparator.topk_fraction")

@@ -22,13 +22,20 @@ from server.methods.base import Floats
 class FedAvgPrune(WeightMethod):
     """Broadcast, average, prune."""
 
+    reads = (
+        "train.*",
+        *("prune.density", "prune.granularity", "prune.schedule", "prune.rounds"),
+        *("prune.ranking", "prune.min_units"),
+        *("wire.mask_codec", "wire.mask_classes"),
+    )
+
     def finish_round(self, enough: bool) -> dict[str, Any]:
         """Average, and prune if this round is to."""
         self.state.step += 1
         if enough:
-            model = self._average()
+            model = self.average()
             self._prune(model)
-            self.state.model.publish(model, self._channel)
+            self.publish(model)
         return {}
 
     def _prune(self, model: Floats) -> None:
@@ -47,4 +54,4 @@ class FedAvgPrune(WeightMethod):
             widths=world.widths,
         )
         if mask != self.mask():
-            self._change(mask)
+            self.change_mask(mask)

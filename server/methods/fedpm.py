@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from mpfl.errors import InputError
 from mpfl.mask import Mask
 from mpfl.seeding import numpy_rng
+from mpfl.training.losses import gradient_named
 from mpfl.training.stochastic_mask import frozen_weights
 from mpfl.vote import Tally
 from mpfl.wire.frame import Frame, Kind, Section
@@ -92,6 +93,11 @@ class FedPm(ServerMethod):
         At other granularities than single weights.
     """
 
+    reads = (
+        *("train.epochs", "train.batch_size", "train.lr_decay", "train.device"),
+        *("comparator.fedpm_*", "prune.granularity", "wire.mask_codec"),
+    )
+
     state: FedPmState
     has_ballots = True
 
@@ -99,6 +105,8 @@ class FedPm(ServerMethod):
         granularity = world.experiment.prune.granularity
         if granularity != "weight":
             raise InputError(f"prune.granularity: got {granularity!r}, fedpm masks single weights")
+        if gradient_named(world.experiment.train):
+            raise InputError("train.gradient: fedpm trains no weights; it takes no gradient hook")
         super().__init__(world)
         self._units = world.layout.units
         self._frozen = frozen_weights(world.structure, world.w0)

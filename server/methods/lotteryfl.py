@@ -59,6 +59,13 @@ class LotteryState:
 class LotteryFl(ServerMethod):
     """Serve every client its own part of the model; average what overlaps."""
 
+    reads = (
+        "train.*",
+        *("prune.density", "prune.granularity", "prune.schedule", "prune.rounds", "prune.gate"),
+        *("prune.ranking", "prune.min_units"),
+        *("wire.mask_codec", "wire.mask_classes"),
+    )
+
     state: LotteryState
     personalises = True
 

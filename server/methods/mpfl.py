@@ -97,7 +97,7 @@ class Consensus:
             allow_regrow=self._regrow,
         )
         mask = decide(self._config.vote, counts, total, context)
-        statistics = vote_statistics(counts, total, context)
+        statistics = vote_statistics(counts, total, context, used=self._config.vote)
         return mask, {"vote": statistics, "moved": 1 - self._before.jaccard(mask)}
 
     def _density(self, counts: NDArray[np.uint32], total: int) -> float:
@@ -108,6 +108,8 @@ class Consensus:
 
 class Mpfl(WeightMethod):
     """Mask consensus, then weight averaging under the mask."""
+
+    reads = ("train.*", "prune.*", "wire.*")
 
     has_ballots = True
 
@@ -121,7 +123,7 @@ class Mpfl(WeightMethod):
         return self.phase == "mask"
 
     @property
-    def _asks(self) -> Kind:
+    def asks(self) -> Kind:
         """A ballot, weights, or both; the reply to a mask request holds what `begin_round` says."""
         return Kind.MASK_REQUEST if self._consensus else Kind.TRAIN_REQUEST
 
@@ -165,7 +167,7 @@ class Mpfl(WeightMethod):
         if self._consensus is None:
             return super().finish_round(enough)
         enough = enough and self._consensus.close()
-        average = self._average() if self._values and enough else None
+        average = self.average() if self._values and enough else None
         mask, columns = self.mask(), {"counted": False}
         if enough:
             mask, columns = self._consensus.decide()
@@ -176,7 +178,7 @@ class Mpfl(WeightMethod):
                 self.state.phase = "train"
         else:
             self.state.step += 1
-        self._change(mask)
+        self.change_mask(mask)
         if average is not None:
-            self.state.model.publish(average, self._channel)
+            self.publish(average)
         return columns

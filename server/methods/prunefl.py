@@ -18,10 +18,13 @@ from typing import Any
 
 import numpy as np
 
+from mpfl.average import FixedPointMean
 from mpfl.errors import InputError
 from mpfl.mask import Mask
+from mpfl.ranking.selection import units_to_keep
 from mpfl.regrow import exchange_share, reconfigure
 from mpfl.seeding import numpy_rng
+from mpfl.wire.errors import WireError
 from mpfl.wire.frame import Frame, Kind, Section
 from mpfl.wire.masks import decode_mask, mask_bound_bits
 from mpfl.wire.values import decode_values
@@ -39,6 +42,14 @@ class PruneFl(WeightMethod):
         At granularity ``filter``: a removed filter gets no gradient, so it could never return.
     """
 
+    reads = (
+        "train.*",
+        *("prune.density", "prune.granularity", "prune.schedule", "prune.rounds", "prune.epochs"),
+        *("prune.regrow_fraction", "prune.score_samples", "prune.min_units"),
+        "comparator.prunefl_every",
+        *("wire.mask_codec", "wire.mask_classes"),
+    )
+
     def __init__(self, world: World) -> None:
         if world.experiment.prune.granularity == "filter":
             raise InputError(
@@ -47,10 +58,10 @@ class PruneFl(WeightMethod):
             )
         super().__init__(world, "mask")
         self._first: tuple[Mask, Floats] | None = None
-        self._squares = self._unit_mean()
+        self._squares = self.unit_mean()
 
     @property
-    def _asks(self) -> Kind:
+    def asks(self) -> Kind:
         """A first mask, weights, or weights and squared gradients."""
         if self.phase == "mask":
             return Kind.MASK_REQUEST
@@ -74,7 +85,7 @@ class PruneFl(WeightMethod):
         """Start empty means."""
         super().begin_round(round_number, clients)
         self._first = None
-        self._squares = self._unit_mean()
+        self._squares = self.unit_mean()
 
     def accept(self, client: int, reply: Frame) -> Receipt:
         """Take in what was asked for."""
@@ -93,14 +104,20 @@ class PruneFl(WeightMethod):
         return replace(receipt, formula_bytes=formula, bound_bytes=bound)
 
     def _accept_first(self, client: int, reply: Frame) -> Receipt:
-        claimed_samples(self._world, client, reply, Kind.BALLOT)
-        world = self._world
+        samples = claimed_samples(self._world, client, reply, Kind.BALLOT)
+        world, config = self._world, self._world.experiment.prune
         payload = reply.sections.get(Section.MASK, b"")
         mask = decode_mask(payload, world.layout, classes=world.classes)
+        least = [min(config.min_units, units) for units in world.layout.units]
+        count = max(units_to_keep(config.density, world.layout.total), sum(least))
+        if mask.count() != count or any(np.less(mask.counts(), least)):
+            raise WireError("mask", f"keeps {mask.count()} units, expected {count} in all layers")
         footprint = world.footprint(mask)
         raw = reply.sections.get(Section.VALUES, b"")
+        values = decode_values(raw, "float32", footprint.segments)
+        FixedPointMean(footprint.count, samples, buffers=footprint.buffers).check(values, samples)
         model = np.zeros_like(world.initial)
-        model[footprint.keep] = decode_values(raw, "float32", footprint.segments)
+        model[footprint.keep] = values
         self._first = mask, model
         bound = mask_bound_bits(mask, classes=world.classes) / 8 + len(raw)
         return Receipt(world.layout.total / 8 + 4.0 * footprint.count, bound, mask)
@@ -115,7 +132,7 @@ class PruneFl(WeightMethod):
         share = self._share
         if not (enough and share):
             return super().finish_round(enough)
-        model, before = self._average(), self.mask()
+        model, before = self.average(), self.mask()
         values = model[: self._world.structure.parameters.total]
         mask = reconfigure(
             before,
@@ -131,5 +148,5 @@ class PruneFl(WeightMethod):
         return {"moved": 1 - before.jaccard(mask)}
 
     def _publish(self, mask: Mask, model: Floats) -> None:
-        self._change(mask)
-        self.state.model.publish(model, self._channel)
+        self.change_mask(mask)
+        self.publish(model)

@@ -18,8 +18,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mpfl.codecs import Codecs
 from mpfl.mask import Mask
+from mpfl.methods import Codecs
 from mpfl.seeding import numpy_rng
 from mpfl.training.decay import learning_rate
 from mpfl.vote import Tally
@@ -52,6 +52,11 @@ class SignState:
 
 class SignSgd(ServerMethod):
     """Every round: collect signs, send the majority's."""
+
+    reads = (
+        "train.*",
+        *("comparator.sign_step", "wire.mask_codec"),
+    )
 
     state: SignState
 
@@ -109,7 +114,7 @@ class SignSgd(ServerMethod):
 
     def model(self) -> Floats:
         """Return the model."""
-        values = self.state.model.public[: self._layout.total]
+        values = self.state.model.public[: self._world.w0.size]
         return np.concatenate([values, self.state.buffers])
 
     def forget(self, client: int) -> None:

@@ -27,14 +27,21 @@ from server.methods.base import Receipt, Request, claimed_samples
 class Ssfl(WeightMethod):
     """Round 1 scores, the others average under the mask."""
 
+    reads = (
+        "train.*",
+        *("prune.density", "prune.granularity", "prune.min_units", "prune.score_samples"),
+        "prune.rescale",
+        *("wire.mask_codec", "wire.mask_classes"),
+    )
+
     def __init__(self, world: World) -> None:
         super().__init__(world, "score")
-        self._scores = self._unit_mean()
+        self._scores = self.unit_mean()
 
     def begin_round(self, round_number: int, clients: Sequence[int]) -> None:
         """Start empty means, of scores and of weights."""
         super().begin_round(round_number, clients)
-        self._scores = self._unit_mean()
+        self._scores = self.unit_mean()
 
     def request(self, client: int) -> Request:
         """Ask for scores at w0, which needs no values, or for training."""
@@ -64,6 +71,6 @@ class Ssfl(WeightMethod):
                 units_to_keep(config.density, layout.total),
                 config.min_units,
             )
-            self._change(Mask.from_bools(layout, keep))
+            self.change_mask(Mask.from_bools(layout, keep))
             self.state.phase = "train"
         return {}

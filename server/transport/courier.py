@@ -3,27 +3,19 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import islice, takewhile
 from typing import Protocol
 
 from flwr.serverapp import Grid
 
-from mpfl.faults.replies import LOSSES
-from server.transport.flower import CRASHED, UNAVAILABLE, Reply
+from mpfl.faults.replies import CLIENT_CRASHED, CLIENT_ERROR, LOSSES, NO_REPLY, NODE_GONE
+from mpfl.wire.discovery import Fingerprint
+from server.transport.flower import CRASHED, GONE, UNAVAILABLE, Reply
 from server.transport.grid import LocalGrid
 from server.transport.local import LocalTransport
 from server.transport.remote import RemoteTransport
-
-CLIENT_ERROR = "client error"
-"""Why there is no frame: the client's app raised, or answered without one."""
-CLIENT_CRASHED = "client crashed"
-"""Why there is no reply: the process or the node that worked at it is gone."""
-NO_REPLY = "no reply"
-"""Why there is none: nothing was heard until the timeout."""
-CLIENT_FAILURES = (CLIENT_ERROR, CLIENT_CRASHED)
-"""Reasons that are the fault of a client, not of the network or of the configuration."""
 
 
 @dataclass(frozen=True)
@@ -33,7 +25,7 @@ class Delivery:
     Attributes
     ----------
     request_bytes, reply_bytes
-        Lengths of the serialized messages.
+        Lengths of the serialized messages; 0 for a request that no node was there to take.
     reply
         The frame that came back; None if none did.
     reason, error
@@ -63,6 +55,8 @@ def reason_of(code: int) -> str:
     """Return what the record calls the code of an error reply, whatever engine it is from."""
     if code in CRASHED:
         return CLIENT_CRASHED
+    if code == GONE:
+        return NODE_GONE
     if code in UNAVAILABLE:
         return NO_REPLY
     return dict(LOSSES.values()).get(code, CLIENT_ERROR)
@@ -78,6 +72,9 @@ class Transport(Protocol):
     """
 
     window: int
+
+    def begin(self) -> None:
+        """Get ready for the requests of a round."""
 
     def send(self, client: int, frame: bytes, round_number: int) -> tuple[str, int]:
         """Send a frame; returns the message's id and the bytes it takes."""
@@ -105,14 +102,18 @@ class Courier:
     ----------
     timeout
         Seconds a request may take.
+    fingerprint
+        Makes what clients on other machines must have derived, too.
     """
 
-    def __init__(self, grid: Grid, clients: int, timeout: float) -> None:
+    def __init__(
+        self, grid: Grid, clients: int, timeout: float, fingerprint: Callable[[], Fingerprint]
+    ) -> None:
         self._timeout = timeout
         self._transport: Transport = (
             LocalTransport(grid)
             if isinstance(grid, LocalGrid)
-            else RemoteTransport(grid, clients, timeout)
+            else RemoteTransport(grid, clients, timeout, fingerprint())
         )
 
     def deliver(
@@ -121,6 +122,7 @@ class Courier:
         """Yield one delivery for each request, in the order of arrival."""
         source, transport = iter(requests), self._transport
         waiting: dict[str, _Sent] = {}
+        transport.begin()
         while True:
             for client, frame in islice(source, transport.window - len(waiting)):
                 message_id, size = transport.send(client, frame, round_number)

@@ -18,18 +18,19 @@ from flwr.common.serde import (
 )
 from flwr.proto.message_pb2 import Message as ProtoMessage
 from flwr.proto.recorddict_pb2 import RecordDict as ProtoRecordDict
+from flwr.serverapp import Grid
 
 from mpfl.wire.frame import BLOB, RECORD
 
 MESSAGE_ID_LENGTH = 64
 """Characters of a message id in a deployment: a SHA-256 in hexadecimal."""
 
-RAISED = 2
-"""Error code of a client whose app raised."""
 DIED = 8
 """Error code of a client whose process died."""
-CRASHED = frozenset({0, 5, DIED})
-"""Error codes where the process or the node is gone (0 is Ray's, for a lost actor)."""
+GONE = 5
+"""Error code of a node that is no longer there."""
+CRASHED = frozenset({0, DIED})
+"""Error codes where the client's process is gone (0 is Ray's, for a lost actor)."""
 UNAVAILABLE = frozenset({3, 4})
 """Error codes where a message or its reply expired on the way."""
 
@@ -102,6 +103,11 @@ def read_reply(raw: bytes) -> Reply:
                 if entry.key == BLOB and entry.value.WhichOneof("value") == "bytes":
                     return Reply(request_id, len(raw), entry.value.bytes)
     return Reply(request_id, len(raw))
+
+
+def is_simulation(grid: Grid) -> bool:
+    """Whether a grid's nodes are those of Flower's simulation: all there from the start."""
+    return type(grid).__name__ == "InMemoryGrid"
 
 
 def serialize_state(state: RecordDict) -> bytes:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 import pickle
+import signal
 import time
 from collections import Counter, deque
 from collections.abc import Iterable, Mapping
@@ -37,6 +38,7 @@ RUN_ID = 2**62 + 1
 FIRST_NODE = 2**62 + 2**40  # ids as long on the wire as those of a deployment
 _SERVER_NODE = 1
 _MAX_ATTEMPTS = 3
+_LAST_WORDS_SECONDS = 5.0
 _PREFETCH = 2  # chunks a worker holds: one at work, one waiting
 
 
@@ -59,10 +61,14 @@ class _Worker:
         self.tasks.update({task.message_id: task for task in tasks})
         self.connection.send_bytes(pickle.dumps(tasks, pickle.HIGHEST_PROTOCOL))
 
-    def stop(self) -> None:
+    def stop(self, patience: float = 0.0) -> str:
+        """Stop the process unless it ends by itself in so many seconds; returns how it did."""
+        self.process.join(patience)
+        status = self.process.exitcode
         self.process.kill()
         self.process.join()
         self.connection.close()
+        return ended_text(status)
 
 
 class LocalGrid(Grid):
@@ -90,10 +96,11 @@ class LocalGrid(Grid):
         workers: int = -1,
         together: int = 0,
     ) -> None:
-        identify(RUN_ID, _SERVER_NODE)
+        self._run = RUN_ID + int.from_bytes(os.urandom(5), "little")  # no two are one run
+        identify(self._run, _SERVER_NODE)
         keep_freed_memory()
-        self._writer = RequestWriter(RUN_ID, _SERVER_NODE)
-        self._site = Site(app, RUN_ID, FIRST_NODE, nodes, dict(run_config))
+        self._writer = RequestWriter(self._run, _SERVER_NODE)
+        self._site = Site(app, self._run, FIRST_NODE, nodes, dict(run_config))
         self._count = 0 if together else worker_count(workers, nodes)
         self.together = max(together, 1)
         self._workers: list[_Worker] = []
@@ -133,7 +140,7 @@ class LocalGrid(Grid):
         ids = []
         for message in messages:
             message_id = self._next_id()
-            address(message, message_id, RUN_ID, _SERVER_NODE)
+            address(message, message_id, self._run, _SERVER_NODE)
             self._enqueue(message_id, message.metadata.dst_node_id, serialize(message))
             ids.append(message_id)
         return ids
@@ -278,7 +285,7 @@ class LocalGrid(Grid):
 
     def _replace(self, worker: _Worker, blame: bool = True) -> None:
         """Replace a dead worker and queue its tasks again; the first was the one at work."""
-        worker.stop()
+        how = worker.stop(_LAST_WORDS_SECONDS if blame else 0.0)
         self._workers.remove(worker)
         for task in reversed(worker.tasks.values()):
             self._queue.appendleft(task)
@@ -287,14 +294,28 @@ class LocalGrid(Grid):
             self._attempts[first.message_id] += 1
             if self._attempts[first.message_id] >= _MAX_ATTEMPTS:
                 self._queue.remove(first)
-                self._fail(first)
+                self._fail(first, how)
 
-    def _fail(self, task: Task) -> None:
+    def _fail(self, task: Task, how: str) -> None:
         message = deserialize(task.message)
-        reason = f"its worker process died {_MAX_ATTEMPTS} times"
+        reason = f"its worker process died {_MAX_ATTEMPTS} times, the last time with {how}"
         reply = Message(Error(DIED, reason), reply_to=message)
-        address(reply, task.message_id[::-1], RUN_ID, task.node)
+        address(reply, task.message_id[::-1], self._run, task.node)
         self._accept(Outcome(task.message_id, task.node, serialize(reply), b""))
+
+
+def ended_text(status: int | None) -> str:
+    """Return how a process ended, of its exit status as multiprocessing has it.
+
+    Examples
+    --------
+    >>> ended_text(-9), ended_text(1)
+    ('signal SIGKILL', 'exit status 1')
+    """
+    if status is None or status >= 0:
+        return f"exit status {'unknown' if status is None else status}"
+    known = {number.value: number.name for number in signal.Signals}
+    return f"signal {known.get(-status, -status)}"
 
 
 def worker_count(workers: int, nodes: int) -> int:

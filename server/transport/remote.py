@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Iterator
 
-from flwr.app import Message, RecordDict
 from flwr.serverapp import Grid
 
-from mpfl.errors import InputError
-from mpfl.wire.frame import RECORD
-from server.transport.flower import Reply, blob_message, read_reply, serialize
+from mpfl.wire.discovery import Fingerprint
+from server.transport.directory import Directory
+from server.transport.flower import GONE, Reply, blob_message, read_reply, serialize
 
 _POLL_SECONDS = 0.1
+_LOOK_SECONDS = 1.0
 
 
 class RemoteTransport:
@@ -22,67 +22,68 @@ class RemoteTransport:
     Parameters
     ----------
     timeout
-        Seconds until as many nodes as clients must have told their partitions.
+        Seconds until every client must have a node; and, later, any.
+    fingerprint
+        What nodes must have derived, too.
     """
 
     window = sys.maxsize
 
-    def __init__(self, grid: Grid, clients: int, timeout: float) -> None:
-        self._grid, self._nodes = grid, discover(grid, clients, timeout)
+    def __init__(self, grid: Grid, clients: int, timeout: float, fingerprint: Fingerprint) -> None:
+        self._grid, self._timeout = grid, timeout
+        self._directory = Directory(grid, clients, fingerprint)
+        self._directory.wait_for_all(timeout)
+        self._nodes: dict[str, int] = {}
+        self._unsent: dict[str, str] = {}
+        self._looked = time.monotonic()
+
+    def begin(self) -> None:
+        """See which nodes are there; waits while there is none at all."""
+        self._directory.wait_for_one(self._timeout)
 
     def send(self, client: int, frame: bytes, round_number: int) -> tuple[str, int]:
-        """Push a frame; returns the message's id and the bytes it takes."""
-        message = blob_message(frame, self._nodes[client], str(round_number))
-        (message_id,) = self._grid.push_messages([message])
+        """Push a frame; returns the message's id and the bytes it takes: none without a node."""
+        node = self._directory.node(client)
+        if node is None:
+            return self._not_sent(f"no node holds partition {client}", client), 0
+        message = blob_message(frame, node, str(round_number))
+        message_id, *_ = [*self._grid.push_messages([message]), ""]
+        if not message_id:
+            return self._not_sent(f"node {node} takes no message", client), 0
+        self._nodes[message_id] = node
         return message_id, len(serialize(message))
 
     def collect(self, message_ids: Collection[str]) -> Iterable[Reply]:
         """Return those replies to these messages that came; waits a moment if there is none."""
-        replies = list(self._grid.pull_messages(list(message_ids)))
+        replies = {reply.request_id: reply for reply in self._unsent_or_gone(message_ids)}
+        sent = [i for i in message_ids if i in self._nodes]
+        if sent:
+            came = map(read_reply, map(serialize, self._grid.pull_messages(sent)))
+            replies |= {reply.request_id: reply for reply in came}
+        for message_id in replies:
+            self._nodes.pop(message_id, None)
         if not replies:
             time.sleep(_POLL_SECONDS)
-        return map(read_reply, map(serialize, replies))
+        return replies.values()
 
     def abandon(self, message_ids: Collection[str]) -> None:
-        """Do nothing: a node cannot be told to stop, and nobody pulls its reply."""
+        """Forget the messages: a node cannot be told to stop, and nobody pulls its reply."""
+        for message_id in message_ids:
+            self._nodes.pop(message_id, None)
 
+    def _not_sent(self, why: str, client: int) -> str:
+        message_id = f"unsent {client}"
+        self._unsent[message_id] = why
+        return message_id
 
-def discover(grid: Grid, clients: int, timeout: float) -> dict[int, int]:
-    """Ask every node for its partition; returns partition → node id.
-
-    Engines other than ours number nodes at random. These queries are in no ledger.
-
-    Raises
-    ------
-    InputError
-        If there are fewer nodes than clients, or they do not answer within `timeout` seconds.
-    """
-    nodes: dict[int, int] = {}
-    deadline = time.monotonic() + timeout
-    while len(nodes) < clients and time.monotonic() < deadline:
-        unknown = set(grid.get_node_ids()) - set(nodes.values())
-        asked = [Message(RecordDict(), node, "query") for node in sorted(unknown)]
-        for reply in grid.send_and_receive(asked, timeout=timeout):
-            partition = _partition(reply, clients)
-            if partition < clients:
-                nodes[partition] = reply.metadata.src_node_id
-        time.sleep(_POLL_SECONDS)
-    if len(nodes) < clients:
-        raise InputError(
-            f"data.clients: got {clients}, but only {len(nodes)} nodes answered "
-            f"within {timeout:g} s"
-        )
-    return nodes
-
-
-def _partition(reply: Message, clients: int) -> int:
-    if reply.has_error():
-        raise InputError(f"a node cannot tell its partition: {reply.error.reason}")
-    facts = reply.content[RECORD]
-    partition, nodes = (int(str(facts[key])) for key in ("partition-id", "num-partitions"))
-    if nodes < clients:
-        raise InputError(
-            f"data.clients: got {clients}, but the federation has {nodes} nodes; "
-            f"flwr run takes --federation-config 'num-supernodes={clients}'"
-        )
-    return partition
+    def _unsent_or_gone(self, message_ids: Collection[str]) -> Iterator[Reply]:
+        """Yield error replies to messages that no node can answer."""
+        for message_id in self._unsent.keys() & set(message_ids):
+            yield Reply(message_id, 0, error=(GONE, self._unsent.pop(message_id)))
+        if time.monotonic() >= self._looked + _LOOK_SECONDS:
+            self._directory.look()
+            self._looked = time.monotonic()
+            for message_id in self._nodes.keys() & set(message_ids):
+                node = self._nodes[message_id]
+                if not self._directory.is_present(node):
+                    yield Reply(message_id, 0, error=(GONE, f"node {node} is gone"))

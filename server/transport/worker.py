@@ -17,9 +17,9 @@ from multiprocessing.connection import Connection
 from flwr.app import Context, Error, Message, RecordDict
 
 from mpfl.errors import describe
+from mpfl.faults.replies import RAISED
 from mpfl.training.gang import run_together
 from server.transport.flower import (
-    RAISED,
     address,
     deserialize,
     deserialize_state,
@@ -91,7 +91,7 @@ class Site:
             if not isinstance(reply, Message):
                 raise TypeError(f"the client app returned {type(reply).__name__}, not a Message")
             state = serialize_state(context.state) if context.state else b""
-        except Exception as error:  # noqa: BLE001 - a client's own failure costs only its reply
+        except (Exception, SystemExit) as error:  # noqa: BLE001 - a client's own failure costs only its reply
             reply = Message(Error(RAISED, describe(error)), reply_to=message)
             state = task.state
         address(reply, task.message_id[::-1], self.run_id, task.node)

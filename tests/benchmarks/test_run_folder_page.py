@@ -21,6 +21,7 @@ TEXT = PAGE.read_text("utf-8")
 NAMES = set(re.findall(r"`([^`\n]+)`", TEXT))
 NAMED_BY_THE_RUN = {
     *("rejected", "layer_density", "densities", "histogram", "sweep", "versions"),
+    *("lost", "ignored", "rounds"),
     *("variants", "adjust"),
 }
 """Tables whose keys are names of parts, layers or packages."""

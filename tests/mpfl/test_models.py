@@ -49,7 +49,7 @@ def test_parameter_counts(name, classes, shape, count):
     assert parameters(build_model(name, classes, shape, generator())) == count
 
 
-@pytest.mark.parametrize("name", MODELS.names())
+@pytest.mark.parametrize("name", MODELS.built_in())
 def test_build_is_a_pure_function_of_the_generator(name):
     torch.manual_seed(3)
     before = torch.get_rng_state()
@@ -64,7 +64,7 @@ def test_build_is_a_pure_function_of_the_generator(name):
     assert not any(torch.equal(one[key], other[key]) for key in weights)
 
 
-@pytest.mark.parametrize("name", MODELS.names())
+@pytest.mark.parametrize("name", MODELS.built_in())
 def test_outputs_are_finite_and_shaped(name):
     model = build_model(name, 10, shape_of(name), generator())
     outputs = model(inputs_for(shape_of(name), 2))
@@ -74,7 +74,7 @@ def test_outputs_are_finite_and_shaped(name):
     assert not any("dropout" in type(m).__name__.lower() for m in model.modules())
 
 
-@pytest.mark.parametrize("name", MODELS.names())
+@pytest.mark.parametrize("name", MODELS.built_in())
 def test_every_value_is_set_and_within_its_bounds(name):
     model = build_model(name, 10, shape_of(name), generator())
     for module in model.modules():

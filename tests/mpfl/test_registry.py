@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mpfl.errors import InputError, keyed
-from mpfl.registry import Registry, parse_spec, unknown_name
+from mpfl.registry import Registry, parse_spec, recorded, unknown_name
 
 
 def test_unknown_name_gives_the_nearest_and_all_known_ones():
@@ -27,15 +27,52 @@ def test_a_far_off_name_gets_no_suggestion():
     assert "did you mean" not in str(unknown_name("fruit", "zzz", ["apple"]))
 
 
-def test_registering_adds_but_never_replaces():
+def test_a_part_of_ones_own_is_replaced_when_its_cell_runs_again():
     registry = Registry("fruit", {"pear": 1})
     registry.register("plum", 3)
-    registry.register("plum", 3)
+    registry.register("plum", 4)
     assert registry.names() == ["pear", "plum"]
-    assert "plum" in registry
-    with pytest.raises(ValueError, match="fruit 'pear' is already registered"):
+    assert registry.built_in() == ["pear"]
+    assert registry["plum"] == 4
+
+
+def test_a_part_that_comes_with_the_library_is_never_replaced():
+    registry = Registry("fruit", {"pear": 1})
+    registry.register("pear", registry["pear"])
+    with pytest.raises(InputError, match="fruit 'pear' comes with the library; choose another"):
         registry.register("pear", 4)
     assert registry["pear"] == 1
+
+
+@pytest.mark.parametrize("name", ["", "My-Score", "My", "a-b", "a b", "1a", "a(1)", "ä", "a\n", 3])
+def test_a_name_that_no_configuration_can_spell_is_refused_at_once(name):
+    with pytest.raises(InputError, match="could not be spelled in a configuration"):
+        Registry("fruit", {"pear": 1}).register(name, 2)
+
+
+def test_what_is_no_part_of_the_kind_is_refused_at_once():
+    with pytest.raises(InputError, match="part 'mine': got 3, expected a function"):
+        PARTS.register("mine", 3)  # type: ignore[arg-type]
+    registry = Registry("pair", {"both": Pair(share, "a")}, 0, ("first", "second"))
+    with pytest.raises(InputError, match="pair 'mine': got share, expected a Pair"):
+        registry.register("mine", share)  # type: ignore[arg-type]
+
+
+def test_what_is_registered_while_it_is_recorded_is_in_the_record_alone():
+    registry = Registry("fruit", {"pear": 1})
+    with recorded() as found:
+        registry.register("plum", 3)
+    assert found == [(registry, "plum", 3)]
+    assert registry.names() == ["pear"]
+
+
+def test_a_part_that_is_lent_goes_before_a_scripts_until_it_is_taken_back():
+    registry = Registry("fruit", {"pear": 1})
+    registry.register("plum", 3)
+    registry.lend("plum", 4)
+    assert registry["plum"] == 4
+    registry.take_back("plum")
+    assert registry["plum"] == 3
 
 
 def test_a_registry_does_not_share_the_mapping_it_was_made_from():

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from mpfl.mask import Layout, Mask
 from mpfl.regrow import exchange, regrow_ballot, regrowth
-from mpfl.training.local import loss_of
+from mpfl.training.losses import loss_of
 from mpfl.wire.frame import Section
 from mpfl.world import build_world
 from tests.federation import Federation, tiny

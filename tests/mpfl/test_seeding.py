@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import itertools
+import random
 
 import numpy as np
+import pytest
 import torch
 
-from mpfl.seeding import numpy_rng, sequence, torch_generator
+from mpfl.seeding import global_picture, lent, lent_from, numpy_rng, sequence, torch_generator
 
 GOLDEN_NUMPY = [3767041901, 2163834149, 3891606611]
 GOLDEN_TORCH = [1870748387, 929637909, 1427503729]
@@ -39,3 +41,50 @@ def test_torch_seeds_fit_for_any_key():
     seeds = [torch_generator(s, "x", c).initial_seed() for s in range(50) for c in range(50)]
     assert len(set(seeds)) == 2500
     assert all(0 <= seed < 2**63 for seed in seeds)
+
+
+def drawn() -> tuple[float, float, float]:
+    return float(torch.rand(())), float(np.random.rand()), random.random()  # noqa: NPY002
+
+
+def test_a_block_lends_the_global_generators_a_stream_and_takes_it_back():
+    before = global_picture()
+    draws = []
+    for key in (1, 1, 2):
+        with lent(0, "x", key):
+            draws.append(drawn())
+        assert global_picture() == before
+    assert draws[0] == draws[1]
+    assert not set(draws[0]) & set(draws[2])
+
+
+def test_the_stream_is_taken_back_from_who_fails_and_from_blocks_within():
+    def fail() -> None:
+        with lent(0, "x"):
+            draws.append(drawn())
+            with lent(0, "y"):
+                drawn()
+            draws.append(drawn())
+            raise KeyError
+
+    before, draws = global_picture(), []  # type: ignore[var-annotated]
+    with pytest.raises(KeyError):
+        fail()
+    assert global_picture() == before
+    with lent(0, "x"):
+        assert [drawn(), drawn()] == draws
+
+
+def test_a_generator_lends_what_follows_from_its_state_and_is_not_moved():
+    generator = torch_generator(0, "x")
+    draws = []
+    for _ in range(2):
+        with lent_from(generator):
+            draws.append(drawn())
+    torch.rand(1, generator=generator)
+    with lent_from(generator):
+        draws.append(drawn())
+    assert draws[0] == draws[1] != draws[2]
+    fresh = torch_generator(0, "x")
+    torch.rand(1, generator=fresh)
+    assert torch.equal(fresh.get_state(), generator.get_state())

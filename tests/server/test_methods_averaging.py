@@ -7,7 +7,7 @@ from flwr.app import Array, ArrayRecord, Message, MetricRecord, RecordDict
 from flwr.serverapp.strategy import FedAvg
 
 from mpfl.average import OverlapMean
-from mpfl.codecs import Codecs
+from mpfl.methods import Codecs
 from mpfl.models import build_model
 from mpfl.seeding import torch_generator
 from mpfl.wire.frame import Section

@@ -3,17 +3,27 @@
 from __future__ import annotations
 
 from bisect import bisect_right
+from collections.abc import Callable
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mpfl.wire.entropy.rans_states import LOWEST, MAX_LANES_LOG, stages, unpack_states
-from mpfl.wire.entropy.tables import PRECISION, Contexts, Slots, Tables
+from mpfl.wire.entropy import rans_states
+from mpfl.wire.entropy.rans_states import (
+    LOWEST,
+    MAX_LANES_LOG,
+    check_length,
+    lanes_log,
+    stages,
+    stride,
+    unpack_states,
+)
+from mpfl.wire.entropy.tables import PRECISION, Contexts, Ints, Slots, Tables
 from mpfl.wire.errors import WireError
 from mpfl.wire.varint import decode_varint
 
 _MAX_SYMBOLS = 1 << 48
-_CHUNK = 4096
+_CHUNK = 1 << 13
 """Symbols whose tables are looked up at a time."""
 
 
@@ -22,23 +32,32 @@ class Decoder:
 
     It allocates what the caller asks for and what the stream is long, never what the stream
     claims: a byte a symbol, at most one more for faster lookup, and a constant. Every method
-    raises WireError if the bytes are not a stream of such symbols.
+    raises WireError if the bytes are not the one stream of such symbols: coding step by step is
+    the exact reverse of decoding, so that only the lanes and where stages end must be checked.
     """
 
     def __init__(self, blob: bytes | memoryview) -> None:
+        self._blank = not len(blob)  # then there is no stream
+        self._log = 0
+        self._information = 0
+        self._given = 0  # words that the further lanes of the stage before gave back
+        self._taken = 0  # symbols of this stage
+        self._opened = 0  # words that its first stride took
         self._lanes: list[int] = []
         self._left: list[int] = []  # symbols of every stage but the last, which takes the rest
         self._states = np.ones(1, np.int64)
         begin = self._read_header(blob) if len(blob) else 0
         if (len(blob) - begin) % 2:
             raise WireError("rans.words", "half a word at the end")
-        self._words = np.frombuffer(blob, "<u2", offset=begin)
+        self._words = np.frombuffer(blob, "<u2", offset=begin).astype(np.uint16)
         self._next = 0
         self._row = 0  # lane of the next symbol
 
     def _read_header(self, blob: bytes | memoryview) -> int:
         if blob[0] > MAX_LANES_LOG:
             raise WireError("rans.lanes", f"2 to the power of {blob[0]} are too many")
+        self._log = blob[0]
+        check_length(self._log, len(blob))
         self._lanes = stages(blob[0])[::-1]
         begin = 1
         for _ in self._lanes[:-1]:
@@ -63,34 +82,85 @@ class Decoder:
         done = 0
         while done < contexts.size:
             self._enter_stage()
-            end = min(done + _CHUNK, contexts.size)
-            if self._left:
-                end = min(end, done + self._left[0])
-                self._left[0] -= end - done
-            step = self._take_rows if self._states.size > 1 else self._take_scalar
-            step(contexts[done:end].astype(np.int64), tables, slots, symbols[done:end])
+            end = done + min(contexts.size - done, self._at_once())
+            some = contexts[done:end].astype(np.int64)
+            certain = tables.certain.take(some)
+            if (certain >= 0).all():  # these say nothing and leave all states alone
+                symbols[done:end] = certain
+                self._row = (self._row + end - done) % self._states.size
+            else:
+                self._step()(some, tables, slots, symbols[done:end])
+            some *= tables.frequencies.shape[1]
+            some += symbols[done:end]
+            self._information += tables.information(some)
+            self._count(end - done)
             done = end
         return symbols
 
+    def _step(self) -> Callable[[Ints, Tables, Slots, NDArray[np.uint8]], None]:
+        if rans_states.COMPILED:
+            return self._take_compiled
+        return self._take_rows if self._states.size > 1 else self._take_scalar
+
+    def _at_once(self) -> int:
+        """Return how many symbols may be taken until something is to be looked at."""
+        opening = stride(self._states.size) - self._taken
+        return min(_CHUNK, *self._left[:1], opening if opening > 0 else _CHUNK)
+
+    def _count(self, symbols: int) -> None:
+        self._taken += symbols
+        if self._left:
+            self._left[0] -= symbols
+        if self._taken == stride(self._states.size):
+            self._opened = self._next
+
     def finish(self) -> None:
         """Check that the stream holds nothing more."""
-        if self._lanes:
-            self._enter_stage()
+        if self._blank:
+            return
+        if not (self._taken or self._log):
+            raise WireError("rans.lanes", "a stream of no symbols")
+        self._enter_stage()
+        self._check_stage()
+        if self._log != lanes_log(self._information):
+            raise WireError("rans.lanes", f"2 to the power of {self._log} are not those it takes")
         if self._left or self._next != self._words.size or self._states.tolist() != [1]:
             raise WireError("rans.words", "the stream does not end with its last symbol")
 
     def _enter_stage(self) -> None:
         """Leave every stage that has no symbols left; its further lanes give their words back."""
-        if not self._lanes:
+        if self._blank:
             raise WireError("rans.lanes", "there is no stream")
         while self._left and self._left[0] == 0:
+            self._check_stage()
             del self._left[0], self._lanes[0]
             words = self._states[self._lanes[0] :] - LOWEST
             if (words >> 16).any():
                 raise WireError("rans.states", "a lane does not end where it began")
             self._words = np.concatenate([words.astype("<u2"), self._words[self._next :]])
             self._states = self._states[: self._lanes[0]]
-            self._next = self._row = 0
+            self._given = words.size
+            self._next = self._row = self._taken = self._opened = 0
+
+    def _check_stage(self) -> None:
+        """Check that a stage ends as soon as it has shed the words for the lanes that follow."""
+        exact = self._next - self._opened < self._given <= self._next
+        if self._given and (not exact or self._taken % stride(self._states.size)):
+            raise WireError("rans.count", "a stage is longer or shorter than the words it gives")
+
+    def _take_compiled(
+        self, contexts: Ints, tables: Tables, slots: Slots, out: NDArray[np.uint8]
+    ) -> None:
+        states = self._states.astype(np.uint32)
+        frequencies, starts = tables.frequencies, tables.starts
+        following = rans_states.COMPILED.decode(
+            states, self._row, self._words, self._next, contexts, frequencies, starts,
+            frequencies.shape[1], b"" if slots.symbols is None else slots.symbols, out,
+        )  # fmt: skip
+        if following < 0:
+            raise WireError("rans.words", "the stream ends before its last symbol")
+        self._states, self._next = states.astype(np.int64), following
+        self._row = (self._row + out.size) % states.size
 
     def _take_scalar(
         self, contexts: Contexts, tables: Tables, slots: Slots, out: NDArray[np.uint8]
@@ -103,15 +173,18 @@ class Decoder:
         alphabet, mask = tables.frequencies.shape[1], (1 << PRECISION) - 1
         numbers = slots.symbols.data if slots.symbols is not None else None
         edges = slots.edges.data if numbers is None else memoryview(b"")
+        symbols, held, symbol, start, frequency = out.data, -1, 0, 0, 0
         for i, context in enumerate(contexts.tolist()):
-            slot, first = state & mask, context * alphabet
-            wide = context << PRECISION | slot
-            if numbers is not None:
-                place = first + numbers[wide]
-            else:
-                place = bisect_right(edges, wide, first, first + alphabet) - 1
-            state = frequencies[place] * (state >> PRECISION) + slot - starts[place]
-            out[i] = place - first
+            slot = state & mask
+            if context != held or not 0 <= slot - start < frequency:  # not the last one again
+                first, wide, held = context * alphabet, context << PRECISION | slot, context
+                if numbers is not None:
+                    place = first + numbers[wide]
+                else:
+                    place = bisect_right(edges, wide, first, first + alphabet) - 1
+                symbol, start, frequency = place - first, starts[place], frequencies[place]
+            state = frequency * (state >> PRECISION) + slot - start
+            symbols[i] = symbol
             if state < LOWEST and taken < len(words):
                 state = state << 16 | words[taken]
                 taken += 1

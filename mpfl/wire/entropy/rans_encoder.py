@@ -14,16 +14,15 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from mpfl.wire.entropy.rans_states import LOWEST, MAX_LANES_LOG, pack_states, stages
-from mpfl.wire.entropy.tables import PRECISION, Contexts, Ints, Shorts, Tables
+from mpfl.wire.entropy import rans_states
+from mpfl.wire.entropy.rans_states import LOWEST, lanes_log, pack_states, stages, stride
+from mpfl.wire.entropy.tables import PRECISION, Contexts, Ints, Shorts, Tables, information_table
 from mpfl.wire.varint import encode_varint
 
 Doubles = NDArray[np.float64]
 
-_BYTES_PER_LANE = 192
 _CHUNK = 1 << 14
 """Symbols whose frequencies are looked up, or made doubles, at a time."""
-_FEWEST_LANES_LOG = 5  # a row of fewer symbols takes NumPy longer than one after another
 
 
 class Encoder:
@@ -53,40 +52,46 @@ class Encoder:
             return b""
         frequencies, starts = np.concatenate(self._frequencies), np.concatenate(self._starts)
         self._frequencies, self._starts = [frequencies], [starts]
-        lanes_log = _lanes_log(frequencies)
-        while True:
-            stream = _encode_stages(lanes_log, frequencies, starts)
-            if stream is not None:
-                return stream
-            lanes_log = lanes_log - 1 if lanes_log > _FEWEST_LANES_LOG else 0
+        return _encode_stages(lanes_log(_information(frequencies)), frequencies, starts)
 
 
-def _lanes_log(frequencies: Shorts) -> int:
-    step = 1 + frequencies.size // 65536
-    sample = frequencies[::step].astype(np.float64)
-    stream_bits = (PRECISION - float(np.log2(sample).mean())) * frequencies.size
-    lanes_log = int(stream_bits / 8 / _BYTES_PER_LANE).bit_length() - 1
-    return min(lanes_log, MAX_LANES_LOG) if lanes_log >= _FEWEST_LANES_LOG else 0
+def _information(frequencies: Shorts) -> int:
+    table, parts = information_table(), range(0, frequencies.size, _CHUNK)
+    return sum(int(table.take(frequencies[begin : begin + _CHUNK]).sum()) for begin in parts)
 
 
-def _encode_stages(lanes_log: int, frequencies: Shorts, starts: Shorts) -> bytes | None:
-    """Encode from the last symbol to the first; None if the symbols do not feed all lanes."""
+def _encode_stages(log: int, frequencies: Shorts, starts: Shorts) -> bytes:
+    """Encode from the last symbol to the first.
+
+    By `lanes_log` all symbols say a hundred times what it takes to feed the lanes.
+    """
     states, words, end = np.ones(1, np.int64), np.zeros(0, np.uint16), frequencies.size
     counts: list[int] = []
-    lanes_of = stages(lanes_log)
+    lanes_of = stages(log)
     for lanes, following in zip(lanes_of, [*lanes_of[1:], 0], strict=True):
         fresh = words[: lanes - states.size].astype(np.int64)
         states, words = np.concatenate([states, fresh + LOWEST]), words[fresh.size :]
         wanted = following - lanes if following else None
         step = _encode_scalar if lanes == 1 else _encode_rows
+        if rans_states.COMPILED:
+            step = _encode_compiled
         states, new, begin = step(states, frequencies[:end], starts[:end], wanted)
         words = np.concatenate([new, words])
-        if wanted is not None and words.size < wanted:
-            return None
         counts.append(end - begin)
         end = begin
-    header = bytes((lanes_log,)) + b"".join(encode_varint(n) for n in counts[:0:-1])
+    header = bytes((log,)) + b"".join(encode_varint(n) for n in counts[:0:-1])
     return header + pack_states(states) + words.astype("<u2").tobytes()
+
+
+def _encode_compiled(
+    states: Ints, frequencies: Shorts, starts: Shorts, wanted: int | None
+) -> tuple[Ints, NDArray[np.uint16], int]:
+    """Encode backwards with any number of lanes; see `_encode_scalar` and `_encode_rows`."""
+    out, words = states.astype(np.uint32), np.empty(frequencies.size, np.uint16)
+    left, at = rans_states.COMPILED.encode(
+        out, frequencies, starts, words, -1 if wanted is None else wanted, stride(states.size)
+    )
+    return out.astype(np.int64), words[at:].copy(), left
 
 
 def _encode_scalar(
@@ -97,7 +102,7 @@ def _encode_scalar(
     words: list[int] = []
     begin = frequencies.size
     while begin and (wanted is None or len(words) < wanted):
-        end, begin = begin, max(begin - 256, 0)
+        end, begin = begin, max(begin - stride(1), 0)
         chunk = slice(begin, end)
         for frequency, start in zip(
             _backwards(frequencies[chunk]), _backwards(starts[chunk]), strict=True

@@ -2,10 +2,22 @@
 
 from __future__ import annotations
 
+import sys
+from contextlib import suppress
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
+from mpfl.wire.entropy.tables import BIT
 from mpfl.wire.errors import WireError
+
+COMPILED: Any = None
+"""The loops in C, where a compiler was there when the package was installed."""
+with suppress(ImportError):
+    from mpfl.wire.entropy import _rans
+
+    COMPILED = _rans if sys.byteorder == "little" else None
 
 Ints = NDArray[np.int64]
 
@@ -13,12 +25,36 @@ LOWEST = 1 << 16
 """States are at least this, and below its square."""
 MAX_LANES_LOG = 11
 _MIDDLE_LANES_LOG = 6
+_FEWEST_LANES_LOG = 5  # a row of fewer symbols takes NumPy longer than one after another
+_BYTES_PER_LANE = 192
+_SCALAR_STRIDE = 256
 
 
 def stages(lanes_log: int) -> list[int]:
     """Return the lanes of each stage, in encoding order: from the last symbols to the first."""
     middle = [1 << _MIDDLE_LANES_LOG] if lanes_log > _MIDDLE_LANES_LOG else []
     return [1, *middle, *([1 << lanes_log] if lanes_log else [])]
+
+
+def lanes_log(information: int) -> int:
+    """Return log2 of the lanes of the first stage, given what all symbols say, in `tables.BIT`."""
+    log = (information // (8 * BIT * _BYTES_PER_LANE)).bit_length() - 1
+    return min(log, MAX_LANES_LOG) if log >= _FEWEST_LANES_LOG else 0
+
+
+def check_length(log: int, size: int) -> None:
+    """Raise WireError if a stream is far too long or too short for its lanes.
+
+    `lanes_log` tells exactly, but only when all is decoded, which with few lanes takes time.
+    """
+    least, most = _BYTES_PER_LANE << log, _BYTES_PER_LANE << max(log + 1, _FEWEST_LANES_LOG)
+    if (log and 2 * size < least) or (log < MAX_LANES_LOG and size > 2 * most):
+        raise WireError("rans.lanes", f"2 to the power of {log} do not belong to {size} bytes")
+
+
+def stride(lanes: int) -> int:
+    """Return of what the symbols of a stage that feeds another one are a multiple."""
+    return lanes if lanes > 1 else _SCALAR_STRIDE
 
 
 def pack_states(states: Ints) -> bytes:
@@ -52,6 +88,8 @@ def unpack_states(blob: bytes | memoryview, begin: int, lanes: int) -> tuple[Int
     packed = np.frombuffer(blob[begin:end], np.uint8)
     if packed.size != end - begin:
         raise WireError("rans.states", "the stream ends inside them")
+    if count % 8 and packed[-1] >> count % 8:
+        raise WireError("rans.states", "padding bits are not zero")
     bits = np.zeros(used.shape, np.uint8)
     bits[used] = np.unpackbits(packed, count=count, bitorder="little")
     mantissas = np.packbits(bits, axis=1, bitorder="little").view("<u4").ravel().astype(np.int64)

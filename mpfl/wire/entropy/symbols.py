@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from mpfl.wire.entropy.rans_decoder import Decoder
 from mpfl.wire.entropy.rans_encoder import Encoder
-from mpfl.wire.entropy.tables import Tables
+from mpfl.wire.entropy.tables import BIT, TABLES_AT_ONCE, Tables
 from mpfl.wire.errors import WireError
 
 Symbols = NDArray[np.int8]
@@ -35,16 +35,29 @@ _CHUNK = 1 << 14
 
 def encode_symbols(symbols: Symbols, segments: Sequence[int]) -> bytes:
     """Return integers from -127 to 127 as bytes; segments without any cost nothing."""
+    header, contexts, tables = _described(symbols, segments)
+    if not tables:
+        return b""
+    encoder = Encoder()
+    shifted = symbols.view(np.uint8) + np.uint8(_LARGEST)  # wraps around as it should
+    encoder.put(shifted, contexts, _distributions(tables))
+    return header + encoder.finish()
+
+
+def _described(
+    symbols: Symbols, segments: Sequence[int]
+) -> tuple[bytes, NDArray[np.uint8], list[bytes]]:
+    """Return the tables as they are sent, the number of each integer's, and all of them."""
     tables: list[bytes] = []
-    costs: list[NDArray[np.float64]] = []
+    costs: list[NDArray[np.int64]] = []
     header = bytearray()
     contexts: list[NDArray[np.uint8]] = []
     for part in _parts(symbols, segments):
         counts = _magnitude_counts(part)
         own = _table(np.add.reduceat(counts, EDGES[:-1]))
-        bits = [float(counts @ cost) for cost in costs]
+        bits = [int(counts @ cost) for cost in costs]
         own_cost = _magnitude_bits(own)
-        own_bits = float(counts @ own_cost) + 8 * (len(own) + 1)
+        own_bits = int(counts @ own_cost) + 8 * (len(own) + 1) * BIT
         if len(tables) < _NEW and (not bits or own_bits < min(bits)):
             header += bytes((_NEW, len(own))) + own
             contexts.append(np.full(part.size, len(tables), np.uint8))
@@ -54,12 +67,7 @@ def encode_symbols(symbols: Symbols, segments: Sequence[int]) -> bytes:
             chosen = int(np.argmin(bits))
             header.append(chosen)
             contexts.append(np.full(part.size, chosen, np.uint8))
-    if not tables:
-        return b""
-    encoder = Encoder()
-    shifted = symbols.view(np.uint8) + np.uint8(_LARGEST)  # wraps around as it should
-    encoder.put(shifted, np.concatenate(contexts), _distributions(tables))
-    return bytes(header) + encoder.finish()
+    return bytes(header), np.concatenate([np.zeros(0, np.uint8), *contexts]), tables
 
 
 def decode_symbols(payload: bytes | memoryview, segments: Sequence[int]) -> Symbols:
@@ -89,7 +97,10 @@ def decode_symbols(payload: bytes | memoryview, segments: Sequence[int]) -> Symb
     shifted = decoder.take(np.concatenate(contexts), _distributions(tables))
     decoder.finish()
     shifted -= np.uint8(_LARGEST)  # wraps around as it should
-    return shifted.view(np.int8)
+    symbols = shifted.view(np.int8)
+    if payload[:position] != _described(symbols, segments)[0]:
+        raise WireError("values.tables", "they are not those of the integers")
+    return symbols
 
 
 def entropy_bits(symbols: Symbols, segments: Sequence[int]) -> float:
@@ -155,16 +166,21 @@ def _magnitude_weights(table: bytes) -> NDArray[np.float64]:
     return weights
 
 
-def _magnitude_bits(table: bytes) -> NDArray[np.float64]:
-    """Return what a symbol of each magnitude costs; a lot where it cannot be sent."""
+def _magnitude_bits(table: bytes) -> NDArray[np.int64]:
+    """Return what a symbol of each magnitude costs, in `BIT`; a lot where it cannot be sent."""
     weights = _magnitude_weights(table)
     signed = weights / weights.sum() / np.where(np.arange(weights.size) > 0, 2.0, 1.0)
-    bits: NDArray[np.float64] = -np.log2(np.maximum(signed, 2.0**-200))
+    bits: NDArray[np.int64] = np.rint(-np.log2(np.maximum(signed, 2.0**-200)) * BIT).astype(int)
     return bits
 
 
 def _distributions(tables: list[bytes]) -> Tables:
     """Return the tables over -127 to 127, shifted to 0 to 254."""
+    parts = range(0, len(tables), TABLES_AT_ONCE)
+    return Tables.joined(_signed_weights(tables[i : i + TABLES_AT_ONCE]) for i in parts)
+
+
+def _signed_weights(tables: list[bytes]) -> NDArray[np.float64]:
     magnitudes = np.stack([_magnitude_weights(table) for table in tables])
     magnitudes[:, 1:] /= 2
-    return Tables.from_weights(np.concatenate([magnitudes[:, :0:-1], magnitudes], axis=1))
+    return np.concatenate([magnitudes[:, :0:-1], magnitudes], axis=1)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +14,8 @@ Shorts = NDArray[np.uint16]
 Contexts = NDArray[np.integer]
 """Numbers of tables, in whatever integers."""
 
+TABLES_AT_ONCE = 16
+"""Tables that are worked out at a time: the doubles behind them take four times their memory."""
 PRECISION = 15
 """The frequencies of a distribution add up to 2 to this power."""
 
@@ -63,9 +66,42 @@ class Tables:
         return Slots(self, np.repeat(numbers, self.frequencies.ravel()))
 
     @cached_property
-    def packed(self) -> Ints:
+    def certain(self) -> NDArray[np.int16]:
+        """The only symbol that each table has, -1 where it has several."""
+        largest = self.frequencies.argmax(axis=1)
+        alone = self.frequencies.max(axis=1) == 1 << PRECISION
+        return np.where(alone, largest, -1).astype(np.int16)
+
+    @classmethod
+    def joined(cls, parts: Iterable[NDArray[np.float64]]) -> Tables:
+        """Return the tables of weights that come `TABLES_AT_ONCE` rows, or so, at a time."""
+        tables = [cls.from_weights(weights) for weights in parts]
+        frequencies = np.concatenate([some.frequencies for some in tables])
+        return cls(frequencies, np.concatenate([some.starts for some in tables]))
+
+    def information(self, places: Ints) -> int:
+        """Return what the symbols of these places say together, in parts of a `BIT`."""
+        return int(information_table().take(self.frequencies.ravel().take(places)).sum())
+
+    @cached_property
+    def packed(self) -> NDArray[np.uint32]:
         """Start · 2^16 + frequency of every symbol, contexts one after another."""
-        return (self.starts.astype(np.int64) << 16 | self.frequencies).ravel()
+        packed: NDArray[np.uint32] = self.starts.astype(np.uint32)
+        packed <<= 16
+        packed |= self.frequencies
+        return packed.ravel()
+
+
+BIT = 1 << 24
+"""A bit of information, in the whole numbers in which both sides add it up."""
+
+
+@lru_cache(maxsize=1)
+def information_table() -> Ints:
+    """Return what a symbol of each frequency says, 0 to 2 ** `PRECISION`; whole parts of a bit."""
+    bits = PRECISION - np.log2(np.maximum(np.arange((1 << PRECISION) + 1), 1))
+    whole: Ints = np.rint(bits * BIT).astype(np.int64)
+    return whole
 
 
 @dataclass(frozen=True)

@@ -9,13 +9,14 @@ costs no redundancy, and the number of symbols falls with the number of ones.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mpfl.wire.entropy.rans_decoder import Decoder
 from mpfl.wire.entropy.rans_encoder import Encoder
-from mpfl.wire.entropy.tables import Contexts, Ints, Tables
+from mpfl.wire.entropy.tables import TABLES_AT_ONCE, Contexts, Ints, Tables
 from mpfl.wire.errors import WireError
 
 Bools = NDArray[np.bool_]
@@ -24,7 +25,7 @@ CONSTANT = 254
 """Parameter of a segment of zeros; one more: of ones."""
 _UNPACKED = 1 << 14
 """Bytes that are unpacked at a time."""
-_TOGETHER = 32
+_TOGETHER = TABLES_AT_ONCE
 """Segments whose tables are held at a time."""
 
 
@@ -167,7 +168,15 @@ def decode_segments(payload: bytes | memoryview, lengths: tuple[int, ...]) -> Bo
     parameters = np.frombuffer(payload[: len(lengths)], np.uint8)
     if parameters.size != len(lengths):
         raise WireError("mask.parameters", "the payload ends inside them")
-    return decode_with_parameters(parameters, payload[len(lengths) :], lengths)
+    bits = decode_with_parameters(parameters, payload[len(lengths) :], lengths)
+    check_parameters(parameters, bits, lengths)
+    return bits
+
+
+def check_parameters(parameters: NDArray[np.uint8], bits: Bools, lengths: tuple[int, ...]) -> None:
+    """Raise WireError if these are not the parameters that `fit_parameters` gives the bits."""
+    if not np.array_equal(parameters, fit_parameters(bits, lengths)):
+        raise WireError("mask.parameters", "they are not those of the bits")
 
 
 def decode_with_parameters(
@@ -219,18 +228,31 @@ def _restore(bits: Bools, model: _Model, lengths: tuple[int, ...]) -> Bools:
 
 
 def fit_parameters(bits: Bools, lengths: tuple[int, ...]) -> NDArray[np.uint8]:
-    """Return each segment's cheapest parameter, uint8[segments]."""
-    total = np.array(lengths, np.float64)
+    """Return each segment's cheapest parameter, uint8[segments]: the same on every machine."""
+    total = np.array(lengths, np.int64)
     ends = np.cumsum(lengths)
     ones = np.array(
-        [np.count_nonzero(bits[end - n : end]) for n, end in zip(lengths, ends, strict=True)]
+        [np.count_nonzero(bits[end - n : end]) for n, end in zip(lengths, ends, strict=True)],
+        np.int64,
     )
     flip = ones * 2 > total
     rare = np.where(flip, total - ones, ones)
-    grid = probabilities()
-    cost = -np.outer(rare, np.log2(grid)) - np.outer(total - rare, np.log2(1.0 - grid))
-    index = np.where(rare == 0, CONSTANT // 2, cost.argmin(axis=1))
+    nearest = np.searchsorted(-_edges(), -(rare * _WHOLE // total))
+    index = np.where(rare == 0, CONSTANT // 2, nearest)
     return (2 * index + flip).astype(np.uint8)
+
+
+_WHOLE = 1 << 32
+"""A share of 1, in whole numbers."""
+
+
+@lru_cache(maxsize=1)
+def _edges() -> Ints:
+    """Return the shares of the rarer bit from which on a probability is cheaper than the next."""
+    ones, zeros = np.log2(probabilities()), np.log2(1.0 - probabilities())
+    edges = -np.diff(zeros) / (np.diff(ones) - np.diff(zeros))
+    whole: Ints = np.rint(edges * _WHOLE).astype(np.int64)
+    return whole
 
 
 def _pack(bits: Bools, lengths: Ints) -> NDArray[np.uint8]:

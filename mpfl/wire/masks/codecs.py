@@ -9,6 +9,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
+from mpfl.errors import InputError
 from mpfl.mask import Layout, Mask
 from mpfl.registry import Registry, unknown_name
 from mpfl.wire.errors import WireError
@@ -124,6 +125,13 @@ def check_mask_codec(name: str) -> None:
     """Raise InputError unless `encode_mask` takes this for a codec."""
     if name != "auto" and name not in MASK_CODECS:
         raise unknown_name("mask codec", name, ["auto", *MASK_CODECS.names()])
+    if name == "auto":
+        return
+    numbers = {other: MASK_CODECS[other].number for other in MASK_CODECS.names()}
+    number = numbers.pop(name)
+    if number in numbers.values() or not 0 <= number < _PLAIN:
+        expected = f"one below {_PLAIN} that no other codec has"
+        raise InputError(f"mask codec {name!r}: got the number {number}, expected {expected}")
 
 
 def decode_mask(
@@ -297,3 +305,4 @@ MASK_CODECS: Registry[MaskCodec] = Registry(
         ),
     },
 )
+"""How masks are written."""

@@ -16,7 +16,7 @@ _BLOCK_OF_PLACES = 1 << 15
 _BLOCK_OF_GAPS = 1 << 13
 """What is held as integers at a time."""
 _LEVEL = 1
-_LARGEST_WINDOW = 1 << 19  # that of level 1
+_SMALLEST_WINDOW_LOG, _WINDOW_LOG = 10, 19  # those of level 1
 
 
 def encode_packed(bits: Bools) -> bytes:
@@ -87,6 +87,8 @@ def decode_gaps(payload: bytes | memoryview, count: int) -> Bools:
         if block.max() == _ESCAPE:
             places = places[block != _ESCAPE]
         bits[places] = payload[0] == 1
+    if (2 * np.count_nonzero(bits) <= count) != payload[0]:
+        raise WireError("mask.gaps", "the rarer bit is the other one")
     return bits
 
 
@@ -101,10 +103,7 @@ def _decompress(payload: bytes | memoryview, limit: int, field: str) -> bytes:
     """Return at most `limit` bytes, and never hold more, whatever the payload claims."""
     magicless = zstandard.FORMAT_ZSTD1_MAGICLESS
     try:
-        header = zstandard.get_frame_parameters(payload, format=magicless)
-        known = header.content_size != zstandard.CONTENTSIZE_UNKNOWN
-        if known or header.dict_id or header.window_size > _LARGEST_WINDOW:
-            raise WireError(field, "a zstandard frame of a form that is never sent")
+        _check_blocks(payload, field)
         decompressor = zstandard.ZstdDecompressor(format=magicless)
         # To zstandard a limit of 0 means none.
         raw: bytes = decompressor.decompress(
@@ -114,4 +113,26 @@ def _decompress(payload: bytes | memoryview, limit: int, field: str) -> bytes:
         raise WireError(field, f"zstandard: {error}") from None
     if len(raw) > limit:
         raise WireError(field, f"more than {limit} bytes, uncompressed")
+    if payload[1] != _window(len(raw)):
+        raise WireError(field, "the window is not that of the content")
     return raw
+
+
+def _window(size: int) -> int:
+    """Return the byte that says in how large a window zstandard compresses so many bytes."""
+    return (min(max((size - 1).bit_length(), _SMALLEST_WINDOW_LOG), _WINDOW_LOG) - 10) << 3
+
+
+def _check_blocks(payload: bytes | memoryview, field: str) -> None:
+    """Check that a frame has two bytes of header, no checksum, and ends with its last block."""
+    if len(payload) < 2 or payload[0] or payload[1] > _window(1 << _WINDOW_LOG):
+        raise WireError(field, "a zstandard frame of a form that is never sent")
+    position, last = 2, False
+    while not last:
+        if position + 3 > len(payload):
+            raise WireError(field, "the zstandard frame ends inside a block")
+        header = int.from_bytes(payload[position : position + 3], "little")
+        last, repeated = bool(header & 1), header >> 1 & 3 == 1
+        position += 3 + (1 if repeated else header >> 3)
+    if position != len(payload):
+        raise WireError(field, "the zstandard frame has another length")

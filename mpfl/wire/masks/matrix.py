@@ -101,6 +101,8 @@ def decode_matrix(payload: bytes | memoryview, plan: Plan) -> Bools:
             raise WireError("mask.widths", "one is 0")
         widths.append(width)
     size, position = decode_varint(payload, position, "mask.labels", len(payload))
+    if size > len(payload) - position:
+        raise WireError("mask.labels", "the payload ends inside them")
     sheets = _sheets(plan, tuple(widths))
     labels = decode_symbols(payload[position : position + size], _groups(sheets))
     grouping, used = _by_parameter(plan, _parameters(plan, sheets, labels))

@@ -9,7 +9,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mpfl.wire.errors import WireError
-from mpfl.wire.masks.bernoulli import CONSTANT, fit_parameters, probabilities
+from mpfl.wire.masks.bernoulli import (
+    CONSTANT,
+    check_parameters,
+    fit_parameters,
+    probabilities,
+)
 
 Bools = NDArray[np.bool_]
 
@@ -52,6 +57,7 @@ def decode_range(payload: bytes | memoryview, lengths: tuple[int, ...]) -> Bools
         bits[part] = rare.astype(np.bool_) ^ flip
     if not np.array_equal(_words(constriction, bits, lengths, parameters), words):
         raise WireError("mask.range", "the words are not those of these bits")
+    check_parameters(parameters, bits, lengths)
     return bits
 
 

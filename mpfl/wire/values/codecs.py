@@ -14,6 +14,7 @@ from mpfl.registry import Registry
 from mpfl.wire.errors import WireError
 from mpfl.wire.values.base import NOTHING_KNOWN, Context, Floats, Segments, Stream, ValueCodec
 from mpfl.wire.values.eden import EdenCodec
+from mpfl.wire.values.floats import check_floats, float32_bytes
 from mpfl.wire.values.low_rank import LowRankCodec
 from mpfl.wire.values.one_magnitude import SbcCodec, StcCodec
 from mpfl.wire.values.quantised import (
@@ -96,7 +97,6 @@ def values_bound_bytes(
     return value_codec(codec).bound_bytes(payload, segments, context)
 
 
-@lru_cache(maxsize=64)
 def value_codec(spec: str) -> ValueCodec:
     """Return the codec that a spec asks for; InputError if there is none.
 
@@ -110,12 +110,18 @@ def value_codec(spec: str) -> ValueCodec:
     'int8'
     """
     outer, bar, inner = spec.partition("|")
-    codec = VALUE_CODECS.bind(outer)()
+    codec = _made(outer, VALUE_CODECS[outer.partition("(")[0].strip()])
     if not bar:
         return codec
     if not isinstance(codec, LowRankCodec):
         raise InputError(f"{spec!r}: only lowrank can stand before a bar, as in lowrank(4) | int8")
     return replace(codec, inner=value_codec(inner))
+
+
+@lru_cache(maxsize=64)
+def _made(spec: str, part: Callable[..., ValueCodec]) -> ValueCodec:
+    """Return a codec; its part is in the key, because one of one's own may be replaced."""
+    return VALUE_CODECS.bind(spec)()
 
 
 def formula_bits(codec: str, segments: Segments, *, context: Context = NOTHING_KNOWN) -> float:
@@ -124,6 +130,10 @@ def formula_bits(codec: str, segments: Segments, *, context: Context = NOTHING_K
     if isinstance(chosen, LowRankCodec):
         return chosen.bits_each * chosen.numbers(segments, context)
     return chosen.bits_each * sum(segments)
+
+
+_MINUS = 0x8000
+"""-0, in 16 bits."""
 
 
 @dataclass(frozen=True)
@@ -149,26 +159,26 @@ class FloatCodec:
     def encode(self, values: Floats, segments: Segments, rng: Stream, context: Context) -> bytes:
         """Return the values in this format; ValueError if one is beyond its range."""
         if self.name == "float32":
-            return values.astype("<f4").tobytes()
+            return float32_bytes(values)
         if self.name == "float16":
             with np.errstate(over="ignore"):
-                half = values.astype("<f2")
+                half = values.astype("<f2") + np.float16(0)  # no -0
         else:
             whole = values.view(np.uint32)
             half = ((whole + 0x7FFF + (whole >> 16 & 1)) >> 16).astype("<u2")
+            half[half == _MINUS] = 0
         payload = half.tobytes()
         if not np.isfinite(self._read(payload)).all():
             raise ValueError(f"values: one is too large for {self.name}")
         return payload
 
     def decode(self, payload: bytes, segments: Segments, context: Context) -> Floats:
-        """Read them; WireError on a wrong length or a value that is not finite."""
+        """Read them; WireError on a wrong length or a value that is -0 or not finite."""
         expected = sum(segments) * self.bits_each // 8
         if len(payload) != expected:
             raise WireError("values", f"got {len(payload)} bytes, expected {expected}")
         values = self._read(payload)
-        if not np.isfinite(values).all():
-            raise WireError("values", "not all of them are finite")
+        check_floats(values, "values")
         return values
 
     def bound_bytes(self, payload: bytes, segments: Segments, context: Context) -> float:

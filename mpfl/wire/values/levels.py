@@ -9,11 +9,13 @@ from numpy.typing import NDArray
 
 from mpfl.wire.entropy.rans_decoder import Decoder
 from mpfl.wire.entropy.rans_encoder import Encoder
-from mpfl.wire.entropy.tables import Contexts, Tables
+from mpfl.wire.entropy.tables import TABLES_AT_ONCE, Contexts, Tables
 from mpfl.wire.errors import WireError
 
 Levels = NDArray[np.uint8]
 
+_CHUNK = 1 << 14
+"""Levels that are counted at a time."""
 _ABSENT = 255
 """Share of a level that does not occur."""
 
@@ -34,11 +36,9 @@ def encode_levels(levels: Levels, top: int, segments: Sequence[int]) -> bytes:
         raise ValueError(f"levels: expected 0 to top, and top from 1 to 255; top is {top}")
     if levels.shape != (sum(segments),):
         raise ValueError(f"levels: got shape {levels.shape}, expected ({sum(segments)},)")
-    edges = np.cumsum(segments)[:-1]
-    parts = np.split(levels, edges) if levels.size else []
-    shares = np.stack([_shares_of(part, top) for part in parts]) if parts else _no_shares(top)
+    shares = _shares(levels, top, segments)
     encoder = Encoder()
-    if parts:
+    if levels.size:
         encoder.put(levels, _contexts(segments), _tables(shares))
     return bytes((top,)) + shares.tobytes() + encoder.finish()
 
@@ -58,6 +58,8 @@ def decode_levels(payload: bytes, segments: Sequence[int]) -> tuple[Levels, int]
     if len(segments):
         levels = decoder.take(_contexts(segments), _tables(shares))
     decoder.finish()
+    if not np.array_equal(shares, _shares(levels, top, segments)):
+        raise WireError("levels", "the tables are not those of the levels")
     return levels, top
 
 
@@ -70,15 +72,20 @@ def levels_bound_bytes(levels: Levels, segments: Sequence[int]) -> float:
     return 1 + bits / 8
 
 
+def _shares(levels: Levels, top: int, segments: Sequence[int]) -> Levels:
+    """Return the share of each level in each segment, uint8[segments, top + 1]."""
+    parts = np.split(levels, np.cumsum(segments)[:-1]) if levels.size else []
+    rows = [_shares_of(part, top) for part in parts]
+    return np.stack(rows) if rows else np.zeros((0, top + 1), np.uint8)
+
+
 def _shares_of(part: Levels, top: int) -> Levels:
-    counts = np.bincount(part, minlength=top + 1)
-    share = counts / counts.sum()
-    nearest = np.abs(_grid()[:, None] - share).argmin(axis=0)
+    counts = np.zeros(top + 1, np.int64)
+    for begin in range(0, part.size, _CHUNK):
+        counts += np.bincount(part[begin : begin + _CHUNK], minlength=top + 1)
+    middles = (_grid()[1:] + _grid()[:-1]) / 2
+    nearest = np.searchsorted(-middles, -counts / counts.sum())  # the greater of two equally near
     return np.where(counts > 0, nearest, _ABSENT).astype(np.uint8)
-
-
-def _no_shares(top: int) -> Levels:
-    return np.zeros((0, top + 1), np.uint8)
 
 
 def _grid() -> NDArray[np.float64]:
@@ -89,7 +96,8 @@ def _grid() -> NDArray[np.float64]:
 
 
 def _tables(shares: Levels) -> Tables:
-    return Tables.from_weights(np.append(_grid(), 0.0)[shares])
+    weights, parts = np.append(_grid(), 0.0), range(0, len(shares), TABLES_AT_ONCE)
+    return Tables.joined(weights[shares[i : i + TABLES_AT_ONCE]] for i in parts)
 
 
 def _contexts(segments: Sequence[int]) -> Contexts:

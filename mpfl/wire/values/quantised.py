@@ -83,7 +83,7 @@ class QuantisedCodec:
         for i, count in enumerate(segments):
             part = values[begin : begin + count]
             if part.any():
-                steps[i] = _bfloat16_above(self.choose_step(part.astype(np.float64), overall))
+                steps[i] = self._step(self.choose_step(part.astype(np.float64), overall))
                 step, whole = float(_widen(steps[i : i + 1])[0]), symbols[begin : begin + count]
                 self._whole(part, step, rng, whole)
                 steps[i] *= whole.any()
@@ -91,6 +91,11 @@ class QuantisedCodec:
         grouping = _grouping(segments, steps, context.classes)
         coded = encode_symbols(grouping.gather(symbols), grouping.lengths)
         return steps.astype("<u2").tobytes() + coded
+
+    def _step(self, step: float) -> int:
+        """Return the bfloat16 from `step` on, but no more than has a finite largest multiple."""
+        most = int((np.finfo(np.float32).max / np.float32(self.largest)).view(np.uint32)) >> 16
+        return min(_bfloat16_above(step), most)
 
     def _whole(self, part: Floats, step: float, rng: Stream, out: Symbols) -> None:
         """Write the values of a segment in whole steps."""
@@ -132,6 +137,8 @@ class QuantisedCodec:
         symbols = decode_symbols(memoryview(payload)[size:], grouping.lengths)
         if max(int(symbols.max(initial=0)), -int(symbols.min(initial=0))) > self.largest:
             raise WireError("values.symbols", f"one is beyond {self.largest}")
+        if not all(part.any() for part in _by_span(symbols, grouping)):
+            raise WireError("values.steps", "one has no integer but 0")
         return symbols, steps, grouping
 
 
@@ -242,6 +249,11 @@ def _grouping(segments: Segments, steps: NDArray[np.uint16], classes: Classes) -
             spans.append(slice(begin, begin + count))
         begin += count
     return Grouping.of(spans, classes, None)
+
+
+def _by_span(symbols: Symbols, grouping: Grouping) -> list[Symbols]:
+    ends = np.cumsum([counts.sum() for counts in grouping.counts])
+    return np.split(symbols, ends[:-1]) if ends.size else []
 
 
 def _widen(steps: NDArray[np.uint16]) -> Floats:

@@ -14,6 +14,7 @@ from mpfl.ranking.selection import top, units_to_keep
 from mpfl.wire.errors import WireError
 from mpfl.wire.masks import decode_mask, encode_mask, mask_bound_bits
 from mpfl.wire.values.base import Classes, Context, Floats, Segments, Stream
+from mpfl.wire.values.floats import check_floats, float32_bytes
 from mpfl.wire.varint import decode_varint, encode_varint
 
 _SCALE = struct.Struct("<f")
@@ -56,11 +57,11 @@ class SparseCodec:
         if not values.size:
             return b""
         size = np.abs(values)
-        count = max(1, units_to_keep(self.share, values.size))
+        count = self._most(values.size)
         keep = np.zeros(values.size, np.bool_)
         keep[top([size], np.flatnonzero(size), count)] = True
         mask = encode_mask(Mask.from_bools(segment_layout(segments), keep), classes=context.classes)
-        return encode_varint(len(mask)) + mask + values[keep].astype("<f4").tobytes()
+        return encode_varint(len(mask)) + mask + float32_bytes(values[keep])
 
     def decode(self, payload: bytes, segments: Segments, context: Context) -> Floats:
         """Return the values, zero where none was sent; WireError if the payload is not legal."""
@@ -68,9 +69,11 @@ class SparseCodec:
         mask, raw = self._read(payload, segments, context.classes)
         if mask is not None:
             values[mask.bools()] = np.frombuffer(raw, "<f4")
-        if not np.isfinite(values).all():
-            raise WireError("values", "not all of them are finite")
         return values
+
+    def _most(self, count: int) -> int:
+        """Return how many of so many values may be sent."""
+        return max(1, units_to_keep(self.share, count))
 
     def bound_bytes(self, payload: bytes, segments: Segments, context: Context) -> float:
         """Return the entropy of the places, and four bytes a value."""
@@ -81,17 +84,23 @@ class SparseCodec:
 
     def _read(
         self, payload: bytes, segments: Segments, classes: Classes
-    ) -> tuple[Mask | None, bytes]:
+    ) -> tuple[Mask | None, memoryview]:
         if not sum(segments):
             if payload:
                 raise WireError("values", "a payload for no values")
-            return None, b""
+            return None, memoryview(b"")
         length, start = decode_varint(payload, 0, "values.mask", len(payload))
+        if length > len(payload) - start:
+            raise WireError("values.mask", f"got {len(payload) - start} of {length} bytes")
         layout = segment_layout(segments)
         mask = decode_mask(payload[start : start + length], layout, classes=classes)
-        raw = payload[start + length :]
-        if len(raw) != 4 * mask.count():
+        raw = memoryview(payload)[start + length :]
+        if len(raw) != 4 * mask.count() or mask.count() > self._most(sum(segments)):
             raise WireError("values", f"got {len(raw)} bytes for {mask.count()} values")
+        sent = np.frombuffer(raw, "<f4")
+        check_floats(sent, "values")
+        if not sent.all():
+            raise WireError("values", "one is 0, which is not sent")
         return mask, raw
 
 
@@ -107,9 +116,9 @@ class SignCodec:
         """Return the mean magnitude and the coded signs; nothing for no values."""
         if not values.size:
             return b""
-        scale = float(np.abs(values).mean(dtype=np.float64))
-        signs = Mask.from_bools(segment_layout(segments), values >= 0)
-        return _SCALE.pack(scale) + encode_mask(signs)
+        scale = _SCALE.pack(np.abs(values).mean(dtype=np.float64))
+        signs = values >= 0 if any(scale) else np.ones(values.size, np.bool_)
+        return scale + encode_mask(Mask.from_bools(segment_layout(segments), signs))
 
     def decode(self, payload: bytes, segments: Segments, context: Context) -> Floats:
         """Return plus or minus the magnitude; WireError if the payload is not legal."""
@@ -131,6 +140,9 @@ class SignCodec:
         if len(payload) < _SCALE.size:
             raise WireError("values.scale", "the payload ends inside it")
         (scale,) = _SCALE.unpack_from(payload)
-        if not 0 <= scale < float("inf"):
+        if not 0 <= scale < float("inf") or payload[_SCALE.size - 1] >> 7:
             raise WireError("values.scale", f"got {scale}, expected a finite magnitude")
-        return scale, decode_mask(payload[_SCALE.size :], segment_layout(segments))
+        signs = decode_mask(payload[_SCALE.size :], segment_layout(segments))
+        if not scale and signs.count() < signs.layout.total:
+            raise WireError("values.scale", "a sign of 0")
+        return scale, signs

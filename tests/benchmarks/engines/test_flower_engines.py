@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import os
+import re
 import signal
 from pathlib import Path
 from typing import Any
@@ -62,7 +63,8 @@ def test_a_failed_flower_run_is_an_error_though_flwr_exits_0(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("benchmarks.engines.ray._federation", lambda _: ["num-supernodes=2"])
-    with pytest.raises(RuntimeError, match=r"(?s)finished:failed.*the federation has 2 nodes"):
+    refusal = r"(?s)finished:failed.*num-partitions: got 2, .*num-supernodes=3"
+    with pytest.raises(RuntimeError, match=refusal):
         run_on_ray(experiment(), tmp_path / "ray")
 
 
@@ -71,7 +73,11 @@ def test_a_deployment_gives_the_local_engines_result(tmp_path: Path) -> None:
     wanted, said = experiment(), list[str]()
     summary = deploy(wanted, tmp_path / "deployed", said.append)
     assert [summary[key] for key in DIGESTS] == local(wanted, tmp_path / "local")
-    assert any("refused, exit status 1 (Exit Code: 305" in line for line in said)
+    text = "\n".join(said)
+    assert "unregistered key                refused, exit status 1 (Exit Code: 305" in text
+    assert "CA certificate alone  refused (403 Forbidden)" in text
+    assert re.search(r"other weights +node \d+ is refused: fingerprint: w0 is [0-9a-f]{16}, ", text)
+    assert re.search(r"it serves again +round \d+; before that ", text)
     measured = json.loads((tmp_path / "deployed" / SOCKETS).read_text())
     assert (measured["rounds"], measured["messages"]) == (1, 6)
     for sockets, ledger in zip(measured["socket_bytes"], measured["ledger_bytes"], strict=True):

@@ -38,7 +38,7 @@ def zero_pruned(flat: FlatModel, structure, mask: Mask) -> None:
     flat.buffers.mul_(torch.from_numpy(structure.buffer_mask(mask)))
 
 
-@pytest.mark.parametrize("name", MODELS.names())
+@pytest.mark.parametrize("name", MODELS.built_in())
 def test_outputs_and_flat_vectors_equal_the_masked_network(name):
     flat, structure, inputs = lived_in(name, seed=1)
     mask = random_mask(structure, 2, 0.4)

@@ -36,7 +36,7 @@ EXPECTED = {
 
 
 def test_every_model_is_listed() -> None:
-    assert set(EXPECTED) == set(MODELS.names())
+    assert set(EXPECTED) == set(MODELS.built_in())
 
 
 @pytest.mark.parametrize("name", EXPECTED)

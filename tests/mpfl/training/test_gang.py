@@ -6,7 +6,9 @@ import threading
 from functools import partial
 
 import pytest
+import torch
 
+from mpfl.seeding import global_picture, lent
 from mpfl.training.gang import GangEnded, in_gang, meet, run_together
 
 
@@ -45,6 +47,23 @@ def test_one_job_runs_at_a_time_and_keeps_control_between_meetings() -> None:
         return number
 
     assert run_together([partial(job, n) for n in range(8)]) == list(range(8))
+
+
+def test_a_meeting_does_not_mix_what_jobs_draw_from_global_generators() -> None:
+    def job(number: int) -> list[float]:
+        with lent(0, "job", number):
+            before = float(torch.rand(()))
+            meet(doubled, number)
+            return [before, float(torch.rand(()))]
+
+    before = global_picture()
+    together = run_together([partial(job, number) for number in range(3)])
+    assert global_picture() == before
+    alone = []
+    for number in range(3):
+        with lent(0, "job", number):
+            alone.append(torch.rand(2).tolist())
+    assert together == [pytest.approx(pair) for pair in alone]
 
 
 def test_jobs_may_meet_a_different_number_of_times() -> None:

@@ -88,6 +88,27 @@ def test_other_networks_are_left_to_autograd(module: nn.Module) -> None:
     assert Perceptron.of(allocated(module)) is None
 
 
+def test_what_a_chain_does_beside_is_left_to_autograd() -> None:
+    def chain() -> nn.Sequential:
+        return nn.Sequential(
+            nn.Flatten(), nn.Linear(4, 4), nn.ReLU(), nn.Linear(4, 4), nn.ReLU(), nn.Linear(4, 3)
+        )
+
+    tied, hooked, other, flattened = chain(), chain(), chain(), chain()
+    tied[3].weight = tied[1].weight
+    hooked[1].register_forward_hook(lambda module, given, outputs: 2 * outputs)
+    other[1].forward = lambda inputs: inputs
+    flattened[0] = nn.Flatten(2)
+    layer = nn.Linear(4, 4)
+    twice = nn.Sequential(nn.Flatten(), layer, nn.ReLU(), layer)
+    assert Perceptron.of(allocated(chain())) is not None
+    for module in (tied, hooked, other, flattened, twice):
+        assert Perceptron.of(allocated(module)) is None
+    steps = nn.Sequential(nn.Linear(4, 3))  # of a sequence, it sees one step at a time
+    assert Perceptron.of(allocated(steps)) is not None
+    assert Perceptron.of(allocated(steps), axes=3) is None
+
+
 def test_frozen_or_unallocated_parameters_are_left_to_autograd() -> None:
     module = nn.Sequential(OrderedDict(a=nn.Linear(4, 3), b=nn.ReLU(), c=nn.Linear(3, 2)))
     assert Perceptron.of(module) is None

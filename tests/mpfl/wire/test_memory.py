@@ -116,6 +116,34 @@ def test_shares():
     assert peak_of(lambda: decode_levels(payload, UNITS)) <= 4 * TOTAL + CONSTANT
 
 
+def test_masks_of_few_units_and_many_parameters():
+    rng = np.random.default_rng(8)
+    odds = np.exp(np.add.outer(rng.normal(-1, 3, 20), rng.normal(0, 3, 20)))
+    layout = Layout(("a",), (odds.size,))
+    mask = Mask.from_bools(layout, (rng.random(odds.shape) < odds / (1 + odds)).ravel())
+    classes = rng.integers(0, 60, odds.size).astype(np.uint8)
+    for codec in ("rans", "matrix"):
+        payload = encode_mask(mask, codec=codec, widths=(20,), classes=classes)
+        peak = peak_of(lambda p=payload: decode_mask(p, layout, classes=classes))
+        assert peak <= 4 * layout.total + CONSTANT + len(payload), codec
+
+
+@pytest.mark.parametrize("segments", [100, 400])
+def test_values_and_shares_of_many_tables(segments):
+    rng = np.random.default_rng(9)
+    scales = np.exp(rng.normal(0, 3, 10 * segments)).astype(np.float32)
+    values = rng.standard_normal(scales.size).astype(np.float32) * scales
+    known = (10,) * segments
+    payload = encode_values(values, "int8", known, rng)
+    peak = peak_of(lambda: decode_values(payload, "int8", known))
+    beyond = 3072 * max(min(segments, 255) - 100, 0)
+    assert peak <= 2 * 4 * values.size + CONSTANT + len(payload) + beyond
+    levels = rng.integers(0, 256, 10 * segments).astype(np.uint8)
+    coded = encode_levels(levels, 255, known)
+    peak = peak_of(lambda: decode_levels(coded, known))
+    assert peak <= 4 * levels.size + CONSTANT + len(coded) + 3072 * (segments - 100)
+
+
 FLAT = b"\xff\x01\x00"  # a new table of one bucket: all labels are 0
 EMPTY = FLAT * 2 + b"\x00"
 HOSTILE_MASKS = [

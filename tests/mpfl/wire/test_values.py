@@ -57,7 +57,7 @@ def test_round_trip_is_within_the_step(vector, spec):
     assert decoded.dtype == np.float32
     assert decoded.shape == values.shape
     if spec == "float32":
-        assert decoded.tobytes() == values.tobytes()
+        assert decoded.tobytes() == (values + np.float32(0)).tobytes()  # -0 travels as 0
     relative = {"float16": 2**-11, "bfloat16": 2**-8}
     begin = 0
     for count in segments:
@@ -188,7 +188,7 @@ def test_values_beyond_the_format_cannot_be_sent(spec):
 
 
 @pytest.mark.parametrize("spec", ["int8", "int3(nearest)", "ternary", "step(1)"])
-@pytest.mark.parametrize("size", [1e-45, 1e-38, 1e30, 3e38])
+@pytest.mark.parametrize("size", [1e-45, 1e-38, 1e30, 3e38, 3.39e38, np.finfo(np.float32).max])
 def test_extreme_scales_survive(spec, size):
     values = np.array([size, -size, 0, size], np.float32)
     payload = encode_values(values, spec, (4,), np.random.default_rng(0))
@@ -244,7 +244,7 @@ def test_bad_requests_say_what_is_wrong(spec, values, segments, match):
         ("int4", "803f ff 0f", "values.tables"),
         ("int4", "803f ff 01 ff", "values.tables"),
         ("int4", "803f ff 01 00", "rans.lanes"),  # a symbol is due, but no stream
-        ("int4", "0000 01", "rans.count"),  # a stream where nothing is due
+        ("int4", "0000 01", "rans.lanes"),  # a stream where nothing is due
     ],
 )
 def test_illegal_payloads_are_refused_naming_the_field(spec, payload, field):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 import time
 from collections import Counter
 from collections.abc import Iterable, Iterator
@@ -15,18 +16,15 @@ from flwr.common.constant import ErrorCode
 from flwr.serverapp import Grid
 
 from mpfl.errors import InputError
-from mpfl.faults.replies import LOSSES
-from server.transport.courier import (
-    CLIENT_CRASHED,
-    CLIENT_ERROR,
-    NO_REPLY,
-    Courier,
-    Delivery,
-    reason_of,
-)
+from mpfl.faults.replies import CLIENT_CRASHED, CLIENT_ERROR, LOSSES, NO_REPLY, NODE_GONE
+from mpfl.wire.discovery import Fingerprint, Introduction
+from server.transport.courier import Courier, Delivery, reason_of
 from server.transport.grid import LocalGrid
 
 app = ClientApp()
+TIMEOUT, SLOW = 4, 5
+"""Seconds: the others must answer within the first, on however busy a machine."""
+FINGERPRINT = Fingerprint(*[bytes(8)] * 4)
 
 
 @app.train()
@@ -35,10 +33,12 @@ def train(message: Message, context: Context) -> Message:
     match blob, partition:
         case b"raise", 1:
             raise ValueError("no such luck\nand no explanation")
+        case b"leave", 1:
+            sys.exit(0)
         case b"exit", 1:
             os._exit(1)
         case b"sleep", 1:
-            time.sleep(2)
+            time.sleep(SLOW)
         case b"empty", 1:
             return Message(RecordDict(), reply_to=message)
         case b"lose", 1:
@@ -49,10 +49,10 @@ def train(message: Message, context: Context) -> Message:
 
 @app.query()
 def query(message: Message, context: Context) -> Message:
-    facts = ConfigRecord()
-    for key in ("partition-id", "num-partitions"):
-        facts[key] = int(context.node_config[key])
-    return Message(RecordDict({"m": facts}), reply_to=message)
+    keys = ("partition-id", "num-partitions")
+    partition, partitions = (int(context.node_config[key]) for key in keys)
+    facts = Introduction(partition, partitions, FINGERPRINT).facts()
+    return Message(RecordDict({"m": ConfigRecord(dict(facts))}), reply_to=message)
 
 
 class Foreign(Grid):
@@ -98,7 +98,7 @@ def grid(request: pytest.FixtureRequest) -> Iterator[Grid]:
 
 
 def delivered(grid: Grid, word: bytes, timeout: float = 60) -> dict[int, Delivery]:
-    courier = Courier(grid, 4, timeout)
+    courier = Courier(grid, 4, timeout, lambda: FINGERPRINT)
     found = list(courier.deliver(1, [(client, word) for client in range(4)]))
     assert len(found) == 4
     return {delivery.client: delivery for delivery in found}
@@ -121,6 +121,7 @@ def test_all_engines_count_the_same_bytes_for_the_same_frames() -> None:
     ("word", "reason", "error"),
     [
         (b"raise", CLIENT_ERROR, "ValueError: no such luck"),
+        (b"leave", CLIENT_ERROR, "SystemExit: 0"),
         (b"empty", CLIENT_ERROR, "the reply carries no frame"),
         (b"lose", "after the deadline", "after the deadline"),
     ],
@@ -132,19 +133,19 @@ def test_a_client_that_fails_costs_its_own_reply_and_says_why(
     failed = deliveries.pop(1)
     assert (failed.reply, failed.reason) == (None, reason)
     assert failed.error.splitlines()[0] == error
-    assert ("Traceback" in failed.error) == (word == b"raise")
+    assert ("Traceback" in failed.error) == (word in {b"raise", b"leave"})
     assert all(delivery.reply for delivery in deliveries.values())
 
 
 def test_a_client_that_is_slower_than_the_timeout_has_not_replied(grid: Grid) -> None:
-    failed = delivered(grid, b"sleep", timeout=1)[1]
+    failed = delivered(grid, b"sleep", timeout=TIMEOUT)[1]
     assert (failed.reply, failed.reason) == (None, NO_REPLY)
-    assert failed.error == "no reply within 1 s"
+    assert failed.error == "no reply within 4 s"
 
 
 def test_a_slow_client_in_this_process_takes_no_time_from_the_others() -> None:
     with LocalGrid(app, 4, {}, 0) as grid:
-        deliveries = delivered(grid, b"sleep", timeout=1)
+        deliveries = delivered(grid, b"sleep", timeout=TIMEOUT)
     assert [client for client, delivery in deliveries.items() if not delivery.reply] == [1]
 
 
@@ -154,7 +155,7 @@ def test_a_client_that_kills_its_process_has_crashed(foreign: bool) -> None:
         deliveries = delivered(Foreign(grid) if foreign else grid, b"exit")
     failed = deliveries.pop(1)
     assert (failed.reply, failed.reason) == (None, CLIENT_CRASHED)
-    assert failed.error == "its worker process died 3 times"
+    assert failed.error == "its worker process died 3 times, the last time with exit status 1"
     assert all(delivery.reply for delivery in deliveries.values())
 
 
@@ -166,7 +167,7 @@ def test_a_client_that_kills_its_process_has_crashed(foreign: bool) -> None:
         (ErrorCode.CLIENT_APP_RAISED_EXCEPTION, CLIENT_ERROR),
         (ErrorCode.MESSAGE_UNAVAILABLE, NO_REPLY),
         (ErrorCode.REPLY_MESSAGE_UNAVAILABLE, NO_REPLY),
-        (ErrorCode.NODE_UNAVAILABLE, CLIENT_CRASHED),
+        (ErrorCode.NODE_UNAVAILABLE, NODE_GONE),
         (ErrorCode.MOD_FAILED_PRECONDITION, CLIENT_ERROR),
         (ErrorCode.INVALID_FAB, CLIENT_ERROR),
         (8, CLIENT_CRASHED),  # CLIENT_APP_CRASHED, which older versions have not
@@ -187,9 +188,9 @@ def test_a_foreign_grid_is_asked_who_is_who_and_a_local_one_is_not() -> None:
 def test_too_few_nodes_are_refused_with_the_way_to_more() -> None:
     with (
         LocalGrid(app, 4, {}, 0) as grid,
-        pytest.raises(InputError, match=r"got 5, but the federation has 4 nodes.*supernodes=5"),
+        pytest.raises(InputError, match=r"got 5, but .* num-partitions: got 4, .*supernodes=5"),
     ):
-        Courier(Foreign(grid), 5, 60)
+        Courier(Foreign(grid), 5, 0.5, lambda: FINGERPRINT)
 
 
 def test_a_local_grid_holds_at_most_a_window_of_requests() -> None:
@@ -201,6 +202,7 @@ def test_a_local_grid_holds_at_most_a_window_of_requests() -> None:
             yield client, b"hello"
 
     with LocalGrid(app, 200, {}, 2) as grid:
-        for answered, _ in enumerate(Courier(grid, 200, 60).deliver(1, requests())):
+        courier = Courier(grid, 200, 60, lambda: FINGERPRINT)
+        for answered, _ in enumerate(courier.deliver(1, requests())):
             assert len(made) <= answered + 64
     assert len(made) == 200

@@ -9,7 +9,8 @@ import pytest
 from flwr.app import ConfigRecord, Message, RecordDict
 from flwr.clientapp import ClientApp
 
-from server.transport.flower import DIED, RAISED
+from mpfl.faults.replies import RAISED
+from server.transport.flower import DIED
 from server.transport.grid import LocalGrid, worker_count
 
 app = ClientApp()
@@ -103,7 +104,7 @@ def test_a_client_that_always_kills_its_worker_gets_an_error_reply():
         replies = ask(grid, b"die")
         assert (replies[1].error.code, replies[1].error.reason) == (
             DIED,
-            "its worker process died 3 times",
+            "its worker process died 3 times, the last time with signal SIGKILL",
         )
         assert all(replies[i].has_content() for i in (0, 2, 3))
         assert text(ask(grid, b"after")[0]) == b"after 0 2"

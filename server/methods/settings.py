@@ -1,0 +1,184 @@
+"""Which keys of a configuration have no effect on a run, and why."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from fnmatch import fnmatch
+
+from mpfl.config import Experiment, to_mapping
+from mpfl.faults.attacks import byzantine_clients
+from mpfl.faults.stress import stressed_clients
+from mpfl.nested import dotted
+from mpfl.ranking.schedule import density_path
+from mpfl.registry import parse_spec
+from mpfl.regrow import regrowth
+from mpfl.wire.values import value_codec
+from mpfl.world import World
+from server.methods.base import ServerMethod
+
+DECLARED = ("train.*", "prune.*", "wire.*", "comparator.*")
+"""What `ServerMethod.reads` speaks about; whatever else there is, every method reads."""
+_WITHOUT_CLIENTS = (
+    *("data.clients", "data.partition", "federation.clients_per_round", "federation.min_replies"),
+    *("faults.*", "engine.workers", "engine.vectorised", "engine.timeout"),
+    *("engine.record_ballots", "stop.byte_budget"),
+)
+_WITHOUT_DATA = ("magnitude", "movement", "bn_scale", "random")
+_WITHOUT_TIES = ("budget", "unanimous", "any", "quorum", "layer_budget", "layer_threshold")
+
+
+def ignored_settings(world: World, method: ServerMethod) -> dict[str, str]:
+    """Return the dotted keys that have no effect on a run, whatever their value → why."""
+    keys = list(dotted(to_mapping(world.experiment)))
+    found: dict[str, str] = {}
+    for patterns, why in [*_of_method(world.experiment, method), *_of_others(world)]:
+        found |= {key: why for key in keys if key not in found and _any(key, patterns)}
+    return found
+
+
+def told_settings(
+    experiment: Experiment, ignored: Mapping[str, str], given: Collection[str] = ()
+) -> dict[str, str]:
+    """Return of the ignored keys those that somebody set: given, or with no default value."""
+    usual, now = dotted(to_mapping(Experiment())), dotted(to_mapping(experiment))
+    return {
+        key: why for key, why in ignored.items() if key in given or now.get(key) != usual.get(key)
+    }
+
+
+def doubtful_settings(experiment: Experiment) -> list[str]:
+    """Return what is hardly meant although every key is read, a line each."""
+    prune, rounds = experiment.prune, experiment.federation.rounds
+    steps = {"mpfl": rounds, "fedavg_prune": rounds, "lotteryfl": rounds - 1}
+    able = steps.get(experiment.method)
+    if able is None or prune.converged:
+        return []
+    if prune.rounds > able and not prune.by_coverage:
+        path = density_path(prune.schedule, prune.density, prune.rounds)
+        reached = path[able - 1] if able else 1.0
+        return [
+            f"prune.rounds: {prune.rounds} steps to density {prune.density:g}, but of "
+            f"{rounds} rounds only {able} can prune: it ends at {reached:.3g}"
+        ]
+    if experiment.method == "mpfl" and prune.rounds >= rounds:
+        return [f"prune.rounds: all {rounds} rounds are of phase 1, so that no weight is trained"]
+    return []
+
+
+def _any(key: str, patterns: Collection[str]) -> bool:
+    return any(fnmatch(key, pattern) for pattern in patterns)
+
+
+Found = list[tuple[Collection[str], str]]
+"""Patterns of keys without effect, and why they have none; the first reason of a key is told."""
+
+
+def _of_method(experiment: Experiment, method: ServerMethod) -> Found:
+    """Return what the method does not read, as its class says."""
+    reads = vars(type(method)).get("reads")
+    found: Found = []
+    if not method.uses_clients:
+        found.append((_WITHOUT_CLIENTS, f"{experiment.method} has no clients"))
+    if not method.has_ballots:
+        found.append((("faults.byzantine", "faults.attack"), f"{experiment.method} has no ballots"))
+    if reads is not None:
+        keys = [key for key in dotted(to_mapping(experiment)) if _any(key, DECLARED)]
+        unread = [key for key in keys if not _any(key, reads)]
+        found.append((unread, f"{experiment.method} does not read it"))
+    return found
+
+
+def _of_others(world: World) -> Found:
+    """Return what other keys, or the network, leave without effect."""
+    experiment = world.experiment
+    rules: list[tuple[bool, Collection[str], str]] = [
+        (world.structure.buffers.total == 0, ("model.batch_norm",), "the model has no statistics"),
+        *_of_training(experiment),
+        *_of_pruning(experiment),
+        *_of_faults(experiment),
+        *_of_stopping(experiment),
+    ]
+    return [(keys, why) for applies, keys, why in rules if applies]
+
+
+Rules = list[tuple[bool, Collection[str], str]]
+"""Whether it is so, the keys that have no effect then, and why."""
+
+
+def _of_training(experiment: Experiment) -> Rules:
+    train = experiment.train
+    return [
+        (train.optimizer == "adam", ("train.momentum",), "adam has its own"),
+        (experiment.together > 0, ("engine.workers",), "clients are trained in one process"),
+    ]
+
+
+def _of_pruning(experiment: Experiment) -> Rules:
+    prune, rounds = experiment.prune, experiment.federation.rounds
+    sampled = experiment.federation.clients_per_round or experiment.data.clients
+    own, alpha = experiment.method == "mpfl", ("prune.alpha_fc", "prune.alpha_conv")
+    exchange = ("prune.regrow_fraction", "prune.regrow_every")
+    every = experiment.comparator.prunefl_every
+    looks = (
+        prune.gate or prune.regrow == "gradient" or parse_spec(prune.score)[0] not in _WITHOUT_DATA
+    )
+    dense = prune.recovery == "rewind" and prune.rounds >= rounds and not prune.converged
+    return [
+        (not prune.by_coverage, alpha, "prune.ranking is not coverage"),
+        (own and prune.by_coverage, ("prune.density", "prune.schedule"), "coverage goes by alpha"),
+        (own and not prune.regrow, exchange, "prune.regrow is off"),
+        (own and not _regrows(experiment), ("prune.regrow", *exchange), "its round never comes"),
+        (own and not looks, ("prune.score_samples",), f"{prune.score} looks at no sample"),
+        (own and prune.voters >= sampled, ("prune.voters",), f"a round asks {sampled} clients"),
+        (
+            own and parse_spec(prune.vote)[0] in _WITHOUT_TIES,
+            ("prune.tie",),
+            f"{prune.vote} knows no tied majority",
+        ),
+        (own and dense, ("wire.*_values", "wire.error_feedback"), "no round trains weights"),
+        (
+            own and not value_codec(experiment.wire.uplink_values).relative,
+            ("wire.error_feedback",),
+            f"{experiment.wire.uplink_values} keeps no errors to feed back",
+        ),
+        (experiment.wire.mask_codec == "raw", ("wire.mask_classes",), "raw has no statistics"),
+        (
+            experiment.method == "prunefl" and every >= rounds - 1,
+            ("comparator.prunefl_every", "prune.regrow_fraction"),
+            "the run is too short for a change of the mask",
+        ),
+    ]  # fmt: skip
+
+
+def _regrows(experiment: Experiment) -> bool:
+    """Return whether phase 2 has a round of regrowth, if phase 1 is as long as it may be."""
+    first = experiment.prune.rounds + 1
+    later = range(max(0, experiment.federation.rounds - first + 1))
+    return bool(experiment.prune.converged) or any(
+        regrowth(experiment, first + step, step) for step in later
+    )
+
+
+def _of_faults(experiment: Experiment) -> Rules:
+    faults, clients = experiment.faults, experiment.data.clients
+    nobody = f"of {clients} clients that is none"
+    forgers = byzantine_clients(experiment)
+    spoiled = stressed_clients(experiment.seed, clients, faults.stress)
+    return [
+        (not forgers, ("faults.attack",), "faults.byzantine makes no client malicious"),
+        (not forgers and faults.byzantine > 0, ("faults.byzantine",), nobody),
+        (not spoiled, ("faults.stress_kind",), "faults.stress spoils nobody's data"),
+        (not spoiled and faults.stress > 0, ("faults.stress",), nobody),
+    ]
+
+
+def _of_stopping(experiment: Experiment) -> Rules:
+    federation, target = experiment.federation, ("stop.target_accuracy",)
+    return [
+        (
+            federation.eval_every >= federation.rounds,
+            target,
+            "the model is tested after the last round only",
+        ),
+        (federation.rounds == 1, ("stop.*",), "there is one round"),
+    ]

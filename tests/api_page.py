@@ -1,0 +1,76 @@
+"""The table of ``docs/api.md``: every public name, and the first line that is said about it.
+
+``python -m tests.api_page`` writes it into the page.
+"""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import inspect
+import re
+from collections.abc import Iterator
+from itertools import pairwise
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+PAGE = Path(__file__).parents[1] / "docs" / "api.md"
+
+
+def texts_below(module: ModuleType) -> dict[str, str]:
+    """Return what stands below each name that a module assigns."""
+    body = ast.parse(inspect.getsource(module)).body
+    found = {}
+    for node, text in pairwise(body):
+        if isinstance(node, ast.Assign | ast.AnnAssign) and isinstance(text, ast.Expr):
+            target = node.target if isinstance(node, ast.AnnAssign) else node.targets[0]
+            if isinstance(text.value, ast.Constant):
+                found[ast.unparse(target)] = inspect.cleandoc(str(text.value.value))
+    return found
+
+
+def home_of(package: ModuleType, name: str) -> ModuleType:
+    """Return the module that a public name is defined in."""
+    tree = ast.parse(inspect.getsource(package))
+    imports = [node for node in ast.walk(tree) if isinstance(node, ast.ImportFrom) and node.module]
+    (module,) = {node.module for node in imports if name in {alias.name for alias in node.names}}
+    home = importlib.import_module(str(module))
+    return home_of(home, name) if hasattr(home, "__path__") and name not in own(home) else home
+
+
+def own(module: ModuleType) -> set[str]:
+    """Return the names that a module defines itself."""
+    return set(re.findall(r"^(?:def |class )?(\w+)", inspect.getsource(module), re.MULTILINE))
+
+
+def line_of(package: ModuleType, name: str) -> str:
+    """Return one line about a public name; empty if there is none."""
+    value: Any = getattr(package, name)
+    text = texts_below(home_of(package, name)).get(name, "")
+    if not text and (inspect.isclass(value) or inspect.isfunction(value)):
+        text = inspect.getdoc(value) or ""
+    return " ".join(text.partition("\n\n")[0].split()).replace("|", r"\|").replace("``", "`")
+
+
+def table(package: str) -> Iterator[str]:
+    """Yield the lines of the table of a package."""
+    module = importlib.import_module(package)
+    yield "| name | what it is | defined in |"
+    yield "|---|---|---|"
+    for name in module.__all__:
+        home = home_of(module, name).__name__
+        yield f"| `{name}` | {line_of(module, name)} | `{home}` |"
+
+
+def with_tables(page: str) -> str:
+    """Return the page with every table made anew between its two marks."""
+
+    def made(found: re.Match[str]) -> str:
+        return f"<!-- {found[1]} -->\n" + "\n".join(table(found[1])) + "\n<!-- end -->"
+
+    return re.sub(r"<!-- (\w+) -->\n.*?<!-- end -->", made, page, flags=re.DOTALL)
+
+
+if __name__ == "__main__":
+    PAGE.write_text(with_tables(PAGE.read_text("utf-8")), "utf-8")

@@ -1,0 +1,22 @@
+"""One value has one encoding: whatever else is changed in a message, it is refused."""
+
+import os
+
+import pytest
+
+from tests.mpfl.wire.fuzzer import fuzz
+
+COUNT = int(os.environ.get("MPFL_FUZZ", "2500"))
+"""Inputs; 100,000 take some minutes."""
+ZSTANDARD = {"mask gaps", "mask zstd"}
+"""Their sender is free in how it compresses."""
+
+
+def test_a_changed_message_is_refused_or_says_something_else_in_its_only_form():
+    pytest.importorskip("constriction")
+    results = fuzz(COUNT)
+    assert sum(tally.total() for tally in results.values()) > COUNT
+    for codec, tally in results.items():
+        assert tally["refused"], codec
+        assert not tally["MEMORY"], codec
+        assert not tally["SECOND FORM"] or codec in ZSTANDARD, codec
