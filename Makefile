@@ -54,10 +54,13 @@ clean: ## remove the environment and every cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # torch is asked for exactly: left to choose, pip fetches gigabytes of CUDA packages.
-PIP_INSTALL = $(BIN)/python -m pip --disable-pip-version-check install --quiet $(PIP_OPTIONS) \
+PIP_INSTALL = $(BIN)/python -m pip --disable-pip-version-check install $(PIP_OPTIONS) \
 	-c constraints.txt torch==2.13.0
 
+SAY = @echo "Installing into $(VENV): a few minutes; 2 GB with a CPU build of torch, 5.4 GB with CUDA."
+
 $(SETUP): pyproject.toml constraints.txt $(wildcard mpfl/vote/*.c mpfl/wire/entropy/*.c) | $(BIN)/python
+	$(SAY)
 	$(PIP_INSTALL) -e '.[$(EXTRAS)]'
 	@touch $@
 

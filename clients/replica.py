@@ -75,10 +75,14 @@ def follow_mask(world: World, state: ClientState, frame: Frame) -> Mask:
     Uninformed
         If the request builds on a mask that this client does not hold.
     WireError
-        If the payload is damaged.
+        If the payload is damaged, or there where none is due.
     """
     masks, sync = _held_masks(world, state), frame.sync
     base, version = sync.mask_base, sync.mask_version
+    if base == version:
+        frame.check_sections((), set(Section) - {Section.MASK})
+    if sync.flags & SUBSET and Section.MASK not in frame.sections:
+        raise WireError("config", "a subset without a mask")
     if version == max(masks):
         return masks[version]
     if base not in masks:
@@ -100,6 +104,7 @@ def follow(world: World, state: ClientState, frame: Frame, with_buffers: bool = 
     with_buffers
         Whether buffers that are averaged travel among the values.
     """
+    frame.check_sections({Section.CONFIG}, {Section.MASK, Section.VALUES})
     masks = _held_masks(world, state)
     before = masks[max(masks)]
     mask = follow_mask(world, state, frame)
@@ -121,7 +126,10 @@ def _decoded(world: World, held: Mask, subset: bool, payload: bytes) -> Mask:
 
     def decode() -> Mask:
         within, classes = mask_context(world.classes, held, subset)
-        return decode_mask(payload, world.layout, within=within, classes=classes)
+        mask = decode_mask(payload, world.layout, within=within, classes=classes)
+        if not subset and mask.issubset(held):
+            raise WireError("config", "a subset that is not said to be one")
+        return mask
 
     return world.decoded.get((subset, held, payload), decode)
 
@@ -141,8 +149,12 @@ def _public(
 ) -> Floats:
     """Return what travels of the public model; differences are remembered in `state`."""
     codec = Codecs.of(world.experiment).downlink
-    sync, payload = frame.sync, frame.sections.get(Section.VALUES, b"")
+    sync, payload = frame.sync, values_of(frame)
     start = world.start(mask)[footprint.keep]
+    if payload and sync.values_version == sync.values_base:
+        raise WireError("values", "there, but the version is the one before")
+    if sync.flags & SNAPSHOT and not (payload and value_codec(codec).relative):
+        raise WireError("config", "a snapshot without values, or of a codec that knows no other")
     if sync.values_version == 0:
         return start
     if sync.flags & SNAPSHOT:
@@ -158,6 +170,14 @@ def _public(
             values = values + _update(world, link, codec, footprint.segments)
     state.values = {sync.values_version: values}
     return values
+
+
+def values_of(frame: Frame) -> bytes:
+    """Return the VALUES of a request, empty where there are none; WireError if they are, too."""
+    payload = frame.sections.get(Section.VALUES)
+    if payload == b"":
+        raise WireError("values", "there, but empty")
+    return payload or b""
 
 
 def _base(state: ClientState, sync: Sync, start: Floats) -> tuple[int, Floats]:

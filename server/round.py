@@ -133,6 +133,7 @@ class Exchange:
         if frame.round != self._state.round:
             raise WireError("round", f"expected {self._state.round}, got {frame.round}")
         if frame.kind is Kind.REFUSAL:
+            frame.check_sections(())
             self._state.method.forget(client)
             raise WireError("state", "the client does not hold what the request builds on")
         receipt = self._state.method.accept(client, frame)

@@ -24,6 +24,8 @@ def handle(request: Frame, client: Client) -> Frame:
     """Learn scores from the common probabilities and answer with one draw of a mask."""
     if request.kind is not Kind.MASK_REQUEST:
         raise WireError("kind", f"fedpm does not answer {request.kind.name}")
+    values = {Section.VALUES} if request.sync.values_version else set()
+    request.check_sections({Section.CONFIG, *values})
     world, experiment = client.world, client.world.experiment
     levels, top = np.ones(world.layout.total, np.uint8), 2
     known = world.b0.copy()

@@ -24,6 +24,9 @@ def handle(request: Frame, client: Client) -> Frame:
         raise WireError("kind", f"lotteryfl does not answer {request.kind.name}")
     world, experiment = client.world, client.world.experiment
     sync = request.sync
+    values = {Section.VALUES} if sync.values_version else set()
+    masks = {Section.MASK} if sync.mask_version else set()
+    request.check_sections({Section.CONFIG, *values}, masks)
     held = _held(world, client.state, request)
     start = _received(world, held, request)
     ticket = _pruned(client, held, start) if sync.values_version and not client.idle else held

@@ -33,6 +33,7 @@ def handle(request: Frame, client: Client) -> Frame:
     if request.kind is not Kind.MASK_REQUEST:
         raise WireError("kind", f"mpfl does not answer {request.kind.name}")
     if not step and experiment.prune.recovery != "finetune":
+        request.check_sections({Section.CONFIG}, {Section.MASK})
         mask = follow_mask(world, client.state, request)
         return _vote(request, client, mask, world.start(mask))
     replica = follow(world, client.state, request)

@@ -19,6 +19,7 @@ from mpfl.wire.values import encode_values
 def handle(request: Frame, client: Client) -> Frame:
     """Prune alone, train, or train and say where the gradient is large, as the request asks."""
     if request.kind is Kind.MASK_REQUEST:
+        request.check_sections({Section.CONFIG})
         return _first_mask(request, client)
     if request.kind not in (Kind.TRAIN_REQUEST, Kind.SCORE_REQUEST):
         raise WireError("kind", f"prunefl does not answer {request.kind.name}")

@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 
 from clients.client import Client
-from clients.replica import follow
+from clients.replica import follow, values_of
 from mpfl.mask import Mask
 from mpfl.training.decay import learning_rate
 from mpfl.wire.errors import WireError
@@ -24,11 +24,14 @@ def handle(request: Frame, client: Client) -> Frame:
     """
     if request.kind is not Kind.TRAIN_REQUEST:
         raise WireError("kind", f"signsgd_mv does not answer {request.kind.name}")
+    request.check_sections({Section.CONFIG}, {Section.VALUES})
     world, experiment = client.world, client.world.experiment
     count, buffers = world.structure.parameters.total, world.travelling_buffers
-    payload = request.sections.get(Section.VALUES, b"")
+    payload = values_of(request)
     known, votes = split_floats(payload, buffers if payload else 0)
-    stripped = replace(request, sections={**request.sections, Section.VALUES: votes})
+    rest = {Section.VALUES: votes} if votes else {}
+    config = {Section.CONFIG: request.sections[Section.CONFIG]}
+    stripped = replace(request, sections={**config, **rest})
     replica = follow(world, client.state, stripped, with_buffers=False)
     start = replica.public
     if known.size:

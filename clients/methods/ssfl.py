@@ -16,6 +16,7 @@ from mpfl.wire.values import encode_values
 def handle(request: Frame, client: Client) -> Frame:
     """Answer a score request with saliencies and a training request with surviving values."""
     if request.kind is Kind.SCORE_REQUEST:
+        request.check_sections(())
         return _scores(request, client)
     if request.kind is Kind.TRAIN_REQUEST:
         rounds = client.world.experiment.federation.rounds - 1

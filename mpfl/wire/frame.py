@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from enum import IntEnum
 from functools import cached_property
@@ -76,6 +76,15 @@ class Frame:
         """What the CONFIG section of a request says; WireError if it cannot be read."""
         return Sync.unpack(self.sections.get(Section.CONFIG, b""))
 
+    def check_sections(self, needed: Collection[Section], also: Collection[Section] = ()) -> None:
+        """Raise WireError unless the sections are the needed ones, and perhaps some of `also`."""
+        missing = set(needed) - set(self.sections)
+        if missing:
+            raise WireError("sections", f"{self.kind.name} without {_names(missing)}")
+        others = set(self.sections) - {*needed, *also}
+        if others:
+            raise WireError("sections", f"{self.kind.name} with {_names(others)}: nobody asked")
+
 
 def encode_frame(frame: Frame) -> bytes:
     """Return the bytes of a message.
@@ -130,6 +139,10 @@ def section_bytes(frame: Frame) -> dict[str, int]:
     table = sum(1 + len(encode_varint(size)) for size in sizes.values())
     sizes["framing"] = _SHORTEST - 1 + len(encode_varint(frame.round)) + table
     return sizes
+
+
+def _names(sections: Collection[Section]) -> str:
+    return ", ".join(section.name for section in sorted(sections))
 
 
 _KINDS = frozenset(Kind)

@@ -80,6 +80,11 @@ class WeightMethod(ServerMethod):
         return Kind.TRAIN_REQUEST
 
     @property
+    def sections(self) -> set[Section]:
+        """What replies hold this round beside their metrics."""
+        return {Section.VALUES}
+
+    @property
     def channel(self) -> Channel:
         """How the model is written now: codec, seed, and what of it travels."""
         footprint = self._world.footprint(self.mask())
@@ -122,7 +127,8 @@ class WeightMethod(ServerMethod):
 
     def accept(self, client: int, reply: Frame) -> Receipt:
         """Add one client's weights to the mean."""
-        samples = claimed_samples(self._world, client, reply, _ANSWERS[self.asks])
+        kind = _ANSWERS[self.asks]
+        samples = claimed_samples(self._world, client, reply, kind, self.sections)
         payload = reply.sections.get(Section.VALUES, b"")
         segments = self.channel.footprint.segments
         values = decode_values(payload, self._uplink, segments)

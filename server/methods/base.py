@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -148,16 +148,32 @@ class ServerMethod(ABC):
         self.state = state
 
 
-def claimed_samples(world: World, client: int, reply: Frame, kind: Kind) -> int:
+def claimed_samples(
+    world: World,
+    client: int,
+    reply: Frame,
+    kind: Kind,
+    reads: Collection[Section] | None = None,
+    also: Collection[Section] = (),
+) -> int:
     """Return the number of samples that a reply of this kind claims.
+
+    Parameters
+    ----------
+    reads, also
+        The sections that the caller reads beside the metrics, and those that it reads where they
+        are there; None: it takes whatever comes.
 
     Raises
     ------
     WireError
-        If the reply is of another kind or the client has another number of samples.
+        If the reply is of another kind, has other sections, or the client has another number of
+        samples.
     """
     if reply.kind is not kind:
         raise WireError("kind", f"expected {kind.name}, got {reply.kind.name}")
+    if reads is not None:
+        reply.check_sections({Section.METRICS, *reads}, also)
     claimed = Metrics.unpack(reply.sections.get(Section.METRICS, b"")).samples
     expected = len(world.parts[client])
     if claimed != expected:

@@ -38,7 +38,8 @@ class BufferRound:
         WireError
             If kind, samples or buffers cannot be right; nothing has changed then.
         """
-        samples = claimed_samples(self._world, client, reply, Kind.UPDATE)
+        reads = {Section.MASK, Section.VALUES} if self.count else {Section.MASK}
+        samples = claimed_samples(self._world, client, reply, Kind.UPDATE, reads)
         values, rest = split_floats(reply.sections.get(Section.VALUES, b""), self.count)
         if rest:
             raise WireError("values", f"{len(rest)} bytes too many")

@@ -100,7 +100,9 @@ class LotteryFl(ServerMethod):
 
     def accept(self, client: int, reply: Frame) -> Receipt:
         """Add a client's weights where it has any, and remember its mask."""
-        samples = claimed_samples(self._world, client, reply, Kind.UPDATE)
+        samples = claimed_samples(
+            self._world, client, reply, Kind.UPDATE, {Section.VALUES}, {Section.MASK}
+        )
         world, mask, formula, bound = self._world, self._held(client), 0.0, 0.0
         if Section.MASK in reply.sections:
             payload, held, classes = reply.sections[Section.MASK], mask, world.classes

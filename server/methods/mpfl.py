@@ -12,7 +12,7 @@ units outside the mask.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -49,9 +49,12 @@ class Consensus:
         self._tally = Tally(world.layout)
         self._kept: dict[int, Mask] = {}
 
-    def read(self, client: int, reply: Frame) -> tuple[Mask, Receipt]:
-        """Decode a ballot; nothing has changed yet. WireError if it is unusable."""
-        claimed_samples(self._world, client, reply, Kind.BALLOT)
+    def read(self, client: int, reply: Frame, reads: Collection[Section]) -> tuple[Mask, Receipt]:
+        """Decode a ballot; nothing has changed yet. WireError if it is unusable.
+
+        `reads` are the sections that the reply must have beside its metrics.
+        """
+        claimed_samples(self._world, client, reply, Kind.BALLOT, reads)
         within, classes = mask_context(self._world.classes, self._before, subset=not self._regrow)
         payload = reply.sections.get(Section.MASK, b"")
         mask = decode_mask(payload, self._world.layout, within=within, classes=classes)
@@ -127,6 +130,12 @@ class Mpfl(WeightMethod):
         """A ballot, weights, or both; the reply to a mask request holds what `begin_round` says."""
         return Kind.MASK_REQUEST if self._consensus else Kind.TRAIN_REQUEST
 
+    @property
+    def sections(self) -> set[Section]:
+        """A ballot, values, or both."""
+        ballot = {Section.MASK} if self._consensus else set()
+        return ballot | ({Section.VALUES} if self._values else set())
+
     def choose(self, round_number: int, clients: Sequence[int]) -> list[int]:
         """Return the voters of a round of phase 1, drawn from the seed; else everybody."""
         experiment = self._world.experiment
@@ -150,7 +159,7 @@ class Mpfl(WeightMethod):
         """Take in a ballot, weights, or both."""
         if self._consensus is None:
             return super().accept(client, reply)
-        ballot, receipt = self._consensus.read(client, reply)
+        ballot, receipt = self._consensus.read(client, reply, self.sections)
         if self._values:
             values = super().accept(client, reply)
             receipt = replace(

@@ -68,6 +68,12 @@ class PruneFl(WeightMethod):
         return Kind.SCORE_REQUEST if self._share else Kind.TRAIN_REQUEST
 
     @property
+    def sections(self) -> set[Section]:
+        """Values, and a first mask or squared gradients beside them."""
+        beside = {Kind.MASK_REQUEST: {Section.MASK}, Kind.SCORE_REQUEST: {Section.SCORES}}
+        return {Section.VALUES, *beside.get(self.asks, ())}
+
+    @property
     def _share(self) -> float:
         config, step = self._world.experiment, self.state.step
         if self.phase == "mask" or step == 0 or step % config.comparator.prunefl_every:
@@ -93,7 +99,7 @@ class PruneFl(WeightMethod):
             return self._accept_first(client, reply)
         if not self._share:
             return super().accept(client, reply)
-        samples = claimed_samples(self._world, client, reply, Kind.SCORES)
+        samples = claimed_samples(self._world, client, reply, Kind.SCORES, self.sections)
         payload = reply.sections.get(Section.SCORES, b"")
         squares = decode_values(payload, "float32", self._world.layout.units)
         self._squares.check(squares, samples)
@@ -104,7 +110,7 @@ class PruneFl(WeightMethod):
         return replace(receipt, formula_bytes=formula, bound_bytes=bound)
 
     def _accept_first(self, client: int, reply: Frame) -> Receipt:
-        samples = claimed_samples(self._world, client, reply, Kind.BALLOT)
+        samples = claimed_samples(self._world, client, reply, Kind.BALLOT, self.sections)
         world, config = self._world, self._world.experiment.prune
         payload = reply.sections.get(Section.MASK, b"")
         mask = decode_mask(payload, world.layout, classes=world.classes)

@@ -53,7 +53,7 @@ class Ssfl(WeightMethod):
         """Add scores or weights to the mean."""
         if self.phase == "train":
             return super().accept(client, reply)
-        samples = claimed_samples(self._world, client, reply, Kind.SCORES)
+        samples = claimed_samples(self._world, client, reply, Kind.SCORES, {Section.SCORES})
         payload = reply.sections.get(Section.SCORES, b"")
         self._scores.add(decode_values(payload, "float32", self._world.layout.units), samples)
         return Receipt(4.0 * self._world.layout.total, len(payload))

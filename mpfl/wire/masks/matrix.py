@@ -93,6 +93,16 @@ def encode_matrix(bools: Bools, plan: Plan, code: MatrixCode | None = None) -> b
 
 def decode_matrix(payload: bytes | memoryview, plan: Plan) -> Bools:
     """Return the bits of all units; raises WireError and nothing else."""
+    code, stream = read_code(payload, plan)
+    grouping, used = _by_parameter(plan, code.parameters)
+    bits = decode_with_parameters(used, stream, grouping.lengths)
+    bools = np.zeros(plan.layout.total, np.bool_)
+    grouping.scatter(bits, bools)
+    return bools
+
+
+def read_code(payload: bytes | memoryview, plan: Plan) -> tuple[MatrixCode, bytes | memoryview]:
+    """Return the model that stands in front, and the stream behind it."""
     position = 0
     widths = []
     for units in plan.layout.units:
@@ -104,12 +114,10 @@ def decode_matrix(payload: bytes | memoryview, plan: Plan) -> Bools:
     if size > len(payload) - position:
         raise WireError("mask.labels", "the payload ends inside them")
     sheets = _sheets(plan, tuple(widths))
-    labels = decode_symbols(payload[position : position + size], _groups(sheets))
-    grouping, used = _by_parameter(plan, _parameters(plan, sheets, labels))
-    bits = decode_with_parameters(used, payload[position + size :], grouping.lengths)
-    bools = np.zeros(plan.layout.total, np.bool_)
-    grouping.scatter(bits, bools)
-    return bools
+    groups, end = _groups(sheets), position + size
+    labels = decode_symbols(payload[position:end], groups)
+    parameters = _parameters(plan, sheets, labels)
+    return MatrixCode(tuple(widths), labels, groups, parameters), payload[end:]
 
 
 def _sheets(plan: Plan, widths: tuple[int, ...]) -> list[Sheet]:

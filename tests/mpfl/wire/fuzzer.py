@@ -34,7 +34,7 @@ from mpfl.wire import (
     encode_values,
 )
 from mpfl.wire.entropy import rans_encoder, symbols
-from mpfl.wire.masks import bernoulli
+from mpfl.wire.masks import bernoulli, matrix
 from mpfl.wire.masks.plan import make_plan
 from mpfl.wire.sections import Metrics, Sync
 from mpfl.wire.values.levels import decode_levels, encode_levels
@@ -98,13 +98,14 @@ def _mask_target(codec: str, mask: Mask, known: dict[str, Any]) -> Target:
     layout, widths = mask.layout, tuple(max(1, n // 15) for n in mask.layout.units)
 
     def written(payload: bytes) -> bytes | None:
-        name = _codec_of(payload)
-        if name == "matrix":  # its labels are the sender's
-            return None
-        context = dict(known)
+        name, context = _codec_of(payload), dict(known)
         if payload[0] & 128:
             context.pop("classes")
         read = decode_mask(payload, layout, **known)
+        if name == "matrix":  # widths and labels are the sender's
+            plan = make_plan(layout, context.get("within"), context.get("classes"))
+            code, _ = matrix.read_code(payload[1:], plan)
+            return payload[:1] + matrix.encode_matrix(read.bools(), plan, code)
         content = encode_mask(read, codec=name, **context)
         return bytes((payload[0],)) + content[1:] if name != "raw" else None
 
