@@ -12,10 +12,10 @@ from mpfl.mask import Layout, Mask
 from mpfl.network.footprint import Footprint
 from mpfl.recent import Recent
 from mpfl.seeding import numpy_rng
+from mpfl.wire.floats import float32_bytes
 from mpfl.wire.masks import encode_mask, mask_bound_bits
 from mpfl.wire.sections import SNAPSHOT, SUBSET, Sync, mask_context
 from mpfl.wire.values import decode_values, encode_values, value_codec, values_bound_bytes
-from mpfl.wire.values.floats import float32_bytes
 
 Floats = NDArray[np.float32]
 Offer = tuple[Sync, bytes, float]

@@ -11,10 +11,10 @@ from clients.replica import follow, values_of
 from mpfl.mask import Mask
 from mpfl.training.decay import learning_rate
 from mpfl.wire.errors import WireError
+from mpfl.wire.floats import float32_bytes
 from mpfl.wire.frame import Frame, Kind, Section
 from mpfl.wire.masks import encode_mask
 from mpfl.wire.sections import split_floats
-from mpfl.wire.values.floats import float32_bytes
 
 
 def handle(request: Frame, client: Client) -> Frame:

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from mpfl.mask import Mask
 from mpfl.wire.errors import WireError
-from mpfl.wire.values.floats import check_floats
+from mpfl.wire.floats import check_floats
 
 SUBSET = 1
 """Flag: the new mask is a subset of the one the client holds."""

@@ -7,9 +7,9 @@ from numpy.typing import NDArray
 
 from mpfl.average import FixedPointMean
 from mpfl.wire.errors import WireError
+from mpfl.wire.floats import float32_bytes
 from mpfl.wire.frame import Frame, Kind, Section
 from mpfl.wire.sections import split_floats
-from mpfl.wire.values.floats import float32_bytes
 from mpfl.world import World
 from server.methods.base import claimed_samples
 

@@ -12,9 +12,9 @@ import numpy as np
 from mpfl.errors import InputError
 from mpfl.registry import Registry
 from mpfl.wire.errors import WireError
+from mpfl.wire.floats import check_floats, float32_bytes
 from mpfl.wire.values.base import NOTHING_KNOWN, Context, Floats, Segments, Stream, ValueCodec
 from mpfl.wire.values.eden import EdenCodec
-from mpfl.wire.values.floats import check_floats, float32_bytes
 from mpfl.wire.values.low_rank import LowRankCodec
 from mpfl.wire.values.one_magnitude import SbcCodec, StcCodec
 from mpfl.wire.values.quantised import (

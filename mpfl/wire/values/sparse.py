@@ -12,9 +12,9 @@ from mpfl.errors import InputError
 from mpfl.mask import Layout, Mask
 from mpfl.ranking.selection import top, units_to_keep
 from mpfl.wire.errors import WireError
+from mpfl.wire.floats import check_floats, float32_bytes
 from mpfl.wire.masks import decode_mask, encode_mask, mask_bound_bits
 from mpfl.wire.values.base import Classes, Context, Floats, Segments, Stream
-from mpfl.wire.values.floats import check_floats, float32_bytes
 from mpfl.wire.varint import decode_varint, encode_varint
 
 _SCALE = struct.Struct("<f")
