@@ -1,7 +1,8 @@
-"""Masked pruning over federated learning: the algorithm, without any transport.
+"""Masked pruning over federated learning: the algorithm, and by name what runs it.
 
 Everything that a study of its own needs stands here by name and is imported when it is first
-asked for; where a part lives inside may change, these names do not.
+asked for; where a part lives inside may change, these names do not. `run`, `compare` and `load`
+are those of `benchmarks`, found as well beside a ``server.py`` or ``benchmarks`` of your own.
 """
 
 from __future__ import annotations
@@ -42,6 +43,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOMES = {
+    "benchmarks.api": ("Comparison", "Run", "compare", "load", "run"),
     "mpfl.average": ("FixedPointMean",),
     "mpfl.config": (
         "DataConfig",
@@ -104,6 +106,7 @@ __all__ = [
     "VALUE_CODECS",
     "Channel",
     "Codecs",
+    "Comparison",
     "DataConfig",
     "Dataset",
     "Division",
@@ -127,6 +130,7 @@ __all__ = [
     "Plugin",
     "Registry",
     "Rule",
+    "Run",
     "RunError",
     "Samples",
     "Score",
@@ -145,6 +149,7 @@ __all__ = [
     "World",
     "build_model",
     "build_world",
+    "compare",
     "cross_entropy",
     "decide",
     "decode_mask",
@@ -153,8 +158,10 @@ __all__ = [
     "encode_values",
     "from_mapping",
     "from_toml",
+    "load",
     "numpy_rng",
     "rank",
+    "run",
     "to_mapping",
     "to_toml",
     "torch_generator",
@@ -165,5 +172,7 @@ __all__ = [
 def __getattr__(name: str) -> Any:
     """Import what a script uses only then: the package itself stays light."""
     if name in _HOME:
+        if _HOME[name].startswith("benchmarks."):
+            import_module("mpfl.imports.namesakes").share_names()
         return getattr(import_module(_HOME[name]), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

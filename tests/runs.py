@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
-from benchmarks.presets import changed
 from benchmarks.running.experiment import run
 from mpfl.config import Experiment, from_mapping
 from mpfl.errors import RunError
+from mpfl.presets import changed
 
 SMALL = {
     "data": {
@@ -60,6 +60,13 @@ def ledger(folder: Path) -> list[dict[str, str]]:
     """Return the rows of ``ledger.csv``."""
     with (folder / "ledger.csv").open() as file:
         return list(csv.DictReader(file))
+
+
+def unseal(folder: Path) -> Path:
+    """Remove the manifests of a run or comparison, so that it may be edited; returns the folder."""
+    for manifest in folder.rglob("manifest.json"):
+        manifest.unlink()
+    return folder
 
 
 DIGESTS = ("mask_digest", "model_digest", "payload_digest")

@@ -9,10 +9,9 @@ from typing import Annotated, Any
 
 import typer
 
-from benchmarks.presets import load_table, parse_assignment, resolve
 from mpfl.config import renamed
 from mpfl.plugins import resolved
-from server.checkpoint import write_atomically, writing
+from mpfl.presets import load_table, parse_assignment, resolve
 
 Config = Annotated[str, typer.Argument(help="A preset's name, or a TOML file.")]
 Set = Annotated[list[str], typer.Option("--set", help="key=value, e.g. prune.density=0.05")]
@@ -75,5 +74,7 @@ def new_folder(config: str, prefix: str = "") -> Path:
 
 def write_output(path: Path, content: bytes, option: str = "--out") -> None:
     """Write a file that the user asked for; InputError naming the option where that fails."""
+    from server.custody import write_atomically, writing
+
     with writing(path, option):
         write_atomically(path, content)

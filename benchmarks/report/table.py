@@ -14,7 +14,7 @@ from rich.table import Table
 
 from benchmarks.results.measures import Estimate
 from benchmarks.results.rows import Row
-from benchmarks.units import bytes_text, percent_text, ratio_text
+from benchmarks.units import bytes_text, percent_text, printable, ratio_text
 
 
 @dataclass(frozen=True)
@@ -121,6 +121,9 @@ def _seeds_reaching(row: Row) -> int | None:
     return None if row.ceiling or row.failed or row.target is None else row.reached
 
 
+_FORMULA = ("=", "+", "-", "@", "\t", "\r")
+
+
 def table_csv(rows: Sequence[Row]) -> str:
     """Return the rows as CSV: shares and exact byte counts, intervals in columns of their own."""
     out = io.StringIO()
@@ -152,7 +155,18 @@ def _csv_text(value: Any) -> str:
         if isnan(value):
             return ""
         return f"{value:.0f}" if value.is_integer() and abs(value) >= 1000 else f"{value:.9g}"
-    return str(value)
+    return spreadsheet_text(str(value))
+
+
+def spreadsheet_text(text: str) -> str:
+    """Return a name as a spreadsheet shows it: what it would take for a formula gets a quote.
+
+    Examples
+    --------
+    >>> spreadsheet_text("=cmd()"), spreadsheet_text("mpfl")
+    ("'=cmd()", 'mpfl')
+    """
+    return printable(f"'{text}" if text.startswith(_FORMULA) else text)
 
 
 _TEX = str.maketrans(
@@ -185,7 +199,7 @@ def table_text(rows: Sequence[Row], baseline: str = "fedavg") -> Table:
     """Return the rows as a rich table for the terminal, narrow enough for 80 columns."""
     table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0), header_style="bold")
     shown = [column for column in columns(baseline) if column.short]
-    table.add_column(shown[0].short, justify="left", no_wrap=False)
+    table.add_column(shown[0].short, justify="left", overflow="fold")
     for column in shown[1:]:
         table.add_column(column.short, justify="right", no_wrap=True)
     for row in rows:

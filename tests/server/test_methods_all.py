@@ -6,11 +6,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from benchmarks.recipes import recipes
 from benchmarks.running.experiment import run
 from clients.client import Client
 from clients.methods import METHODS as CLIENT_METHODS
 from clients.replica import ClientState
+from mpfl.recipes import recipes
 from mpfl.wire import Section, WireError
 from mpfl.world import build_world
 from server.methods import METHODS

@@ -5,8 +5,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from benchmarks.recipes import recipes
 from clients.client import Client
+from mpfl.recipes import recipes
 from mpfl.wire.frame import Section
 from mpfl.wire.values import value_codec
 from mpfl.wire.values.channel import Channel, Memory
