@@ -9,9 +9,8 @@ from typing import Annotated, Any
 
 import typer
 
-from mpfl.config import renamed
 from mpfl.plugins import resolved
-from mpfl.presets import load_table, parse_assignment, resolve
+from mpfl.presets import load_table, parse_assignment, renamed, resolve
 
 Config = Annotated[str, typer.Argument(help="A preset's name, or a TOML file.")]
 Set = Annotated[list[str], typer.Option("--set", help="key=value, e.g. prune.density=0.05")]

@@ -9,6 +9,7 @@ from mpfl.presets.assignments import (
     resolve,
 )
 from mpfl.presets.files import anchored, describe, extended, load_table, preset_names, preset_text
+from mpfl.presets.renames import renamed
 
 __all__ = [
     "anchored",
@@ -22,5 +23,6 @@ __all__ = [
     "parse_value",
     "preset_names",
     "preset_text",
+    "renamed",
     "resolve",
 ]

@@ -7,11 +7,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from mpfl.config import renamed
 from mpfl.errors import InputError, shown
 from mpfl.nested import dotted, with_override
 from mpfl.plugins.source import resolved
 from mpfl.presets.files import anchored, load_table
+from mpfl.presets.renames import renamed
 from mpfl.recipes import expanded
 
 _CLOSING = {"(": ")", "[": "]", "{": "}"}
