@@ -42,7 +42,7 @@ from mpfl.errors import InputError, RunError
 from mpfl.mask import Mask
 from mpfl.nested import with_override
 from mpfl.plugins import resolved
-from mpfl.presets import anchored, load_table
+from mpfl.presets import anchored, changed, load_table
 from mpfl.registry import unknown_name
 from server.custody import check_file
 from server.records import RoundRecord, to_json
@@ -336,9 +336,7 @@ def _table(config: Config, overrides: Mapping[str, Any] | None) -> dict[str, Any
         table = load_table(str(config))
     else:
         table = dict(config)
-    for key, value in (overrides or {}).items():
-        table = with_override(table, key, value)
-    return resolved(anchored(table, Path()))
+    return resolved(anchored(changed(table, overrides or {}), Path()))
 
 
 def _folder(out: str | Path | None) -> Path:

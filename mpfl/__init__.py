@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from mpfl.wire.masks import MaskCodec, decode_mask, encode_mask
     from mpfl.wire.sections import Metrics, Sync
     from mpfl.wire.values import decode_values, encode_values, value_codec
+    from mpfl.wire.values.channel import Channel, Memory
     from mpfl.world import World, build_world
 
 __version__ = "0.1.0"
@@ -82,6 +83,7 @@ _HOMES = {
     "mpfl.wire.masks": ("MaskCodec", "decode_mask", "encode_mask"),
     "mpfl.wire.sections": ("Metrics", "Sync"),
     "mpfl.wire.values": ("decode_values", "encode_values", "value_codec"),
+    "mpfl.wire.values.channel": ("Channel", "Memory"),
     "mpfl.world": ("World", "build_world"),
 }
 _HOME = {name: module for module, names in _HOMES.items() for name in names}
@@ -102,6 +104,7 @@ __all__ = [
     "SCORES",
     "SPOILERS",
     "VALUE_CODECS",
+    "Channel",
     "Codecs",
     "Comparison",
     "DataConfig",
@@ -120,6 +123,7 @@ __all__ = [
     "LossInputs",
     "Mask",
     "MaskCodec",
+    "Memory",
     "Method",
     "Metrics",
     "Order",

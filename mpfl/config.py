@@ -14,6 +14,7 @@ from mpfl.errors import InputError, keyed
 from mpfl.nested import build, fail, merged, read_toml
 from mpfl.plugins.source import Plugin, resolved
 from mpfl.presets.files import EXTENDS, extended
+from mpfl.presets.renames import renamed
 from mpfl.registry import parse_spec, unknown_name
 
 _TOGETHER = 32  # clients trained together on a GPU
@@ -119,7 +120,6 @@ RULES: Mapping[str, Rule] = {
     "federation.min_replies": _at_least(1),
     "federation.eval_every": _at_least(1),
     "wire.mask_classes": _from(1, 64),
-    "comparator.topk_fraction": _share("topk_fraction"),
     "comparator.sign_step": _POSITIVE,
     "comparator.fedpm_lr": _POSITIVE,
     "comparator.fedpm_reset": _at_least(1),
@@ -330,12 +330,18 @@ class WireConfig:
     """``auto`` (the smallest), ``raw``, ``gaps``, ``rans``, ``range``, ``zstd`` or ``matrix``."""
     mask_classes: int = 8
     """Statistics per layer: units are grouped by |w0|, which both sides know (1 = one group)."""
-    uplink_values: str = "float32"
-    """Codec of weights a client sends."""
-    downlink_values: str = "float32"
-    """Codec of weights the server sends."""
+    up: str = ""
+    """Codec of the weights that clients send, whatever the method (``mpfl list value-codecs``);
+    empty: as in the method's paper, ``float32`` for all that come with the library. Methods that
+    send signs or draws instead of weights have a format of their own."""
+    down: str = ""
+    """Codec of the weights that the server sends, in the same way."""
     error_feedback: bool = True
-    """Whether a client adds what a lossy codec lost to its next update."""
+    """Whether both ends add what a codec lost to the next difference, where it needs that
+    (``mpfl list value-codecs``: those that round without bias do not)."""
+    value_classes: bool = False
+    """Whether coded differences have statistics of their own for how far their row and column have
+    moved since w0, which both ends know: about a fifth fewer bytes."""
 
     def __post_init__(self) -> None:
         _check(self, "wire.")
@@ -345,8 +351,6 @@ class WireConfig:
 class ComparatorConfig:
     """What single comparison methods need beyond the sections above; see docs/methods.md."""
 
-    topk_fraction: float = 0.05
-    """``topk``: share of the update's entries that a client sends."""
     sign_step: float = 0.005
     """``signsgd_mv``: how far a vote moves a weight; decays with the learning rate."""
     fedpm_lr: float = 0.1
@@ -488,7 +492,7 @@ def from_mapping(table: Mapping[str, Any]) -> Experiment:
     InputError
         For an unknown key (naming the nearest known one), a wrong type or a value out of range.
     """
-    return build(Experiment, resolved(table))
+    return build(Experiment, resolved(renamed(table)[0]))
 
 
 def from_toml(text: str) -> Experiment:

@@ -33,6 +33,7 @@ def compare(
     sweep: Annotated[list[str], typer.Option(help="key=value,value,…")] = [],  # noqa: B006
     methods: Annotated[str, typer.Option(help="Comma-separated, instead of the config's.")] = "",
     seeds: Annotated[str, typer.Option(help="Such as 0,1,2 or 0-2, instead of the config's.")] = "",
+    wire: Annotated[str, typer.Option(help="A value codec: one wire, both ways, for all.")] = "",
     out: options.Out = None,
     plugins: options.Plugins = [],  # noqa: B006
     data_dir: options.DataDir = None,
@@ -47,13 +48,17 @@ def compare(
         table = with_override(table, "compare.methods", parse_names(methods, "--methods"))
     if seeds:
         table = with_override(table, "compare.seeds", seeds_of(seeds))
+    if wire:
+        table = with_override(table, "compare.wire", wire)
     if sweep:
         if methods and any(text.startswith("method=") for text in sweep):
             raise InputError("--methods and --sweep method=… both say what is compared; give one")
         table = with_override(table, "compare.sweep", {**_swept_so_far(table), **swept_of(sweep)})
     check_sink(sink)
     folder = out or options.new_folder(config, "compare-")
-    compare_cells(table, folder, Reporter(quiet=quiet, as_json=as_json), sink)
+    reporter = Reporter(quiet=quiet, as_json=as_json)
+    reporter.notes(options.renamed_keys(config, assignments))
+    compare_cells(table, folder, reporter, sink)
 
 
 def compare_cells(table: Mapping[str, Any], out: Path, reporter: Reporter, sink: str = "") -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -170,6 +170,11 @@ class Reporter:
         if not self.quiet:
             with suppress(OSError):  # a closed standard error stops no run
                 print(printable(text), file=sys.stderr)
+
+    def notes(self, texts: Iterable[str]) -> None:
+        """Show lines of interest, each once."""
+        for text in dict.fromkeys(texts):
+            self.note(text)
 
     def say(self, text: RenderableType) -> None:
         """Show a text or a table, unless the result is asked for as JSON."""

@@ -14,6 +14,7 @@ from benchmarks.cli.options import Json, Plugins
 from mpfl.config import from_mapping
 from mpfl.plugins import load
 from mpfl.presets import describe, preset_names
+from mpfl.recipes import recipes
 from mpfl.registry import unknown_name
 
 REGISTRIES = {
@@ -68,7 +69,11 @@ def list_parts(kind: str) -> dict[str, dict[str, str]]:
     InputError
         For an unknown kind.
     """
-    others: dict[str, Callable[[], dict[str, str]]] = {"presets": _presets, "keys": _keys}
+    others: dict[str, Callable[[], dict[str, str]]] = {
+        "recipes": _recipes,
+        "presets": _presets,
+        "keys": _keys,
+    }
     known = [*REGISTRIES, *others]
     if kind and kind not in known:
         raise unknown_name("kind", kind, known)
@@ -84,6 +89,10 @@ def _parts(kind: str) -> dict[str, str]:
 
 def _presets() -> dict[str, str]:
     return {preset: describe(preset) for preset in preset_names()}
+
+
+def _recipes() -> dict[str, str]:
+    return {name: recipe.text for name, recipe in recipes().items()}
 
 
 def _keys() -> dict[str, str]:

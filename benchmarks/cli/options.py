@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from mpfl.plugins import resolved
-from mpfl.presets import resolve
+from mpfl.presets import load_table, parse_assignment, renamed, resolve
 
 Config = Annotated[str, typer.Argument(help="A preset's name, or a TOML file.")]
 Set = Annotated[list[str], typer.Option("--set", help="key=value, e.g. prune.density=0.05")]
@@ -40,6 +40,12 @@ def configured(
         changes["data.download"] = True
     table = resolve(config, assignments, changes)
     return with_plugins(table, plugins)
+
+
+def renamed_keys(config: str, assignments: Sequence[str]) -> list[str]:
+    """Return a note for each key that has another name today."""
+    given = dict(map(parse_assignment, assignments))
+    return renamed(load_table(config))[1] + renamed(given)[1]
 
 
 def with_plugins(table: Mapping[str, Any], plugins: Sequence[str]) -> dict[str, Any]:

@@ -50,13 +50,13 @@ def run(
     table, _ = split_table(options.configured(config, assignments, data_dir, download, plugins))
     experiment = from_mapping(table)
     reporter = Reporter(quiet=quiet, as_json=as_json)
+    reporter.notes(options.renamed_keys(config, assignments))
     folder = out or options.new_folder(config)
     feed = Feed(sink, folder, experiment.method, experiment)
     planned = running.plan(experiment)
     check_empty(folder)
     reporter.say(_partition_text(planned.world))
-    for note in planned.notes(dotted(table)):
-        reporter.note(note)
+    reporter.notes(planned.notes(dotted(table)))
 
     def on_round(record: dict[str, Any]) -> None:
         reporter.on_round(record)

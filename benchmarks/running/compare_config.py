@@ -19,7 +19,7 @@ class CompareConfig:
     """The table ``[compare]`` of a configuration."""
 
     methods: list[str] = field(default_factory=lambda: ["mpfl", "fedavg", "centralized"])
-    """Methods, or names of variants."""
+    """Methods, recipes (``mpfl list recipes``), or names of variants."""
     seeds: list[int] = field(default_factory=lambda: [0])
     """Every method runs once for each."""
     baseline: str = "fedavg"
@@ -33,12 +33,17 @@ class CompareConfig:
     adjust: list[dict[str, dict[str, Any]]] = field(default_factory=list)
     """Rules ``{"when": {...}, "set": {...}}`` of dotted keys: the cells that have all the values of
     ``when`` get those of ``set``, in order. There, ``label`` is the method's or variant's name."""
+    wire: str = ""
+    """Codec of all weights, up and down, in every cell, whatever else says (empty: each has its
+    own). Of methods that differ by their wire alone only the baseline, or the first, is run."""
 
 
 def split_table(table: Mapping[str, Any]) -> tuple[dict[str, Any], CompareConfig]:
     """Separate ``[compare]`` from the experiment's tables; InputError for what is wrong in it."""
     rest = {key: value for key, value in table.items() if key != "compare"}
     config = build(CompareConfig, table.get("compare", {}), "compare.")
+    if config.wire and config.sweep.keys() & {"wire.up", "wire.down"}:
+        fail("compare.wire", config.wire, "nothing, because the sweep sets the wire of its cells")
     if "method" in config.sweep:
         config = _swept_methods(config)
     if not 0 <= config.margin < 1:

@@ -29,6 +29,7 @@ from mpfl.errors import InputError, RunError, keyed, shown
 from mpfl.methods import METHODS
 from mpfl.nested import dotted, read_toml, value_at, with_override
 from mpfl.plugins import load as load_plugins
+from mpfl.recipes import expanded, recipes
 from mpfl.registry import parse_spec, unknown_name
 from mpfl.world import Loader, held_data, shared_loader
 from server.app import failure
@@ -89,6 +90,8 @@ def plan_cells(table: Mapping[str, Any], config: CompareConfig) -> list[Cell]:
         Cell(label, seed, sweep, _experiment(table, config, label, sweep, seed), load)
         for label, sweep, seed in product(config.methods, sweeps, config.seeds)
     ]
+    if config.wire:
+        cells = _distinct(cells, config.baseline)
     _check_folders(cells)
     _check_labels_differ(cells)
     load_plugins(cells[0].experiment)
@@ -104,7 +107,7 @@ def _check_known(key: str, labels: Sequence[str], config: CompareConfig) -> None
     for label in labels:
         with keyed(f"compare.{key}"):
             name = label if label in config.variants else parse_spec(label)[0]
-            known = [*METHODS.names(), *config.variants]
+            known = [*METHODS.names(), *recipes(), *config.variants]
             if name not in known:
                 raise unknown_name("method", name, known)
 
@@ -138,7 +141,7 @@ def _unread(keys: Sequence[str], cells: Sequence[Cell]) -> dict[str, str]:
 def _experiment(
     table: Mapping[str, Any], config: CompareConfig, label: str, sweep: Sweep, seed: int
 ) -> Experiment:
-    overrides = {"method": label, **config.variants.get(label, {}), **dict(sweep)}
+    overrides = expanded({"method": label, **config.variants.get(label, {}), **dict(sweep)})
     resolved: Mapping[str, Any] = with_override(table, "seed", seed)
     for key, value in overrides.items():
         resolved = with_override(resolved, key, value)
@@ -146,7 +149,25 @@ def _experiment(
         if _applies(rule["when"], label, from_mapping(resolved)):
             for key, value in rule["set"].items():
                 resolved = with_override(resolved, key, value)
-    return from_mapping(resolved)
+    experiment = from_mapping(resolved)
+    wire = dataclasses.replace(experiment.wire, up=config.wire, down=config.wire)
+    return dataclasses.replace(experiment, wire=wire) if config.wire else experiment
+
+
+def _distinct(cells: Sequence[Cell], baseline: str) -> list[Cell]:
+    """Return the cells without those of methods that are others under another name."""
+    first: dict[tuple[Experiment, ...], str] = {}
+    for label, work in sorted(_work(cells).items(), key=lambda item: item[0] != baseline):
+        first.setdefault(work, label)
+    return [cell for cell in cells if cell.label in first.values()]
+
+
+def _work(cells: Sequence[Cell]) -> dict[str, tuple[Experiment, ...]]:
+    """Return what each method or variant runs."""
+    found: dict[str, tuple[Experiment, ...]] = {}
+    for cell in cells:
+        found[cell.label] = (*found.get(cell.label, ()), cell.experiment)
+    return found
 
 
 def _check_folders(cells: Sequence[Cell]) -> None:
@@ -163,12 +184,9 @@ def _check_folders(cells: Sequence[Cell]) -> None:
 
 def _check_labels_differ(cells: Sequence[Cell]) -> None:
     """Refuse two methods or variants that are the same experiments under two names."""
-    work: dict[str, list[Experiment]] = {}
-    for cell in cells:
-        work.setdefault(cell.label, []).append(cell.experiment)
     first: dict[tuple[Experiment, ...], str] = {}
-    for label, experiments in work.items():
-        other = first.setdefault(tuple(experiments), label)
+    for label, work in _work(cells).items():
+        other = first.setdefault(work, label)
         if other != label:
             raise InputError(f"compare.methods: {other!r} and {label!r} are the same experiment")
 

@@ -8,9 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from mpfl.errors import InputError, shown
-from mpfl.nested import with_override
+from mpfl.nested import dotted, with_override
 from mpfl.plugins.source import resolved
 from mpfl.presets.files import anchored, load_table
+from mpfl.presets.renames import renamed
+from mpfl.recipes import expanded
 
 _CLOSING = {"(": ")", "[": "]", "{": "}"}
 
@@ -91,8 +93,20 @@ def resolve(
     config: str, assignments: Sequence[str] = (), overrides: Mapping[str, Any] | None = None
 ) -> dict[str, Any]:
     """Return the tables of a configuration with ``--set`` assignments and overrides applied."""
-    table = load_table(config)
-    pairs = [parse_assignment(text) for text in assignments]
-    for key, value in [*pairs, *(overrides or {}).items()]:
+    changes = {**dict(map(parse_assignment, assignments)), **(overrides or {})}
+    return resolved(anchored(changed(load_table(config), changes), Path()))
+
+
+def changed(table: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    """Return tables with dotted keys set anew; a recipe stands below what stands beside its name.
+
+    So a file that names a recipe may set any key of it, and so may whoever names one in `changes`;
+    where only those name it, it sets aside what the file says.
+    """
+    table, changes = renamed(table)[0], renamed(changes)[0]
+    named = expanded({"method": table["method"]} if "method" in table else {})
+    given = dotted(table).keys() - {"method"}
+    below = {key: value for key, value in named.items() if key not in given}
+    for key, value in [*below.items(), *expanded(changes).items()]:
         table = with_override(table, key, value)
-    return resolved(anchored(table, Path()))
+    return table

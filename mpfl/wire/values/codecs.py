@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache, partial
 from typing import ClassVar, Literal
 
@@ -13,11 +13,15 @@ from mpfl.errors import InputError
 from mpfl.registry import Registry
 from mpfl.wire.errors import WireError
 from mpfl.wire.floats import check_floats, float32_bytes
-from mpfl.wire.values.base import Classes, Floats, Segments, Stream, ValueCodec
+from mpfl.wire.values.base import NOTHING_KNOWN, Context, Floats, Segments, Stream, ValueCodec
+from mpfl.wire.values.eden import EdenCodec
+from mpfl.wire.values.low_rank import LowRankCodec
+from mpfl.wire.values.one_magnitude import SbcCodec, StcCodec
 from mpfl.wire.values.quantised import (
     QuantisedCodec,
     dead_zone,
     full_range,
+    least_cost,
     least_error,
     nearest,
     of_root_mean_square,
@@ -32,7 +36,7 @@ def encode_values(
     segments: Segments,
     rng: Stream = None,
     *,
-    classes: Classes = None,
+    context: Context = NOTHING_KNOWN,
 ) -> bytes:
     """Return the payload of float32 values.
 
@@ -47,10 +51,8 @@ def encode_values(
         sum is n. The receiver must know them.
     rng
         Stream for stochastic rounding; only codecs that round so need it.
-    classes
-        uint8[n], a context per value that the receiver knows too, such as how large its last
-        difference was; quantised values of each class of each segment are coded with their own
-        statistics. Float formats take no notice.
+    context
+        What is known beside them: of its classes and shapes the receiver must know the same.
 
     Raises
     ------
@@ -63,14 +65,14 @@ def encode_values(
         raise ValueError(f"values: got {got}, expected float32[{sum(segments)}]")
     if not np.isfinite(values).all():
         raise ValueError("values: not all of them are finite")
-    _check_classes(classes, segments)
-    return value_codec(codec).encode(values, segments, rng, classes)
+    context.check(segments)
+    return value_codec(codec).encode(values, segments, rng, context)
 
 
 def decode_values(
-    payload: bytes, codec: str, segments: Segments, *, classes: Classes = None
+    payload: bytes, codec: str, segments: Segments, *, context: Context = NOTHING_KNOWN
 ) -> Floats:
-    """Read what `encode_values` wrote with the same codec, segments and classes.
+    """Read what `encode_values` wrote with the same codec, segments and context.
 
     Returns float32[n], finite.
 
@@ -79,37 +81,55 @@ def decode_values(
     WireError
         If the payload cannot have come from `encode_values`.
     """
-    _check_classes(classes, segments)
-    return value_codec(codec).decode(payload, segments, classes)
+    context.check(segments)
+    return value_codec(codec).decode(payload, segments, context)
 
 
 def values_bound_bytes(
-    payload: bytes, codec: str, segments: Segments, *, classes: Classes = None
+    payload: bytes, codec: str, segments: Segments, *, context: Context = NOTHING_KNOWN
 ) -> float:
     """Return the entropy bound, in bytes, of what a legal payload says.
 
     For float formats that is their length; for quantised ones the entropy of the integers of
     every class of every segment plus the steps.
     """
-    _check_classes(classes, segments)
-    return value_codec(codec).bound_bytes(payload, segments, classes)
-
-
-def _check_classes(classes: Classes, segments: Segments) -> None:
-    if classes is not None and (classes.dtype != np.uint8 or classes.shape != (sum(segments),)):
-        got = f"{classes.dtype}{list(classes.shape)}"
-        raise ValueError(f"classes: got {got}, expected uint8[{sum(segments)}]")
+    context.check(segments)
+    return value_codec(codec).bound_bytes(payload, segments, context)
 
 
 def value_codec(spec: str) -> ValueCodec:
-    """Return the codec a spec such as ``"int4(nearest)"`` asks for; InputError if there is none."""
-    return _made(spec, VALUE_CODECS[spec.partition("(")[0].strip()])
+    """Return the codec that a spec asks for; InputError if there is none.
+
+    What stands behind a bar writes what the codec before it leaves to be written.
+
+    Examples
+    --------
+    >>> value_codec("int4(nearest)").largest
+    7
+    >>> value_codec("lowrank(4) | int8").inner.name
+    'int8'
+    """
+    outer, bar, inner = spec.partition("|")
+    codec = _made(outer, VALUE_CODECS[outer.partition("(")[0].strip()])
+    if not bar:
+        return codec
+    if not isinstance(codec, LowRankCodec):
+        raise InputError(f"{spec!r}: only lowrank can stand before a bar, as in lowrank(4) | int8")
+    return replace(codec, inner=value_codec(inner))
 
 
 @lru_cache(maxsize=64)
 def _made(spec: str, part: Callable[..., ValueCodec]) -> ValueCodec:
     """Return a codec; its part is in the key, because one of one's own may be replaced."""
     return VALUE_CODECS.bind(spec)()
+
+
+def formula_bits(codec: str, segments: Segments, *, context: Context = NOTHING_KNOWN) -> float:
+    """Return what a paper would say that values in such segments cost: nothing entropy-coded."""
+    chosen = value_codec(codec)
+    if isinstance(chosen, LowRankCodec):
+        return chosen.bits_each * chosen.numbers(segments, context)
+    return chosen.bits_each * sum(segments)
 
 
 _MINUS = 0x8000
@@ -128,6 +148,7 @@ class FloatCodec:
     """
 
     relative: ClassVar[bool] = False
+    feedback: ClassVar[bool] = False
     name: str
 
     @property
@@ -135,7 +156,7 @@ class FloatCodec:
         """Bits a value."""
         return 32 if self.name == "float32" else 16
 
-    def encode(self, values: Floats, segments: Segments, rng: Stream, classes: Classes) -> bytes:
+    def encode(self, values: Floats, segments: Segments, rng: Stream, context: Context) -> bytes:
         """Return the values in this format; ValueError if one is beyond its range."""
         if self.name == "float32":
             return float32_bytes(values)
@@ -151,7 +172,7 @@ class FloatCodec:
             raise ValueError(f"values: one is too large for {self.name}")
         return payload
 
-    def decode(self, payload: bytes, segments: Segments, classes: Classes) -> Floats:
+    def decode(self, payload: bytes, segments: Segments, context: Context) -> Floats:
         """Read them; WireError on a wrong length or a value that is -0 or not finite."""
         expected = sum(segments) * self.bits_each // 8
         if len(payload) != expected:
@@ -160,7 +181,7 @@ class FloatCodec:
         check_floats(values, "values")
         return values
 
-    def bound_bytes(self, payload: bytes, segments: Segments, classes: Classes) -> float:
+    def bound_bytes(self, payload: bytes, segments: Segments, context: Context) -> float:
         """Return the payload's own length."""
         return float(len(payload))
 
@@ -179,16 +200,40 @@ def integers(
 ) -> ValueCodec:
     """Integers times a step for each layer: no bias, or the least error (nearest)."""
     if rounding == "nearest":
-        return QuantisedCodec(name, least_error(largest), nearest, largest)
-    return QuantisedCodec(name, full_range(largest), stochastic, largest)
+        return QuantisedCodec(name, least_error(largest), nearest, largest, feedback=True)
+    return QuantisedCodec(name, full_range(largest), stochastic, largest, feedback=False)
 
 
-def step(factor: float = 1.0, threshold: float = 0.5) -> ValueCodec:
-    """Integers times `factor` times each layer's root mean square, small ones cut to zero."""
-    if not 0.02 <= factor <= 100.0 or not 0.5 <= threshold <= 1.0:
-        got = f"step({factor:g}, {threshold:g})"
-        raise InputError(f"got {got}, expected step(0.02 to 100, 0.5 to 1)")
-    return QuantisedCodec("step", of_root_mean_square(factor), dead_zone(threshold), 127)
+def step(factor: float = 1.0, threshold: float = 0.5, last: float = 0.0) -> ValueCodec:
+    """Integers times `factor` times each layer's root mean square, small ones cut to zero.
+
+    With `last`, the factor goes from `factor` to `last` while training lasts, by equal ratios.
+    """
+    fits = 0.02 <= factor <= 100.0 and 0.5 <= threshold <= 1.0
+    if not fits or not (last == 0 or 0.02 <= last <= 100.0):
+        got = f"step({factor:g}, {threshold:g}" + (f", {last:g})" if last else ")")
+        raise InputError(f"got {got}, expected step(0.02 to 100, 0.5 to 1, 0.02 to 100)")
+    choose = of_root_mean_square(factor, last or factor)
+    return QuantisedCodec("step", choose, dead_zone(threshold), 127, True)
+
+
+def priced_step(price: float, threshold: float = 0.65) -> ValueCodec:
+    """Integers times the step of each layer that makes error + price · bits least.
+
+    After Mitchell et al. 2022 (arXiv 2201.02664), where clients vote on one step for the next
+    round; here each sender takes for each layer what is best for what it sends. See
+    `mpfl.wire.values.quantised.least_cost`.
+    """
+    if not 1e-5 <= price <= 10 or not 0.5 <= threshold <= 1.0:
+        got = f"rd_step({price:g}, {threshold:g})"
+        raise InputError(f"got {got}, expected rd_step(0.00001 to 10, 0.5 to 1)")
+    rounding = dead_zone(threshold)
+    return QuantisedCodec("rd_step", least_cost(price, rounding), rounding, 127, True)
+
+
+def low_rank(rank: int) -> ValueCodec:
+    """Matrices as two factors of this rank, in float32 or, before a bar, in any other codec."""
+    return LowRankCodec(rank, FloatCodec("float32"))
 
 
 VALUE_CODECS: Registry[Callable[..., ValueCodec]] = Registry(
@@ -202,8 +247,13 @@ VALUE_CODECS: Registry[Callable[..., ValueCodec]] = Registry(
         "int3": partial(integers, "int3", 3),
         "ternary": partial(integers, "ternary", 1),
         "step": step,
+        "rd_step": priced_step,
         "sparse": SparseCodec,
         "sign": SignCodec,
+        "stc": StcCodec,
+        "sbc": SbcCodec,
+        "eden": EdenCodec,
+        "lowrank": low_rank,
     },
     given=0,
 )

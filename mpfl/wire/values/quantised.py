@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import ClassVar
@@ -12,7 +13,7 @@ from numpy.typing import NDArray
 from mpfl.wire.entropy.grouping import Grouping
 from mpfl.wire.entropy.symbols import Symbols, decode_symbols, encode_symbols, entropy_bits
 from mpfl.wire.errors import WireError
-from mpfl.wire.values.base import Classes, Floats, Segments, Stream
+from mpfl.wire.values.base import Classes, Context, Floats, Segments, Stream
 
 Doubles = NDArray[np.float64]
 
@@ -21,6 +22,25 @@ _CHUNK = 1 << 14
 """Values that are rounded at a time."""
 _SEARCH_SAMPLE = 8192
 _SEARCH_STEPS = 24
+
+
+@dataclass(frozen=True)
+class Overall:
+    """What the choice of a segment's step knows beside its values.
+
+    Attributes
+    ----------
+    mean_square
+        Of all values.
+    progress
+        Share of the run's training that is over.
+    """
+
+    mean_square: float
+    progress: float
+
+
+StepChoice = Callable[[Doubles, Overall], float]
 
 
 @dataclass(frozen=True)
@@ -38,33 +58,37 @@ class QuantisedCodec:
         From values in steps (float64[n]) and a stream to whole numbers.
     largest
         Integers go from -largest to largest.
+    feedback
+        Whether rounding is biased.
     """
 
     relative: ClassVar[bool] = True
     name: str
-    choose_step: Callable[[Doubles], float]
+    choose_step: StepChoice
     round: Callable[[Doubles, np.random.Generator | None], Doubles]
     largest: int
+    feedback: bool
 
     @property
     def bits_each(self) -> int:
         """As many bits as the largest integer and a sign need."""
         return (self.largest + 1).bit_length()
 
-    def encode(self, values: Floats, segments: Segments, rng: Stream, classes: Classes) -> bytes:
+    def encode(self, values: Floats, segments: Segments, rng: Stream, context: Context) -> bytes:
         """Return the steps, then the integers; ValueError without a stream where one is needed."""
         steps = np.zeros(len(segments), np.uint16)
         symbols = np.zeros(values.size, np.int8)
+        overall = Overall(_mean_square(values), context.progress)
         begin = 0
         for i, count in enumerate(segments):
             part = values[begin : begin + count]
             if part.any():
-                steps[i] = self._step(self.choose_step(part.astype(np.float64)))
+                steps[i] = self._step(self.choose_step(part.astype(np.float64), overall))
                 step, whole = float(_widen(steps[i : i + 1])[0]), symbols[begin : begin + count]
                 self._whole(part, step, rng, whole)
                 steps[i] *= whole.any()
             begin += count
-        grouping = _grouping(segments, steps, classes)
+        grouping = _grouping(segments, steps, context.classes)
         coded = encode_symbols(grouping.gather(symbols), grouping.lengths)
         return steps.astype("<u2").tobytes() + coded
 
@@ -80,9 +104,9 @@ class QuantisedCodec:
             whole = self.round(part[some].astype(np.float64) / step, rng)
             out[some] = np.clip(whole, -self.largest, self.largest)
 
-    def decode(self, payload: bytes, segments: Segments, classes: Classes) -> Floats:
+    def decode(self, payload: bytes, segments: Segments, context: Context) -> Floats:
         """Return integers times steps; WireError if the payload is not legal."""
-        coded, steps, grouping = self._read(payload, segments, classes)
+        coded, steps, grouping = self._read(payload, segments, context.classes)
         symbols = np.zeros(sum(segments), np.int8)
         grouping.scatter(coded, symbols)
         values = symbols.astype(np.float32)
@@ -95,9 +119,9 @@ class QuantisedCodec:
             raise WireError("values.steps", "one is too large")
         return values
 
-    def bound_bytes(self, payload: bytes, segments: Segments, classes: Classes) -> float:
+    def bound_bytes(self, payload: bytes, segments: Segments, context: Context) -> float:
         """Return the entropy of the integers, by segment and class, plus the steps."""
-        coded, _, grouping = self._read(payload, segments, classes)
+        coded, _, grouping = self._read(payload, segments, context.classes)
         return entropy_bits(coded, grouping.lengths) / 8 + _SCALE_BYTES * len(segments)
 
     def _read(
@@ -139,15 +163,15 @@ def dead_zone(width: float) -> Callable[[Doubles, np.random.Generator | None], D
     return apply
 
 
-def full_range(largest: int) -> Callable[[Doubles], float]:
+def full_range(largest: int) -> StepChoice:
     """Return a choice of step that clips nothing."""
-    return lambda values: float(np.abs(values).max()) / largest
+    return lambda values, overall: float(np.abs(values).max()) / largest
 
 
-def least_error(largest: int) -> Callable[[Doubles], float]:
+def least_error(largest: int) -> StepChoice:
     """Return a choice of step that makes the squared error least, clipping what is rare."""
 
-    def choose(values: Doubles) -> float:
+    def choose(values: Doubles, overall: Overall) -> float:
         sample = values[:: 1 + values.size // _SEARCH_SAMPLE]
         top = float(np.abs(values).max()) / largest
         candidates = top * np.geomspace(1 / 64, 1.0, _SEARCH_STEPS)
@@ -160,17 +184,60 @@ def least_error(largest: int) -> Callable[[Doubles], float]:
     return choose
 
 
-def of_root_mean_square(factor: float) -> Callable[[Doubles], float]:
-    """Return a choice of step: `factor` times the segment's root mean square.
+def of_root_mean_square(first: float, last: float) -> StepChoice:
+    """Return a choice of step: a factor times the segment's root mean square.
+
+    The factor goes from `first` to `last` by equal ratios while training lasts.
 
     It is larger where 127 steps would not reach the largest value.
     """
 
-    def choose(values: Doubles) -> float:
+    def choose(values: Doubles, overall: Overall) -> float:
         floor = float(np.abs(values).max()) / 127
-        return max(factor * float(np.sqrt(np.square(values).mean())), floor)
+        factor = first * float(last / first) ** overall.progress
+        return float(max(factor * np.sqrt(np.square(values).mean()), floor))
 
     return choose
+
+
+def least_cost(price: float, rounding: Callable[[Doubles, Stream], Doubles]) -> StepChoice:
+    """Return a choice of step: the least squared error + price · bits.
+
+    Errors are in units of the mean square of all values, not of the segment: a bit is worth the
+    same error wherever it is spent, so that segments of small values get few or none. Bits are
+    the entropy of the integers. Candidates are from 1/4 to 16 root mean squares of all values, a
+    fourth root of 2 apart, and one step that leaves nothing; where 127 steps would not reach the
+    largest value they are larger.
+
+    Parameters
+    ----------
+    price
+        What a bit a value is worth.
+    rounding
+        How values in steps become integers.
+    """
+
+    def choose(values: Doubles, overall: Overall) -> float:
+        sample = values[:: 1 + values.size // _SEARCH_SAMPLE]
+        largest = float(np.abs(values).max())
+        factors = math.sqrt(overall.mean_square) * np.geomspace(0.25, 16, 25)
+        steps = [*np.maximum(factors, largest / 127).tolist(), 4 * largest]
+        costs = [cost(sample, rounding(sample / step, None), step, overall) for step in steps]
+        return float(steps[int(np.argmin(costs))])
+
+    def cost(values: Doubles, whole: Doubles, step: float, overall: Overall) -> float:
+        error = float(np.square(values - whole * step).mean()) / overall.mean_square
+        bits = entropy_bits(whole.clip(-127, 127).astype(np.int8), (whole.size,))
+        return error + price * bits / whole.size
+
+    return choose
+
+
+def _mean_square(values: Floats) -> float:
+    """Return the mean of squares, in doubles, a piece at a time; 0 of no values."""
+    places = range(0, values.size, _CHUNK)
+    sums = [np.square(values[i : i + _CHUNK].astype(np.float64)).sum() for i in places]
+    return float(sum(sums)) / max(values.size, 1)
 
 
 def _grouping(segments: Segments, steps: NDArray[np.uint16], classes: Classes) -> Grouping:

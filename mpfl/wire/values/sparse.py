@@ -14,7 +14,7 @@ from mpfl.ranking.selection import top, units_to_keep
 from mpfl.wire.errors import WireError
 from mpfl.wire.floats import check_floats, float32_bytes
 from mpfl.wire.masks import decode_mask, encode_mask, mask_bound_bits
-from mpfl.wire.values.base import Classes, Floats, Segments, Stream
+from mpfl.wire.values.base import Classes, Context, Floats, Segments, Stream
 from mpfl.wire.varint import decode_varint, encode_varint
 
 _SCALE = struct.Struct("<f")
@@ -40,6 +40,7 @@ class SparseCodec:
     """
 
     relative: ClassVar[bool] = True
+    feedback: ClassVar[bool] = True
     share: float = 1.0
 
     def __post_init__(self) -> None:
@@ -51,7 +52,7 @@ class SparseCodec:
         """Of those sent 32 and an index of 32 bits, but no more than a dense vector takes."""
         return min(64 * self.share, 32)
 
-    def encode(self, values: Floats, segments: Segments, rng: Stream, classes: Classes) -> bytes:
+    def encode(self, values: Floats, segments: Segments, rng: Stream, context: Context) -> bytes:
         """Return the payload; nothing for no values."""
         if not values.size:
             return b""
@@ -59,13 +60,13 @@ class SparseCodec:
         count = self._most(values.size)
         keep = np.zeros(values.size, np.bool_)
         keep[top([size], np.flatnonzero(size), count)] = True
-        mask = encode_mask(Mask.from_bools(segment_layout(segments), keep))
+        mask = encode_mask(Mask.from_bools(segment_layout(segments), keep), classes=context.classes)
         return encode_varint(len(mask)) + mask + float32_bytes(values[keep])
 
-    def decode(self, payload: bytes, segments: Segments, classes: Classes) -> Floats:
+    def decode(self, payload: bytes, segments: Segments, context: Context) -> Floats:
         """Return the values, zero where none was sent; WireError if the payload is not legal."""
         values = np.zeros(sum(segments), np.float32)
-        mask, raw = self._read(payload, segments)
+        mask, raw = self._read(payload, segments, context.classes)
         if mask is not None:
             values[mask.bools()] = np.frombuffer(raw, "<f4")
         return values
@@ -74,12 +75,16 @@ class SparseCodec:
         """Return how many of so many values may be sent."""
         return max(1, units_to_keep(self.share, count))
 
-    def bound_bytes(self, payload: bytes, segments: Segments, classes: Classes) -> float:
+    def bound_bytes(self, payload: bytes, segments: Segments, context: Context) -> float:
         """Return the entropy of the places, and four bytes a value."""
-        mask, raw = self._read(payload, segments)
-        return len(raw) + (mask_bound_bits(mask) / 8 if mask is not None else 0.0)
+        mask, raw = self._read(payload, segments, context.classes)
+        if mask is None:
+            return 0.0
+        return len(raw) + mask_bound_bits(mask, classes=context.classes) / 8
 
-    def _read(self, payload: bytes, segments: Segments) -> tuple[Mask | None, memoryview]:
+    def _read(
+        self, payload: bytes, segments: Segments, classes: Classes
+    ) -> tuple[Mask | None, memoryview]:
         if not sum(segments):
             if payload:
                 raise WireError("values", "a payload for no values")
@@ -87,7 +92,8 @@ class SparseCodec:
         length, start = decode_varint(payload, 0, "values.mask", len(payload))
         if length > len(payload) - start:
             raise WireError("values.mask", f"got {len(payload) - start} of {length} bytes")
-        mask = decode_mask(payload[start : start + length], segment_layout(segments))
+        layout = segment_layout(segments)
+        mask = decode_mask(payload[start : start + length], layout, classes=classes)
         raw = memoryview(payload)[start + length :]
         if len(raw) != 4 * mask.count() or mask.count() > self._most(sum(segments)):
             raise WireError("values", f"got {len(raw)} bytes for {mask.count()} values")
@@ -103,9 +109,10 @@ class SignCodec:
     """One magnitude for all (float32), and a sign a value; zero counts as positive."""
 
     relative: ClassVar[bool] = True
+    feedback: ClassVar[bool] = True
     bits_each: ClassVar[float] = 1
 
-    def encode(self, values: Floats, segments: Segments, rng: Stream, classes: Classes) -> bytes:
+    def encode(self, values: Floats, segments: Segments, rng: Stream, context: Context) -> bytes:
         """Return the mean magnitude and the coded signs; nothing for no values."""
         if not values.size:
             return b""
@@ -113,14 +120,14 @@ class SignCodec:
         signs = values >= 0 if any(scale) else np.ones(values.size, np.bool_)
         return scale + encode_mask(Mask.from_bools(segment_layout(segments), signs))
 
-    def decode(self, payload: bytes, segments: Segments, classes: Classes) -> Floats:
+    def decode(self, payload: bytes, segments: Segments, context: Context) -> Floats:
         """Return plus or minus the magnitude; WireError if the payload is not legal."""
         scale, signs = self._read(payload, segments)
         if signs is None:
             return np.zeros(0, np.float32)
         return np.where(signs.bools(), np.float32(scale), np.float32(-scale))
 
-    def bound_bytes(self, payload: bytes, segments: Segments, classes: Classes) -> float:
+    def bound_bytes(self, payload: bytes, segments: Segments, context: Context) -> float:
         """Return the entropy of the signs, and four bytes."""
         _, signs = self._read(payload, segments)
         return _SCALE.size + mask_bound_bits(signs) / 8 if signs is not None else 0.0

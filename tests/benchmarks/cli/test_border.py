@@ -142,9 +142,9 @@ def test_names_of_any_letters_stay_as_they_are(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out = tmp_path / "[/b]:smile:"
-    variants = "{'[red]$x^' = {method = 'mpfl', 'wire.uplink_values' = 'step(0.1,0.6)'}}"
+    variants = "{'[red]$x^' = {method = 'mpfl', 'wire.up' = 'step(0.1,0.6)'}}"
     options = ["--set", f"compare.variants={variants}", "--methods", "[red]$x^, fedavg"]
-    options += ["--sweep", "wire.downlink_values='step(0.1, 0.6)',int8", "--seeds", "0"]
+    options += ["--sweep", "wire.down='step(0.1, 0.6)',int8", "--seeds", "0"]
     assert invoke(["compare", "demo", *SETS, *options, "--out", str(out)]) == 0
     said = capsys.readouterr().out
     assert "[red]$x^" in said
@@ -316,7 +316,7 @@ def test_an_early_end_of_a_file_is_no_ctrl_c(
 
 
 def test_swept_values_are_whole_in_narrow_and_endless_terminals() -> None:
-    sweep = {"data.partition": "dirichlet(0.3)", "wire.uplink_values": "step(0.10, 0.6)"}
+    sweep = {"data.partition": "dirichlet(0.3)", "wire.up": "step(0.10, 0.6)"}
     rows = comparison_table(
         [run_of([(10, 0.5), (20, 0.9)], sweep={**sweep, "a.b": n}) for n in (1, 2)]
     )

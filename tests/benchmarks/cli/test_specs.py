@@ -33,12 +33,12 @@ KEYS: dict[str, Registry[Any]] = {
     "prune.vote": RULES,
     "prune.schedule": SCHEDULES,
     "wire.mask_codec": MASK_CODECS,
-    "wire.uplink_values": VALUE_CODECS,
-    "wire.downlink_values": VALUE_CODECS,
+    "wire.up": VALUE_CODECS,
+    "wire.down": VALUE_CODECS,
     "faults.attack": ATTACKS,
     "faults.stress_kind": SPOILERS,
 }
-UNFIT = ("(1", ")", "(1)(1)", "(,)", "(1, 1, 1)", "(many)", "(nan)", "(-inf)", "(x=1)")
+UNFIT = ("(1", ")", "(1)(1)", "(,)", "(1, 1, 1, 1)", "(many)", "(nan)", "(-inf)", "(x=1)")
 """What no part of any kind takes after its name."""
 
 OUT_OF_RANGE = {
@@ -50,7 +50,9 @@ OUT_OF_RANGE = {
     "prune.score": ("magnitude(l3)", "magnitude(l1, l2)"),
     "prune.vote": ("quorum", "quorum(0)", "quorum(1.1)", "histogram()", "histogram(101)", "trimmed",
                    "trimmed(-1)", "trimmed(1.5)", "trimmed(99)"),
-    "wire.uplink_values": ("int8(up)", "step(0)", "step(1, 2)", "sparse(0)", "sparse(2)"),
+    "wire.up": ("int8(up)", "step(0)", "step(1, 2)", "sparse(0)", "sparse(2)", "stc",
+                           "stc(0)", "sbc(2)", "eden(5)", "lowrank(0)", "lowrank(2)|int5",
+                           "int8|int4", "lowrank(4)|", "step(1, 0.5, 0.001)", "rd_step(0)"),
     "faults.attack": ("layer", "layer()", "layer(fc9)"),
     "faults.stress_kind": ("noise", "noise(2)"),
 }  # fmt: skip

@@ -5,7 +5,16 @@ from typing import Any
 import numpy as np
 
 from mpfl.mask import Layout, Mask
-from mpfl.wire import MASK_CODECS, Frame, Kind, Section, encode_frame, encode_mask, encode_values
+from mpfl.wire import (
+    MASK_CODECS,
+    Context,
+    Frame,
+    Kind,
+    Section,
+    encode_frame,
+    encode_mask,
+    encode_values,
+)
 
 LAYOUT = Layout(("first", "second"), (300, 77))
 SEGMENTS = (60, 0, 5, 35)
@@ -23,7 +32,16 @@ VALUE_SPECS = (
     "ternary(nearest)",
     "step(1.5)",
     "step(2, 0.6)",
+    "rd_step(0.1)",
+    "stc(0.1)",
+    "sbc(0.1)",
+    "eden(1)",
+    "eden(0.5)",
+    "eden(2)",
+    "lowrank(1)",
+    "lowrank(1)|int8",
 )
+SHAPES = Context(shapes=((12, 5), (), None, (7, 5)))
 
 
 def bits(count, step, modulus):
@@ -49,7 +67,8 @@ def mask_payload(codec, context):
 
 def value_payload(spec):
     # The stream is NumPy's PCG64, which NumPy promises to keep.
-    return encode_values(VALUES, spec, SEGMENTS, np.random.Generator(np.random.PCG64(5)))
+    rng = np.random.Generator(np.random.PCG64(5))
+    return encode_values(VALUES, spec, SEGMENTS, rng, context=SHAPES)
 
 
 def golden_payloads():

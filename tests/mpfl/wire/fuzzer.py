@@ -22,6 +22,7 @@ import numpy as np
 from mpfl.mask import Layout, Mask
 from mpfl.wire import (
     MASK_CODECS,
+    Context,
     Frame,
     Kind,
     Section,
@@ -45,7 +46,9 @@ Rng = np.random.Generator
 CONSTANT = 1 << 19
 """What decoding may take beyond a multiple of what is expected, by docs/wire-format.md."""
 SPECS = ("float32", "float16", "bfloat16", "int8", "int8(nearest)", "int4", "int4(nearest)", "int3",
-         "ternary", "step(1.5)", "step(2, 0.6)", "sparse", "sparse(0.1)", "sign")  # fmt: skip
+         "ternary", "step(1.5)", "step(2, 0.6)", "rd_step(0.1)", "sparse", "sparse(0.1)", "sign",
+         "stc(0.1)", "sbc(0.1)", "eden(1)", "eden(0.3)", "eden(2)", "lowrank(1)",
+         "lowrank(2) | int4(nearest)")  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -158,47 +161,75 @@ def value_targets(segments: tuple[int, ...], seed: int) -> Iterator[Target]:
     values[rng.random(values.size) < 0.4] = 0
     values[: segments[0]] = 0
     classes = rng.integers(0, 3, values.size).astype(np.uint8)
+    shapes = tuple((n // 5, 5) if n % 5 == 0 else None for n in segments)
     for spec in SPECS:
-        for known in ({}, {"classes": classes}):
+        for known in (Context(shapes=shapes), Context(classes, shapes)):
             yield _value_target(spec, values, segments, known)
 
 
-def _value_target(
-    spec: str, values: Any, segments: tuple[int, ...], known: dict[str, Any]
-) -> Target:
+def _value_target(spec: str, values: Any, segments: tuple[int, ...], known: Context) -> Target:
     name = spec.partition("(")[0]
 
     def encode() -> bytes:
-        return encode_values(values, spec, segments, np.random.default_rng(7), **known)
+        return encode_values(values, spec, segments, np.random.default_rng(7), context=known)
 
     def read(payload: bytes) -> bytes:
-        return decode_values(payload, spec, segments, **known).tobytes()
+        return decode_values(payload, spec, segments, context=known).tobytes()
 
     def written(payload: bytes) -> bytes | None:
-        read = decode_values(payload, spec, segments, **known)
+        read = decode_values(payload, spec, segments, context=known)
         if "float" in name:
-            return encode_values(read, spec, segments, **known)
+            return encode_values(read, spec, segments, context=known)
         if name == "sparse":
             mask = Mask.from_bools(segment_layout(segments), read != 0)
             start = 1 + (payload[0] > 127)
-            same = _mask_again(payload[start:], mask)
+            same = _mask_again(payload[start:], mask, known.classes)
             return None if same is None else (
                 encode_varint(len(same)) + same + read[read != 0].astype("<f4").tobytes()
+            )  # fmt: skip
+        if name == "sbc":
+            return _places_again(payload, read, segments, known)
+        if name == "stc":
+            start = 1 + (payload[0] > 127)
+            same = _places_again(payload[start:], np.abs(read), segments, known)
+            return None if same is None else (
+                encode_varint(len(same)) + same
+                + np.packbits(read[read != 0] > 0, bitorder="little").tobytes()
             )  # fmt: skip
         return None
 
     def forged() -> Iterator[bytes]:
-        if name not in ("float32", "float16", "bfloat16", "sparse", "sign"):
+        if name in ("eden", "step", "rd_step", "ternary", "lowrank") or name.startswith("int"):
             yield from _other_lanes(encode)
             yield from _other_tables(encode)
 
     return Target(f"values {name}", encode(), read, written, forged, 4 * values.size)
 
 
-def _mask_again(payload: bytes, mask: Mask) -> bytes | None:
+def _mask_again(payload: bytes, mask: Mask, classes: Any) -> bytes | None:
     if not payload or (name := _codec_of(payload)) == "matrix":
         return None
-    return encode_mask(mask, codec=name)
+    used = None if payload[0] & 128 else classes
+    if name == "raw":  # which `encode_mask` writes without classes only
+        coded = make_plan(mask.layout, None, used).take(mask.bools())
+        return payload[:1] + np.packbits(coded, bitorder="little").tobytes()
+    return payload[:1] + encode_mask(mask, codec=name, classes=used)[1:]
+
+
+def _places_again(
+    payload: bytes, values: Any, segments: tuple[int, ...], known: Context
+) -> bytes | None:
+    parts = np.split(values, np.cumsum(segments)[:-1])
+    scales = np.array([part[part != 0][:1].sum() for part in parts], "<f4")
+    coded = np.repeat(scales != 0, segments)
+    if not coded.any():
+        return scales.tobytes()
+    layout = segment_layout([n for n, scale in zip(segments, scales, strict=True) if scale])
+    classes = None if known.classes is None else known.classes[coded]
+    mask = _mask_again(
+        payload[4 * len(segments) :], Mask.from_bools(layout, values[coded] != 0), classes
+    )
+    return None if mask is None else scales.tobytes() + mask
 
 
 def _other_tables(encode: Callable[[], bytes]) -> Iterator[bytes]:
@@ -213,7 +244,7 @@ def _other_tables(encode: Callable[[], bytes]) -> Iterator[bytes]:
 
     for place, change in itertools.product(range(4), (-1, 1, 8)):
         table = partial(wrong, place=place, change=change)
-        impossible = suppress(FloatingPointError, ValueError)  # an integer has no share
+        impossible = suppress(ArithmeticError, ValueError)  # an integer has no share
         with patch.object(symbols, "_table", table), np.errstate(all="raise"), impossible:
             yield encode()
 

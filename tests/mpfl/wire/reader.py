@@ -1,14 +1,16 @@
 """A second reader of messages, from docs/wire-format.md alone: plain Python, slow, nothing shared.
 
-It reads frames, masks (raw, gaps, rans), and values (float and quantised formats). It takes legal
-bytes for granted, but for what tells that it has read them to their end.
+It reads frames, masks (raw, gaps, rans, zstd), and values (all but `sparse` and `sign`). It takes
+legal bytes for granted, but for what tells that it has read them to their end.
 """
 
+import hashlib
+import math
 import struct
 import zlib
 from bisect import bisect_right
 from functools import lru_cache
-from itertools import accumulate, chain
+from itertools import accumulate, chain, pairwise
 from typing import Any
 
 import zstandard
@@ -117,7 +119,7 @@ def read_mask(payload, units, within=None, classes=None):
     codec, body = payload[0] & 127, payload[1:]
     segments = _segments(units, within, None if payload[0] & 128 else classes)
     lengths = [len(segment) for segment in segments]
-    read = {0: _raw, 1: _gaps, 2: _rans}[codec]
+    read = {0: _raw, 1: _gaps, 2: _rans, 4: _zstd}[codec]
     coded = read(body, lengths)
     bits = [0] * sum(units)
     for unit, bit in zip(chain(*segments), coded, strict=True):
@@ -139,9 +141,17 @@ def _raw(body, lengths):
     return read_bits(body, sum(lengths))
 
 
-def _gaps(body, lengths):
+def _unpacked(body, limit):
     magicless = zstandard.ZstdDecompressor(format=zstandard.FORMAT_ZSTD1_MAGICLESS)
-    gaps = magicless.decompress(body[1:], max_output_size=sum(lengths) + 1)
+    return magicless.decompress(body, max_output_size=limit)
+
+
+def _zstd(body, lengths):
+    return _raw(_unpacked(body, sum(lengths)), lengths)
+
+
+def _gaps(body, lengths):
+    gaps = _unpacked(body[1:], sum(lengths) + 1)
     bits = []
     for gap in gaps:
         bits += [1 - body[0]] * gap + [body[0]] * (gap < 255)
@@ -187,9 +197,25 @@ def _rans(body, lengths):
     ]
 
 
-def read_values(payload, codec, segments):
+def read_values(payload, codec, segments, shapes=()):
     """Return the values of a payload."""
     name = codec.partition("(")[0]
+    if name == "lowrank":
+        return _low_rank(payload, codec, segments, shapes)
+    if name in ("stc", "sbc", "eden") and not sum(segments):
+        assert not payload
+        return []
+    if name == "stc":
+        length, at = read_varint(payload, 0)
+        places = _places(payload[at : at + length], segments)
+        sent = sum(1 for value in places if value)
+        assert len(payload) == at + length + (sent + 7) // 8
+        signs = iter(read_bits(payload[at + length :], sent))
+        return [value and (value if next(signs) else -value) for value in places]
+    if name == "sbc":
+        return _places(payload, segments)
+    if name == "eden":
+        return _eden(payload, float(codec[5:-1]), segments)
     if name in ("float32", "float16"):
         return [
             value for (value,) in struct.iter_unpack("<f" if name == "float32" else "<e", payload)
@@ -201,6 +227,120 @@ def read_values(payload, codec, segments):
     numbers = iter(_integers(payload[2 * len(segments) :], parts))
     steps = zip(segments, halves, strict=True)
     return [next(numbers) * _widened(h) if h else 0.0 for count, h in steps for _ in range(count)]
+
+
+def _places(payload, segments):
+    """Return each segment's magnitude where it is sent, 0 elsewhere."""
+    size = 4 * len(segments)
+    magnitudes = [x for (x,) in struct.iter_unpack("<f", payload[:size])]
+    units = [n for n, x in zip(segments, magnitudes, strict=True) if x]
+    bits = iter(read_mask(payload[size:], units) if units else [])
+    return [
+        x if x and next(bits) else 0.0
+        for n, x in zip(segments, magnitudes, strict=True)
+        for _ in range(n)
+    ]
+
+
+def _blocks(count):
+    while count > 0:
+        size = min(65536, max(128, 1 << count.bit_length() - 1))
+        yield size, min(size, count)
+        count -= size
+
+
+def _eden(payload, bits, segments):
+    places = [block for count in segments for block in _blocks(count)]
+    seed, *scales = struct.unpack_from(f"<I{len(places)}f", payload)
+    data = [
+        hashlib.shake_128(struct.pack("<II", seed, k)).digest(size // 4 + 2 * size)
+        for k, (size, _) in enumerate(places)
+    ]
+    sent = [
+        [bits >= 1 or draw < round(65536 * bits)
+         for draw in struct.unpack(f"<{size}H", data[k][size // 4 :])]
+        for k, (size, _) in enumerate(places)
+    ]  # fmt: skip
+    total = sum(sum(some) for some, scale in zip(sent, scales, strict=True) if scale)
+    levels = iter(_levels(payload[4 + 4 * len(places) :], total))
+    best = best_levels(round(2 ** max(bits, 1)))
+    values: list[float] = []
+    for k, (size, count) in enumerate(places):
+        if not scales[k]:
+            values += [0.0] * count
+            continue
+        rotated = [best[next(levels)] if there else 0.0 for there in sent[k]]
+        signs = [1 - 2 * bit for bit in read_bits(data[k], 2 * size)]
+        for row in (signs[size:], signs[:size]):
+            rotated = [x * sign for x, sign in zip(_hadamard(rotated), row, strict=True)]
+        values += [x * scales[k] / size for x in rotated[:count]]
+    return values
+
+
+def _levels(payload, count):
+    if not count:
+        assert not payload
+        return []
+    end = payload[0] + 2
+    table = table_of(
+        [0.0 if s == 255 else (16 - s % 8) / 2 ** (4 + s // 8) for s in payload[1:end]]
+    )
+    stream = Stream(payload[end:])
+    levels = [stream.take(table) for _ in range(count)]
+    stream.end()
+    return levels
+
+
+def _hadamard(values):
+    apart = 1
+    while apart < len(values):
+        for i in range(len(values)):
+            if not i & apart:
+                a, b = values[i], values[i + apart]
+                values[i], values[i + apart] = a + b, a - b
+        apart *= 2
+    return values
+
+
+@lru_cache
+def best_levels(count):
+    def below(x):
+        return math.erf(x / math.sqrt(2)) / 2
+
+    def density(x):
+        return math.exp(-x * x / 2) / math.sqrt(2 * math.pi)
+
+    values = [6 * (i + 0.5) / count - 3 for i in range(count)]
+    for _ in range(2000):
+        edges = [-math.inf, *((a + b) / 2 for a, b in pairwise(values)), math.inf]
+        values = [(density(a) - density(b)) / (below(b) - below(a)) for a, b in pairwise(edges)]
+    return [round(value * 65536) / 65536 for value in values]
+
+
+def _low_rank(payload, codec, segments, shapes):
+    name, _, inner = codec.partition("|")
+    rank, inside, factors = int(name[8:-1]), list[int](), []
+    for count, shape in zip(segments, shapes or [None] * len(segments), strict=True):
+        rows = shape[0] if shape and len(shape) > 1 else 0
+        columns = count // rows if rows else 0
+        factors.append(rank * (rows + columns) < rows * columns)
+        inside += [rank * rows, rank * columns] if factors[-1] else [count]
+    numbers = iter(read_values(payload, inner or "float32", inside))
+    parts = iter([[next(numbers) for _ in range(n)] for n in inside])
+    values = list[float]()
+    for thin in factors:
+        left = next(parts)
+        if not thin:
+            values += left
+            continue
+        right = next(parts)
+        rows, columns = len(left) // rank, len(right) // rank
+        values += [
+            sum(left[k * rows + i] * right[k * columns + j] for k in range(rank))
+            for i in range(rows)
+            for j in range(columns)
+        ]
+    return values
 
 
 def _widened(half):

@@ -11,6 +11,7 @@ import pytest
 from mpfl.mask import Layout, Mask
 from mpfl.wire import (
     MASK_CODECS,
+    Context,
     Frame,
     Kind,
     Section,
@@ -93,7 +94,8 @@ def receive(blob, context, spec):
             assert mask.layout == cases.LAYOUT
             assert within is None or mask.issubset(within)
         if Section.VALUES in frame.sections:
-            values = decode_values(frame.sections[Section.VALUES], spec, cases.SEGMENTS)
+            payload = frame.sections[Section.VALUES]
+            values = decode_values(payload, spec, cases.SEGMENTS, context=cases.SHAPES)
             assert values.shape == (100,)
             assert np.isfinite(values).all()
     except WireError:
@@ -180,10 +182,16 @@ def test_a_large_payload_cut_or_flipped_anywhere_is_refused_or_another_one(codec
     assert refused > 15
 
 
-@pytest.mark.parametrize("spec", ["float32", "int4", "sparse(0.1)", "sign"])
+@pytest.mark.parametrize("spec", [
+    "float32", "int4", "sparse(0.1)", "sign", "stc(0.05)", "sbc(0.05)", "eden(1)", "eden(0.3)",
+    "lowrank(4)", "lowrank(4)|int4",
+])  # fmt: skip
 def test_a_large_value_payload_cut_or_flipped_anywhere_is_refused_or_another_one(spec):
     rng = np.random.default_rng(2)
     values = rng.standard_normal(60_000).astype(np.float32)
-    payload = encode_values(values, spec, (60_000,), rng)
-    refused = refusals(payload, lambda blob: decode_values(blob, spec, (60_000,)), rng)
+    known = Context(shapes=((300, 200),))
+    payload = encode_values(values, spec, (60_000,), rng, context=known)
+    refused = refusals(
+        payload, lambda blob: decode_values(blob, spec, (60_000,), context=known), rng
+    )
     assert refused > 15

@@ -25,6 +25,8 @@ def _load(path):
 
 
 cases = _load(Path(__file__).parent / "cases.py")
+CRUDE = ("stc", "sbc", "eden", "lowrank")
+"""What loses so much that only the direction is left; each has a test file of its own."""
 NAMES = sorted(path.stem for path in FOLDER.glob("*.hex"))
 
 
@@ -59,8 +61,11 @@ def test_golden_masks_decode(name):
 @pytest.mark.parametrize("spec", cases.VALUE_SPECS)
 def test_golden_values_decode(spec):
     name = "values-" + "".join(c if c.isalnum() else "-" for c in spec)
-    decoded = decode_values(golden(name), spec, cases.SEGMENTS)
+    decoded = decode_values(golden(name), spec, cases.SEGMENTS, context=cases.SHAPES)
     assert decoded.dtype == np.float32
+    if spec.startswith(CRUDE):
+        assert (decoded * cases.VALUES).sum() > 0
+        return
     steps = {"float32": 0, "float16": 2e-4, "bfloat16": 1e-3, "int8": 2e-3}
     tolerance = steps.get(spec, 0.13)
     np.testing.assert_allclose(decoded, cases.VALUES, atol=tolerance, rtol=0)

@@ -16,6 +16,7 @@ import pytest
 from mpfl.mask import Layout, Mask
 from mpfl.wire import (
     MASK_CODECS,
+    Context,
     WireError,
     decode_mask,
     decode_values,
@@ -39,7 +40,8 @@ CONTEXTS: dict[str, dict[str, Any]] = {
     "both": {"within": WITHIN, "classes": CLASSES},
 }
 VALUE_SPECS = ("float32", "float16", "bfloat16", "int8", "int4(nearest)", "int3", "ternary",
-               "step(1)", "sparse(0.05)", "sparse", "sign")  # fmt: skip
+               "step(1)", "sparse(0.05)", "sparse", "sign", "stc(0.05)", "sbc(0.05)", "eden(1)",
+               "eden(0.3)", "eden(3)", "lowrank(4)")  # fmt: skip
 
 
 def peak_of(function, refused=False):
@@ -102,8 +104,8 @@ def test_masks_of_many_layers_and_classes():
 @pytest.mark.parametrize("spec", VALUE_SPECS)
 def test_values(spec):
     values = np.random.default_rng(4).standard_normal(TOTAL).astype(np.float32)
-    payload = encode_values(values, spec, UNITS, np.random.default_rng(5), classes=CLASSES)
-    peak = peak_of(lambda: decode_values(payload, spec, UNITS, classes=CLASSES))
+    payload = encode_values(values, spec, UNITS, np.random.default_rng(5), context=Context(CLASSES))
+    peak = peak_of(lambda: decode_values(payload, spec, UNITS, context=Context(CLASSES)))
     assert peak <= 4 * (4 * TOTAL) + CONSTANT
     assert peak <= 2 * (4 * TOTAL) + CONSTANT + len(payload)  # as it happens
 

@@ -9,12 +9,21 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mpfl.mask import Layout, Mask
-from mpfl.wire import Frame, Kind, Section, decode_values, encode_frame, encode_mask, encode_values
+from mpfl.wire import (
+    Context,
+    Frame,
+    Kind,
+    Section,
+    decode_values,
+    encode_frame,
+    encode_mask,
+    encode_values,
+)
 from tests.mpfl.wire import reader
 
 VALUE_CODECS = [
     "float32", "float16", "bfloat16", "int8", "int4", "int3", "ternary", "int8(nearest)",
-    "step", "step(0.05)", "step(2.0, 0.7)",
+    "step", "step(0.05)", "step(2.0, 0.7)", "rd_step(0.1)", "stc(0.05)", "sbc(0.2)",
 ]  # fmt: skip
 
 
@@ -96,6 +105,31 @@ def test_values_are_read_as_the_library_reads_them(codec, segments, scale, seed)
     payload = encode_values(values, codec, segments, rng)
     read = np.array(reader.read_values(payload, codec, segments), np.float32)
     np.testing.assert_array_equal(read, decode_values(payload, codec, segments))
+
+
+@pytest.mark.parametrize("codec", ["eden(1)", "eden(0.3)", "eden(3)"])
+@given(st.lists(st.integers(1, 300), min_size=1, max_size=3), st.integers(0, 2**32))
+@settings(max_examples=8, deadline=None)
+def test_rotated_values_are_read_as_the_library_reads_them(codec, segments, seed):
+    rng = np.random.default_rng(seed)
+    values = rng.standard_normal(sum(segments)).astype(np.float32)
+    values[: segments[0]] *= rng.integers(0, 2)
+    payload = encode_values(values, codec, segments, rng)
+    read = np.array(reader.read_values(payload, codec, segments), np.float32)
+    np.testing.assert_allclose(read, decode_values(payload, codec, segments), atol=1e-4)
+
+
+@pytest.mark.parametrize("codec", ["lowrank(2)", "lowrank(1)|int8"])
+@given(st.integers(0, 2**32))
+@settings(max_examples=15)
+def test_factors_are_multiplied_as_the_library_multiplies_them(codec, seed):
+    rng = np.random.default_rng(seed)
+    segments, shapes = (60, 7, 90, 12), ((12, 5), None, (6, 5, 3), (3, 4))
+    values = rng.standard_normal(sum(segments)).astype(np.float32)
+    known = Context(shapes=shapes)
+    payload = encode_values(values, codec, segments, rng, context=known)
+    read = np.array(reader.read_values(payload, codec, segments, shapes), np.float32)
+    np.testing.assert_array_equal(read, decode_values(payload, codec, segments, context=known))
 
 
 def test_values_in_a_stream_of_many_lanes_are_read():

@@ -8,6 +8,7 @@ from hypothesis.extra import numpy as hnp
 
 from mpfl.wire import (
     VALUE_CODECS,
+    Context,
     WireError,
     decode_values,
     encode_values,
@@ -15,11 +16,22 @@ from mpfl.wire import (
     values_bound_bytes,
 )
 
+ARGUED = {
+    "rd_step": "rd_step(0.2)",
+    "stc": "stc(0.1)",
+    "sbc": "sbc(0.1)",
+    "lowrank": "lowrank(2) | int8(nearest)",
+}
+"""How the codecs that do not go without an argument are written."""
 SPECS = [
-    *VALUE_CODECS.names(),
+    *(name for name in VALUE_CODECS.names() if name not in ARGUED),
+    *ARGUED.values(),
     *(f"{name}(nearest)" for name in ("int8", "int4", "int3", "ternary")),
     "step(0.3)",
     "step(2, 0.7)",
+    "step(2, 0.6, 4)",
+    "eden(0.3)",
+    "eden(2.5)",
 ]
 LARGEST = {"int8": 127, "int4": 7, "int3": 3, "ternary": 1}
 FINITE = st.floats(-60000, 60000, width=32)
@@ -40,8 +52,8 @@ def vectors(draw):
 def test_round_trip_is_within_the_step(vector, spec):
     values, segments, classes = vector
     rng = np.random.default_rng(0)
-    payload = encode_values(values, spec, segments, rng, classes=classes)
-    decoded = decode_values(payload, spec, segments, classes=classes)
+    payload = encode_values(values, spec, segments, rng, context=Context(classes))
+    decoded = decode_values(payload, spec, segments, context=Context(classes))
     assert decoded.dtype == np.float32
     assert decoded.shape == values.shape
     if spec == "float32":
@@ -62,8 +74,10 @@ def test_round_trip_is_within_the_step(vector, spec):
 @given(vectors(), st.sampled_from(SPECS))
 def test_the_bound_is_not_above_the_payload(vector, spec):
     values, segments, classes = vector
-    payload = encode_values(values, spec, segments, np.random.default_rng(0), classes=classes)
-    bound = values_bound_bytes(payload, spec, segments, classes=classes)
+    payload = encode_values(
+        values, spec, segments, np.random.default_rng(0), context=Context(classes)
+    )
+    bound = values_bound_bytes(payload, spec, segments, context=Context(classes))
     assert 0 <= bound <= len(payload) + 1e-9
 
 
@@ -128,10 +142,10 @@ def test_classes_that_tell_scales_apart_save_bytes():
     classes = (np.arange(20_000) % 2).astype(np.uint8)
     values = (rng.standard_normal(20_000) * np.where(classes, 1, 0.1)).astype(np.float32)
     plain = encode_values(values, "int4(nearest)", (20_000,))
-    told = encode_values(values, "int4(nearest)", (20_000,), classes=classes)
+    told = encode_values(values, "int4(nearest)", (20_000,), context=Context(classes))
     assert len(told) < 0.9 * len(plain)
     np.testing.assert_array_equal(
-        decode_values(told, "int4(nearest)", (20_000,), classes=classes),
+        decode_values(told, "int4(nearest)", (20_000,), context=Context(classes)),
         decode_values(plain, "int4(nearest)", (20_000,)),
     )
 
@@ -148,7 +162,8 @@ def test_small_segments_cost_little():
 
 
 def test_relative_marks_the_codecs_for_differences():
-    for spec in ("int8", "int4", "int3", "ternary", "step", "step(2)", "sparse", "sign"):
+    for spec in ("int8", "int4", "int3", "ternary", "step", "step(2)", "sparse", "sign", "eden",
+                 *ARGUED.values()):  # fmt: skip
         assert value_codec(spec).relative
     for spec in ("float32", "float16", "bfloat16"):
         assert not value_codec(spec).relative
@@ -193,6 +208,19 @@ def test_extreme_scales_survive(spec, size):
         ("float32(1)", np.ones(3, np.float32), (3,), "no argument"),
         ("step(0)", np.ones(3, np.float32), (3,), "step"),
         ("step(1, 0.2)", np.ones(3, np.float32), (3,), "step"),
+        ("step(1, 0.5, 200)", np.ones(3, np.float32), (3,), "0.02 to 100"),
+        ("rd_step(0)", np.ones(3, np.float32), (3,), "rd_step"),
+        ("rd_step", np.ones(3, np.float32), (3,), "rd_step"),
+        ("stc(0)", np.ones(3, np.float32), (3,), "share"),
+        ("sbc(1.5)", np.ones(3, np.float32), (3,), "share"),
+        ("stc", np.ones(3, np.float32), (3,), "one number"),
+        ("eden(0.05)", np.ones(3, np.float32), (3,), "0.1 to 4"),
+        ("eden(1)", np.ones(3, np.float32), (3,), "stream"),
+        ("lowrank(0)", np.ones(3, np.float32), (3,), "rank"),
+        ("lowrank(1.5)", np.ones(3, np.float32), (3,), "whole number"),
+        ("lowrank(1) | int5", np.ones(3, np.float32), (3,), "int4"),
+        ("lowrank(1) |", np.ones(3, np.float32), (3,), "unknown"),
+        ("int8 | int4", np.ones(3, np.float32), (3,), "only lowrank"),
     ],
 )
 def test_bad_requests_say_what_is_wrong(spec, values, segments, match):
@@ -238,3 +266,68 @@ def test_more_tables_than_a_byte_can_name_are_refused():
     payload = b"\x80\x3f" * 300 + b"\xff\x01\x00" * 300 + b"\x00\x01"
     with pytest.raises(WireError, match=r"values\.tables: more than 255"):
         decode_values(payload, "int8", segments)
+
+
+@pytest.mark.parametrize(
+    ("context", "match"),
+    [
+        (Context(classes=np.zeros(3, np.uint8)), r"classes: got uint8\[3\], expected uint8\[4\]"),
+        (Context(classes=np.zeros(4, np.int64)), r"classes: got int64\[4\]"),
+        (Context(shapes=((4,),)), "shapes: got 1, expected 2"),
+        (Context(shapes=((), (2, 2))), r"shapes: got \(2, 2\) for a segment of 1 values"),
+        (Context(progress=1.5), "progress: got 1.5"),
+    ],
+)
+def test_a_context_that_does_not_fit_the_values_is_said(context, match):
+    with pytest.raises(ValueError, match=match):
+        encode_values(np.ones(4, np.float32), "float32", (3, 1), context=context)
+
+
+def test_feedback_marks_the_codecs_whose_loss_is_not_zero_on_average():
+    biased = ("int8(nearest)", "ternary(nearest)", "step", "step(2)", "sparse(0.1)", "sign",
+              "rd_step(0.1)", "stc(0.1)", "sbc(0.1)", "lowrank(4)")  # fmt: skip
+    assert all(value_codec(spec).feedback for spec in biased)
+    assert not any(value_codec(spec).feedback for spec in ("int8", "ternary", "float32", "eden"))
+
+
+def steps_of(payload):
+    return (np.frombuffer(payload[:4], "<u2").astype(np.uint32) << 16).view(np.float32)
+
+
+def test_a_step_goes_from_first_to_last_by_equal_ratios():
+    values = np.random.default_rng(0).standard_normal(2000).astype(np.float32)
+    found = [
+        steps_of(encode_values(values, spec, (1000, 1000), context=Context(progress=progress)))
+        for spec, progress in (("step(1, 0.6, 4)", 0), ("step(1, 0.6, 4)", 0.5), ("step(2)", 0.3),
+                               ("step(1, 0.6, 4)", 1), ("step(4)", 0))
+    ]  # fmt: skip
+    np.testing.assert_array_equal(found[1], found[2])
+    np.testing.assert_array_equal(found[3], found[4])
+    np.testing.assert_allclose(found[3], 4 * found[0], rtol=0.01)
+
+
+def test_a_priced_step_is_the_best_of_its_candidates():
+    rng = np.random.default_rng(1)
+    scales = (1.0, 0.2)
+    values = np.concatenate([rng.laplace(size=3000) * scale for scale in scales])
+    price, whole = 0.2, float(np.square(values.astype(np.float32)).mean())
+
+    def cost(part, step):
+        integers = np.copysign(np.floor(np.abs(part) / step + 0.35), part)
+        shares = np.unique(integers, return_counts=True)[1] / part.size
+        return np.square(part - integers * step).mean() / whole - price * shares @ np.log2(shares)
+
+    payload = encode_values(values.astype(np.float32), f"rd_step({price})", (3000, 3000))
+    chosen = steps_of(payload)
+    for part, step in zip(np.split(values, 2), chosen, strict=True):
+        least = min(cost(part, factor * np.sqrt(whole)) for factor in np.geomspace(0.25, 16, 25))
+        assert (cost(part, step) if step else np.square(part).mean() / whole) <= least + 0.005
+    # a bit is worth the same error in both: the steps are about the same, not the integers
+    assert chosen[1] == 0 or 0.5 < chosen[1] / chosen[0] < 2
+
+
+def test_a_segment_that_is_not_worth_its_bits_is_left_out():
+    rng = np.random.default_rng(1)
+    values = np.concatenate([rng.normal(size=1000), 0.01 * rng.normal(size=1000)])
+    payload = encode_values(values.astype(np.float32), "rd_step(0.1)", (1000, 1000))
+    assert [bool(step) for step in steps_of(payload)] == [True, False]
