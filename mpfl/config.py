@@ -327,7 +327,7 @@ class WireConfig:
     """How masks and values are written into messages."""
 
     mask_codec: str = "auto"
-    """``auto`` (the smallest), ``raw``, ``gaps``, ``rans``, ``range``, ``zstd`` or ``matrix``."""
+    """``auto`` (the smallest), ``raw``, ``rans`` or ``matrix``."""
     mask_classes: int = 8
     """Statistics per layer: units are grouped by |w0|, which both sides know (1 = one group)."""
     up: str = ""

@@ -148,6 +148,14 @@ class World:
         return Layout(tuple(trained), tuple(trained.values()))
 
     @property
+    def parameter_widths(self) -> tuple[int, ...]:
+        """Parameters per row of each layer of `parameter_layout`, 0 where it is no matrix."""
+        shapes = [self.structure.parameters.place(n)[1] for n in self.parameter_layout.names]
+        rows = [shape[0] if len(shape) > 1 else 0 for shape in shapes]
+        counts = self.parameter_layout.units
+        return tuple(n // r if r else 0 for n, r in zip(counts, rows, strict=True))
+
+    @property
     def travelling_buffers(self) -> int:
         """How many buffer entries clients and server exchange."""
         return int(self.exchanged.sum())

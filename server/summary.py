@@ -34,7 +34,7 @@ from server.records import DOWNLINK, UPLINK, Health, Machine, Summary
 from server.round import RunState
 
 _LOG = logging.getLogger(__name__)
-_PACKAGES = ("mpfl", "flwr", "torch", "torchvision", "numpy", "bitarray", "zstandard")
+_PACKAGES = ("mpfl", "flwr", "torch", "torchvision", "numpy", "bitarray")
 _AS_AFTER_THE_LAST_ROUND = (
     *("test_accuracy", "test_loss", "density", "density_all_parameters"),
     *("uplink_bytes", "downlink_bytes", "total_bytes"),

@@ -58,7 +58,7 @@ def codec(
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Encode masks: every codec against zlib, zstd and bitarray."""
+    """Encode masks: every codec against zlib and bitarray."""
     if ballots:
         _show(f"ballots of {ballots}", ballot_table(ballots), as_json)
         return

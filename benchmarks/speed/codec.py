@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import zstandard
 from bitarray import bitarray
 from bitarray.util import sc_decode, sc_encode
 
@@ -139,11 +138,8 @@ def contenders(
     which is for masks with structure.
     """
     known = known or {}
-    absent = {name for name, there in (("range", _has_range()), ("matrix", any(widths)))
-              if not there}  # fmt: skip
-    own = ["auto", *(name for name in MASK_CODECS.names() if name not in absent)]
+    own = ["auto", *(name for name in MASK_CODECS.names() if name != "matrix" or any(widths))]
     packed = Mask.packed
-    compressor, decompressor = zstandard.ZstdCompressor(level=3), zstandard.ZstdDecompressor()
     return [
         *(
             Contender(
@@ -155,12 +151,6 @@ def contenders(
             for name in own
         ),
         Contender("zlib", lambda mask: zlib.compress(mask.packed(), 6), zlib.decompress, packed),
-        Contender(
-            "zstd",
-            lambda mask: compressor.compress(mask.packed()),
-            decompressor.decompress,
-            packed,
-        ),
         Contender(
             "bitarray sc_encode",
             lambda mask: sc_encode(bitarray(mask.bits)),
@@ -194,11 +184,3 @@ def _best(action: Callable[[], Any]) -> tuple[float, Any]:
         result = action()
         seconds = min(seconds, time.perf_counter() - start)
     return seconds, result
-
-
-def _has_range() -> bool:
-    try:
-        import constriction  # noqa: F401
-    except ImportError:
-        return False
-    return True

@@ -43,7 +43,9 @@ def handle(request: Frame, client: Client) -> Frame:
     coin = client.rng("coin", request.round).random(change.size) < 0.5
     signs = Mask.from_bools(world.parameter_layout, np.where(change == 0, coin, change > 0))
     sections = {
-        Section.MASK: encode_mask(signs, codec=experiment.wire.mask_codec),
+        Section.MASK: encode_mask(
+            signs, codec=experiment.wire.mask_codec, widths=world.parameter_widths
+        ),
         Section.METRICS: client.metrics(result),
     }
     if buffers:

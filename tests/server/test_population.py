@@ -86,7 +86,7 @@ def test_masks_that_nobody_holds_are_forgotten() -> None:
 MNIST: Mapping[str, Any] = {
     "model": {"name": "lenet300"},
     "prune": {"density": 0.1, "rounds": 3, "recovery": "finetune"},
-    "wire": {"mask_codec": "gaps"},
+    "wire": {"mask_codec": "rans"},
 }
 REPLY_BYTES = 4 * 266_610
 """A reply has the values of lenet300 in float32, and a ballot."""

@@ -14,16 +14,8 @@ from mpfl.mask import Layout, Mask
 from mpfl.registry import Registry, unknown_name
 from mpfl.wire.errors import WireError
 from mpfl.wire.masks.bernoulli import decode_segments, encode_segments
-from mpfl.wire.masks.compressed import (
-    decode_gaps,
-    decode_packed,
-    encode_gaps,
-    encode_packed,
-    unpack_bits,
-)
 from mpfl.wire.masks.matrix import decode_matrix, encode_matrix, fit_matrix
 from mpfl.wire.masks.plan import Plan, magnitude_classes, make_plan, matrix_widths
-from mpfl.wire.masks.range_coder import decode_range, encode_range
 
 __all__ = ["MASK_CODECS", "MaskCodec", "check_mask_codec", "decode_mask", "encode_mask",
            "magnitude_classes", "mask_bound_bits", "matrix_widths"]  # fmt: skip
@@ -185,8 +177,6 @@ def _entropy_bits(ones: NDArray[np.int64], total: NDArray[np.int64]) -> NDArray[
 _PLAIN = 0x80
 """Flag in the first byte: the classes are set aside."""
 _LARGE = 1 << 20
-_GAPS_DENSEST = 0.195
-_SLACK = 1.019
 _RAW_FROM = 0.995
 _NEAR, _NEAR_BYTES = 1.003, 32
 """How far above the smallest estimate a codec is still tried: what an estimate may be off."""
@@ -198,9 +188,7 @@ def _encode_smallest(content: Content, plain: Content | None) -> bytes:
     The slow codecs, `rans` and `matrix`, are written only if their estimate is not far above the
     smallest one.
     """
-    payloads = [_encode_with(name, content) for name in ("raw", "gaps", "zstd")]
-    if plain:
-        payloads += [_set_aside(_encode_with(name, plain)) for name in ("gaps", "zstd")]
+    payloads = [_encode_with("raw", content)]
     slow: list[tuple[float, Callable[[], bytes]]] = []
     if any(content.plan.widths):
         code = fit_matrix(content.bools, content.plan)
@@ -228,21 +216,11 @@ def _set_aside(payload: bytes) -> bytes:
 
 
 def _encode_large(content: Content) -> bytes:
-    """Return a payload near the smallest where time matters too.
-
-    `gaps` (below a fifth of ones) or `zstd` is taken where it is within 1.9 % of the bound: they
-    are many times faster than `rans`, which is for all the rest.
-    """
-    bits = content.bits
-    ones, lengths = _counts(bits, content.plan)
+    """Return a payload near the smallest where time matters too."""
+    ones, lengths = _counts(content.bits, content.plan)
     bound_bytes = float(np.sum(_entropy_bits(ones, lengths))) / 8
-    rarer = min(int(ones.sum()), bits.size - int(ones.sum()))
-    if bound_bytes > _RAW_FROM * bits.size / 8:
-        return _encode_with("raw", content)
-    payload = _encode_with("gaps" if rarer <= _GAPS_DENSEST * bits.size else "zstd", content)
-    if len(payload) <= _SLACK * bound_bytes:
-        return payload
-    return _encode_with("rans", content)
+    worth = bound_bytes <= _RAW_FROM * content.bits.size / 8
+    return _encode_with("rans" if worth else "raw", content)
 
 
 def _encode_with(name: str, content: Content) -> bytes:
@@ -269,33 +247,25 @@ def _decode_raw(payload: memoryview, plan: Plan) -> Mask:
     return plan.put(unpack_bits(payload, plan.count, "mask.raw"))
 
 
+def unpack_bits(packed: bytes | memoryview, count: int, field: str) -> Bools:
+    """Return `count` bits from ⌈count/8⌉ bytes with zero padding; WireError otherwise."""
+    if len(packed) != (count + 7) // 8:
+        raise WireError(field, f"got {len(packed)} bytes for {count} units")
+    raw = np.frombuffer(packed, np.uint8)
+    if count % 8 and raw[-1] >> (count % 8):
+        raise WireError(field, "padding bits are not zero")
+    return np.unpackbits(raw, count=count, bitorder="little").view(np.bool_)
+
+
 MASK_CODECS: Registry[MaskCodec] = Registry(
     "mask codec",
     {
         "raw": MaskCodec(0, "The bits themselves, eight to a byte.", _encode_raw, _decode_raw),
-        "gaps": MaskCodec(
-            1,
-            "The distances between ones: for few ones.",
-            lambda content: encode_gaps(content.bits),
-            lambda payload, plan: plan.put(decode_gaps(payload, plan.count)),
-        ),
         "rans": MaskCodec(
             2,
             "Each class of each layer at its entropy, by asymmetric numeral systems.",
             lambda content: encode_segments(content.bits, content.plan.lengths),
             lambda payload, plan: plan.put(decode_segments(payload, plan.lengths)),
-        ),
-        "range": MaskCodec(
-            3,
-            "The same by a range coder, to compare with (needs the extra `range`).",
-            lambda content: encode_range(content.bits, content.plan.lengths),
-            lambda payload, plan: plan.put(decode_range(payload, plan.lengths)),
-        ),
-        "zstd": MaskCodec(
-            4,
-            "The packed bits, compressed by zstandard.",
-            lambda content: encode_packed(content.bits),
-            lambda payload, plan: plan.put(decode_packed(payload, plan.count)),
         ),
         "matrix": MaskCodec(
             5,

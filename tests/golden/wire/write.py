@@ -4,8 +4,6 @@ import importlib.util
 import sys
 from pathlib import Path
 
-import zstandard
-
 FOLDER = Path(__file__).parent
 ROOT = FOLDER.parents[2]
 
@@ -22,7 +20,6 @@ def main():
         text = payload.hex()
         lines = [text[i : i + 96] for i in range(0, len(text), 96)]
         (FOLDER / f"{name}.hex").write_text("\n".join(lines) + "\n")
-    (FOLDER / "zstandard.txt").write_text(".".join(map(str, zstandard.ZSTD_VERSION)) + "\n")
 
 
 if __name__ == "__main__":

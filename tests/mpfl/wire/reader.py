@@ -1,6 +1,6 @@
 """A second reader of messages, from docs/wire-format.md alone: plain Python, slow, nothing shared.
 
-It reads frames, masks (raw, gaps, rans, zstd), and values (all but `sparse` and `sign`). It takes
+It reads frames, masks (raw, rans), and values (all but `sparse` and `sign`). It takes
 legal bytes for granted, but for what tells that it has read them to their end.
 """
 
@@ -12,8 +12,6 @@ from bisect import bisect_right
 from functools import lru_cache
 from itertools import accumulate, chain, pairwise
 from typing import Any
-
-import zstandard
 
 EDGES = (0, 1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128)
 
@@ -119,7 +117,7 @@ def read_mask(payload, units, within=None, classes=None):
     codec, body = payload[0] & 127, payload[1:]
     segments = _segments(units, within, None if payload[0] & 128 else classes)
     lengths = [len(segment) for segment in segments]
-    read = {0: _raw, 1: _gaps, 2: _rans, 4: _zstd}[codec]
+    read = {0: _raw, 2: _rans}[codec]
     coded = read(body, lengths)
     bits = [0] * sum(units)
     for unit, bit in zip(chain(*segments), coded, strict=True):
@@ -139,23 +137,6 @@ def _segments(units, within, classes):
 
 def _raw(body, lengths):
     return read_bits(body, sum(lengths))
-
-
-def _unpacked(body, limit):
-    magicless = zstandard.ZstdDecompressor(format=zstandard.FORMAT_ZSTD1_MAGICLESS)
-    return magicless.decompress(body, max_output_size=limit)
-
-
-def _zstd(body, lengths):
-    return _raw(_unpacked(body, sum(lengths)), lengths)
-
-
-def _gaps(body, lengths):
-    gaps = _unpacked(body[1:], sum(lengths) + 1)
-    bits = []
-    for gap in gaps:
-        bits += [1 - body[0]] * gap + [body[0]] * (gap < 255)
-    return bits + [1 - body[0]] * (sum(lengths) - len(bits))
 
 
 @lru_cache(maxsize=512)

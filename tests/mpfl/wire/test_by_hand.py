@@ -9,12 +9,11 @@ from __future__ import annotations
 
 import struct
 import zlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from itertools import chain
 from pathlib import Path
 
 import pytest
-import zstandard
 
 from tests.mpfl.wire.reader import byte_table, integer_weights, table_of
 
@@ -81,22 +80,6 @@ def packed(bits: Sequence[bool]) -> bytes:
     )
 
 
-def gaps(bits: Sequence[bool], rarer: bool) -> Iterable[int]:
-    gap = 0
-    for bit in bits:
-        if bit == rarer:
-            yield gap
-        gap = 0 if bit == rarer else gap + 1
-        if gap == 255:
-            yield 255
-            gap = 0
-
-
-def unpacked_frame(payload: bytes) -> bytes:
-    format_ = zstandard.FORMAT_ZSTD1_MAGICLESS
-    return zstandard.ZstdDecompressor(format=format_).decompress(payload, 1000)
-
-
 @pytest.mark.parametrize(
     ("context", "first", "segments"),
     [("alone", 0, "alone"), ("within", 0, "within"), ("classes", 128, "alone"),
@@ -105,16 +88,6 @@ def unpacked_frame(payload: bytes) -> bytes:
 def test_a_raw_mask_sets_classes_aside(context: str, first: int, segments: str) -> None:
     bits = list(chain(*mask_segments(segments)))
     assert golden(f"mask-raw-{context}") == bytes((first,)) + packed(bits)
-
-
-@pytest.mark.parametrize("context", CONTEXTS)
-def test_what_zstandard_packs(context: str) -> None:
-    bits = list(chain(*mask_segments(context)))
-    rarer = 2 * sum(bits) < len(bits)
-    with_gaps, with_bits = golden(f"mask-gaps-{context}"), golden(f"mask-zstd-{context}")
-    assert (with_gaps[0], with_gaps[1], with_bits[0]) == (1, rarer, 4)
-    assert unpacked_frame(with_gaps[2:]) == bytes(gaps(bits, rarer))
-    assert unpacked_frame(with_bits[1:]) == packed(bits)
 
 
 # ---------------------------------------------------------------------------------- rANS stream

@@ -1,7 +1,5 @@
 """Mask payloads: round trips under every codec and context, bounds, malformed input."""
 
-import sys
-
 import numpy as np
 import pytest
 from hypothesis import given
@@ -123,10 +121,8 @@ def test_above_a_million_units_the_choice_is_within_two_percent_too(bernoulli, f
     assert decode_mask(payload, mask.layout) == mask
 
 
-def test_above_a_million_units_the_fast_codecs_are_preferred(bernoulli):
-    assert encode_mask(bernoulli((1_500_000,), 0.05))[0] == MASK_CODECS["gaps"].number
-    assert encode_mask(bernoulli((1_500_000,), 0.35))[0] == MASK_CODECS["zstd"].number
-    assert encode_mask(bernoulli((1_500_000,), 0.0005))[0] == MASK_CODECS["rans"].number
+def test_above_a_million_units_bits_that_say_nothing_are_sent_as_they_are(bernoulli):
+    assert encode_mask(bernoulli((1_500_000,), 0.3))[0] == MASK_CODECS["rans"].number
     assert encode_mask(bernoulli((1_500_000,), 0.5))[0] == MASK_CODECS["raw"].number
 
 
@@ -151,19 +147,9 @@ def test_decoding_with_the_wrong_context_never_yields_the_mask_unnoticed(bernoul
             decode_mask(payload, Layout(("a", "b")[: len(units)], units))
 
 
-def test_without_constriction_its_codec_says_what_to_install(monkeypatch):
-    monkeypatch.setitem(sys.modules, "constriction", None)
-    mask = Mask.full(Layout(("a",), (8,)))
-    with pytest.raises(ValueError, match=r"mpfl\[range\]"):
-        encode_mask(mask, codec="range")
-    with pytest.raises(WireError, match=r"mpfl\[range\]"):
-        decode_mask(b"\x03\xff", mask.layout)
-    assert decode_mask(encode_mask(mask), mask.layout) == mask
-
-
 def test_an_unknown_codec_is_named():
-    with pytest.raises(ValueError, match="did you mean 'gaps'"):
-        encode_mask(Mask.full(Layout(("a",), (8,))), codec="gap")
+    with pytest.raises(ValueError, match="did you mean 'rans'"):
+        encode_mask(Mask.full(Layout(("a",), (8,))), codec="ran")
 
 
 def test_magnitude_classes_halve_towards_the_largest():

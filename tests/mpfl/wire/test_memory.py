@@ -67,8 +67,6 @@ def mask_like(context):
 @pytest.mark.parametrize("context", CONTEXTS)
 @pytest.mark.parametrize("codec", ["auto", *MASK_CODECS.names()])
 def test_masks(codec, context):
-    if codec == "range":
-        pytest.importorskip("constriction")
     mask, known = mask_like(context), CONTEXTS[context]
     payload = encode_mask(mask, codec=codec, widths=(1000, 1000, 0), **known)
     peak = peak_of(lambda: decode_mask(payload, LAYOUT, **known))
@@ -77,8 +75,6 @@ def test_masks(codec, context):
 
 @pytest.mark.parametrize("codec", [name for name in MASK_CODECS.names() if name != "matrix"])
 def test_writing_masks(codec):
-    if codec == "range":
-        pytest.importorskip("constriction")
     mask = mask_like("classes")
     peak = peak_of(lambda: encode_mask(mask, codec=codec, classes=CLASSES))
     assert peak <= 4 * TOTAL + CONSTANT
@@ -198,8 +194,6 @@ print(1024 * (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before))
 @pytest.mark.parametrize("codec", MASK_CODECS.names())
 def test_what_the_kernel_counts(codec, tmp_path):
     """Memory of libraries is not traced; the resident set knows of it."""
-    if codec == "range":
-        pytest.importorskip("constriction")
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss > 0
     units = 8_000_000
     layout = Layout(("a",), (units,))
