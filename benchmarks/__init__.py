@@ -7,8 +7,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from mpfl.imports.namesakes import share_names
+
 if TYPE_CHECKING:
     from benchmarks.api import Comparison, Run, compare, load, run
+
+share_names()
 
 __all__ = ["Comparison", "Run", "compare", "load", "run"]
 

@@ -21,7 +21,6 @@ from safetensors.numpy import load_file
 from benchmarks.figures.curves import draw_accuracy_against_bytes
 from benchmarks.figures.groups import drawn_groups
 from benchmarks.figures.one_run import draw_run
-from benchmarks.presets import anchored, load_table
 from benchmarks.report.table import table_text
 from benchmarks.report.write import write_report
 from benchmarks.results.frames import comparison_frame, ledger_frame, rounds_frame
@@ -36,13 +35,16 @@ from benchmarks.results.rows import Row, comparison_table
 from benchmarks.results.rundata import Ledger, RunData
 from benchmarks.running import comparison as comparing
 from benchmarks.running import experiment as running
+from benchmarks.running.compare_config import split_table
 from benchmarks.running.sinks import Feed, check_sink, show_in_sink
 from mpfl.config import Experiment, from_mapping, to_mapping
 from mpfl.errors import InputError, RunError
 from mpfl.mask import Mask
 from mpfl.nested import with_override
 from mpfl.plugins import resolved
+from mpfl.presets import anchored, changed, load_table
 from mpfl.registry import unknown_name
+from server.custody import check_file
 from server.records import RoundRecord, to_json
 from server.runfolder import MODEL
 
@@ -95,6 +97,7 @@ class Run:
     @property
     def model(self) -> dict[str, NDArray[Any]]:
         """The final model's parameters and buffers by name, read anew at each access."""
+        check_file(self.folder, MODEL)
         return load_file(self.folder / MODEL)
 
     def to_pandas(self, table: str = "rounds") -> Any:
@@ -148,7 +151,7 @@ class Comparison:
 
     def table(self) -> str:
         """Return the comparison as plain text, as the terminal shows it."""
-        console = Console(width=110, no_color=True, highlight=False)
+        console = Console(width=110, no_color=True, highlight=False, markup=False, emoji=False)
         with console.capture() as captured:
             console.print(table_text(self.rows, self.baseline))
         return "\n".join(line.rstrip() for line in captured.get().splitlines())
@@ -215,7 +218,7 @@ def run(
     >>> [line.phase for line in run.rounds], round(run.mask.density(), 2)
     (['mask', 'train'], 0.1)
     """
-    table, _ = comparing.split_table(_table(config, overrides))
+    table, _ = split_table(_table(config, overrides))
     experiment = from_mapping(table)
     folder = _folder(out)
     feed = Feed(sink, folder, experiment.method, experiment)
@@ -288,7 +291,7 @@ def compare(
             table = with_override(table, f"compare.{key}", value)
     check_sink(sink)
     folder = _folder(out)
-    cells = comparing.plan_cells(*comparing.split_table(table))
+    cells = comparing.plan_cells(*split_table(table))
     failed = comparing.compare(table, cells, folder, show_in_sink(sink, folder, on_cell), workers)
     if len(failed) == len(cells):
         raise RunError(f"all runs failed; {cells[0].name}: {failed[cells[0].name]}")
@@ -333,9 +336,7 @@ def _table(config: Config, overrides: Mapping[str, Any] | None) -> dict[str, Any
         table = load_table(str(config))
     else:
         table = dict(config)
-    for key, value in (overrides or {}).items():
-        table = with_override(table, key, value)
-    return resolved(anchored(table, Path()))
+    return resolved(anchored(changed(table, overrides or {}), Path()))
 
 
 def _folder(out: str | Path | None) -> Path:

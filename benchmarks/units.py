@@ -105,3 +105,18 @@ def value_text(name: str, value: float | str | None) -> str:
     if isinstance(value, int):
         return f"{value:,}"
     return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"
+
+
+def printable(text: str) -> str:
+    r"""Return a text whose control characters cannot steer a terminal: each is shown by a sign.
+
+    Examples
+    --------
+    >>> printable("red \x1b[31m, bell \x07")
+    'red ␛[31m, bell ␇'
+    """
+    return text.translate(_SIGNS)
+
+
+_SIGNS = {code: 0x2400 + code for code in range(0x20) if chr(code) not in "\t\n"}
+_SIGNS |= {0x7F: 0x2421} | dict.fromkeys(range(0x80, 0xA0), 0xFFFD)

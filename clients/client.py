@@ -16,13 +16,11 @@ from mpfl.data.samples import Samples
 from mpfl.faults.attacks import forge
 from mpfl.faults.stress import rides_free, spoil, stressed_clients
 from mpfl.mask import Mask
-from mpfl.methods import Codecs
 from mpfl.seeding import numpy_rng, torch_generator
 from mpfl.training.decay import learning_rate
 from mpfl.training.local import Observer, TrainResult
 from mpfl.training.losses import GradientHook, Loss
 from mpfl.wire.sections import Metrics
-from mpfl.wire.values import decode_values, encode_values, value_codec
 from mpfl.world import World
 
 Floats = NDArray[np.float32]
@@ -202,22 +200,12 @@ class Client:
         return Metrics(len(self.samples), result.loss).pack()
 
     def encode_update(self, replica: Replica, round_number: int) -> bytes:
-        """Encode the trained model's surviving values for the server.
-
-        Absolute codecs send the values; relative ones the difference to the public model, plus
-        what earlier rounds lost, whose new loss is kept in ``state.residual``.
-        """
-        keep, segments = replica.footprint.keep, replica.footprint.segments
-        codecs = Codecs.of(self.world.experiment)
-        codec = codecs.uplink
-        trained = self.world.model.read_model()[keep]
-        rng = self.rng("uplink", round_number)
-        if not value_codec(codec).relative:
-            return encode_values(trained, codec, segments, rng)
-        update = trained - replica.public[keep]
-        if codecs.feedback and self.state.residual is not None:
-            update = update + self.state.residual
-        payload = encode_values(update, codec, segments, rng)
-        if codecs.feedback:
-            self.state.residual = update - decode_values(payload, codec, segments)
-        return payload
+        """Encode the trained model's surviving values for the server; see `Channel.write`."""
+        experiment, keep = self.world.experiment, replica.footprint.keep
+        return self.world.channel("up", replica.footprint).write(
+            self.world.model.read_model()[keep],
+            replica.public[keep],
+            self.rng("uplink", round_number),
+            self.state.sent,
+            min(1.0, replica.step / experiment.federation.rounds),
+        )

@@ -42,8 +42,8 @@ def spoil_reply(client: Client, fault: str, reply: Frame, earlier: bytes | None)
         step = 1 if rng.random() < 0.5 else -1
         reply = replace(reply, round=max(0, reply.round + step))
     elif fault == "not_finite":
-        uplink = Codecs.of(client.world.experiment).uplink
-        reply = _not_finite(reply, value_codec(uplink).relative)
+        codec = value_codec(Codecs.of(client.world.experiment).up)
+        reply = _not_finite(reply, codec.relative)
     blob = encode_frame(reply)
     if fault == "truncate":
         return blob[: int(rng.integers(len(blob)))]

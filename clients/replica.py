@@ -10,13 +10,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mpfl.mask import Mask
-from mpfl.methods import Codecs
 from mpfl.network.footprint import Footprint
 from mpfl.wire.errors import WireError
 from mpfl.wire.frame import Frame, Section
 from mpfl.wire.masks import decode_mask
 from mpfl.wire.sections import SNAPSHOT, SUBSET, Sync, mask_context
-from mpfl.wire.values import decode_values, value_codec
+from mpfl.wire.values import decode_values
+from mpfl.wire.values.channel import Channel, Memory, refitted
 from mpfl.world import World
 
 Floats = NDArray[np.float32]
@@ -33,15 +33,15 @@ class ClientState:
         where a reply was lost. Version 0, the full mask, is known to all.
     values
         By version: what travelled of the newest public model, where only differences do.
-    residual
-        What its updates have lost so far.
+    sent
+        What its updates have lost so far, and the last of them.
     buffers
         Its own running statistics, float32[B].
     """
 
     masks: dict[int, Mask] = field(default_factory=dict)
     values: dict[int, Floats] = field(default_factory=dict)
-    residual: Floats | None = None
+    sent: Memory = field(default_factory=Memory)
     buffers: Floats | None = None
 
 
@@ -96,13 +96,21 @@ def follow_mask(world: World, state: ClientState, frame: Frame) -> Mask:
     return mask
 
 
-def follow(world: World, state: ClientState, frame: Frame, with_buffers: bool = True) -> Replica:
+def follow(
+    world: World,
+    state: ClientState,
+    frame: Frame,
+    with_buffers: bool = True,
+    codec: str | None = None,
+) -> Replica:
     """Return mask and public model after a request; see `follow_mask` for errors.
 
     Parameters
     ----------
     with_buffers
         Whether buffers that are averaged travel among the values.
+    codec
+        How the values are written, where that is not ``wire.down``.
     """
     frame.check_sections({Section.CONFIG}, {Section.MASK, Section.VALUES})
     masks = _held_masks(world, state)
@@ -111,7 +119,8 @@ def follow(world: World, state: ClientState, frame: Frame, with_buffers: bool = 
     footprint = world.footprint(mask, with_buffers)
     if mask != before:
         _refit(state, world.footprint(before, with_buffers), footprint)
-    public = _public(world, state, mask, frame, footprint)
+    channel = world.channel("down", footprint) if codec is None else Channel(codec, footprint)
+    public = _public(state, world, world.start(mask)[footprint.keep], frame, channel)
     full = world.untravelled(mask)
     full[footprint.keep] = public
     return Replica(frame.sync.step, mask, footprint, full)
@@ -135,39 +144,32 @@ def _decoded(world: World, held: Mask, subset: bool, payload: bytes) -> Mask:
 
 
 def _refit(state: ClientState, old: Footprint, new: Footprint) -> None:
-    def refit(values: Floats) -> Floats:
-        full = np.zeros(old.keep.size, np.float32)
-        full[old.keep] = values
-        return full[new.keep]
-
-    state.values = {version: refit(values) for version, values in state.values.items()}
-    state.residual = None if state.residual is None else refit(state.residual)
+    state.values = {version: refitted(values, old, new) for version, values in state.values.items()}
+    state.sent.refit(old, new)
 
 
 def _public(
-    world: World, state: ClientState, mask: Mask, frame: Frame, footprint: Footprint
+    state: ClientState, world: World, start: Floats, frame: Frame, channel: Channel
 ) -> Floats:
     """Return what travels of the public model; differences are remembered in `state`."""
-    codec = Codecs.of(world.experiment).downlink
     sync, payload = frame.sync, values_of(frame)
-    start = world.start(mask)[footprint.keep]
     if payload and sync.values_version == sync.values_base:
         raise WireError("values", "there, but the version is the one before")
-    if sync.flags & SNAPSHOT and not (payload and value_codec(codec).relative):
+    if sync.flags & SNAPSHOT and not (payload and channel.relative):
         raise WireError("config", "a snapshot without values, or of a codec that knows no other")
     if sync.values_version == 0:
         return start
     if sync.flags & SNAPSHOT:
-        values = decode_values(payload, "float32", footprint.segments)
-    elif not value_codec(codec).relative:
-        return decode_values(payload, codec, footprint.segments)
+        values = decode_values(payload, "float32", channel.footprint.segments)
+    elif not channel.relative:
+        return channel.read(payload, start)
     else:
         version, values = _base(state, sync, start)
         links = list(_links(payload))
         if len(links) != sync.values_version - sync.values_base:
             raise WireError("values", f"{len(links)} updates do not lead to the announced version")
-        for link in links[version - sync.values_base :]:
-            values = values + _update(world, link, codec, footprint.segments)
+        for number, link in enumerate(links[version - sync.values_base :], version):
+            values = values + _update(world, link, channel, number, values)
     state.values = {sync.values_version: values}
     return values
 
@@ -190,10 +192,10 @@ def _base(state: ClientState, sync: Sync, start: Floats) -> tuple[int, Floats]:
     return 0, start
 
 
-def _update(world: World, link: bytes, codec: str, segments: tuple[int, ...]) -> Floats:
-    """Decode an update; many clients are sent the same."""
-    key = link, codec, segments
-    return world.updates.get(key, lambda: decode_values(link, codec, segments))
+def _update(world: World, link: bytes, channel: Channel, version: int, held: Floats) -> Floats:
+    """Decode an update of what everybody holds at a version; many clients are sent the same."""
+    key = link, version, channel.footprint.segments
+    return world.updates.get(key, lambda: channel.read(link, held))
 
 
 def _links(payload: bytes) -> Iterator[bytes]:

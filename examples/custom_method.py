@@ -55,12 +55,12 @@ def handle(request: Frame, client: Client) -> Frame:
     result = client.train_public(replica, request.round, rounds)
     keep = replica.footprint.keep
     change = client.world.model.read_model()[keep] - replica.public[keep]
-    if client.state.residual is not None:
-        change = change + client.state.residual
+    if client.state.sent.residual is not None:
+        change = change + client.state.sent.residual
     chosen = places(client.world, request.round, change.size)
     sent, stream = change[chosen], client.rng("uplink", request.round)
-    client.state.residual = change.copy()
-    client.state.residual[chosen] = 0
+    client.state.sent.residual = change.copy()
+    client.state.sent.residual[chosen] = 0
     values = encode_values(sent, "float32", (sent.size,), stream)
     sections = {Section.VALUES: values, Section.METRICS: client.metrics(result)}
     return Frame(Kind.UPDATE, request.round, sections)

@@ -1,7 +1,8 @@
-"""Masked pruning over federated learning: the algorithm, without any transport.
+"""Masked pruning over federated learning: the algorithm, and by name what runs it.
 
 Everything that a study of its own needs stands here by name and is imported when it is first
-asked for; where a part lives inside may change, these names do not.
+asked for; where a part lives inside may change, these names do not. `run`, `compare` and `load`
+are those of `benchmarks`, found as well beside a ``server.py`` or ``benchmarks`` of your own.
 """
 
 from __future__ import annotations
@@ -36,11 +37,13 @@ if TYPE_CHECKING:
     from mpfl.wire.masks import MaskCodec, decode_mask, encode_mask
     from mpfl.wire.sections import Metrics, Sync
     from mpfl.wire.values import decode_values, encode_values, value_codec
+    from mpfl.wire.values.channel import Channel, Memory
     from mpfl.world import World, build_world
 
 __version__ = "0.1.0"
 
 _HOMES = {
+    "benchmarks.api": ("Comparison", "Run", "compare", "load", "run"),
     "mpfl.average": ("FixedPointMean",),
     "mpfl.config": (
         "DataConfig",
@@ -80,6 +83,7 @@ _HOMES = {
     "mpfl.wire.masks": ("MaskCodec", "decode_mask", "encode_mask"),
     "mpfl.wire.sections": ("Metrics", "Sync"),
     "mpfl.wire.values": ("decode_values", "encode_values", "value_codec"),
+    "mpfl.wire.values.channel": ("Channel", "Memory"),
     "mpfl.world": ("World", "build_world"),
 }
 _HOME = {name: module for module, names in _HOMES.items() for name in names}
@@ -100,7 +104,9 @@ __all__ = [
     "SCORES",
     "SPOILERS",
     "VALUE_CODECS",
+    "Channel",
     "Codecs",
+    "Comparison",
     "DataConfig",
     "Dataset",
     "Division",
@@ -117,12 +123,14 @@ __all__ = [
     "LossInputs",
     "Mask",
     "MaskCodec",
+    "Memory",
     "Method",
     "Metrics",
     "Order",
     "Plugin",
     "Registry",
     "Rule",
+    "Run",
     "RunError",
     "Samples",
     "Score",
@@ -141,6 +149,7 @@ __all__ = [
     "World",
     "build_model",
     "build_world",
+    "compare",
     "cross_entropy",
     "decide",
     "decode_mask",
@@ -149,8 +158,10 @@ __all__ = [
     "encode_values",
     "from_mapping",
     "from_toml",
+    "load",
     "numpy_rng",
     "rank",
+    "run",
     "to_mapping",
     "to_toml",
     "torch_generator",
@@ -161,5 +172,7 @@ __all__ = [
 def __getattr__(name: str) -> Any:
     """Import what a script uses only then: the package itself stays light."""
     if name in _HOME:
+        if _HOME[name].startswith("benchmarks."):
+            import_module("mpfl.imports.namesakes").share_names()
         return getattr(import_module(_HOME[name]), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

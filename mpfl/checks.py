@@ -58,9 +58,9 @@ def check_codecs(wire: WireConfig) -> None:
     """Check the names and arguments of all codecs; InputError naming the key."""
     with keyed("wire.mask_codec"):
         check_mask_codec(wire.mask_codec)
-    for key in ("uplink_values", "downlink_values"):
+    for key in ("up", "down"):
         with keyed(f"wire.{key}"):
-            value_codec(getattr(wire, key))
+            value_codec(getattr(wire, key) or "float32")
 
 
 def check_stress(experiment: Experiment, data: Dataset) -> None:

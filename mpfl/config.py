@@ -3,47 +3,169 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import tomli_w
 
 from mpfl.errors import InputError, keyed
-from mpfl.nested import build, fail, read_toml
+from mpfl.nested import build, fail, merged, read_toml
 from mpfl.plugins.source import Plugin, resolved
+from mpfl.presets.files import EXTENDS, extended
+from mpfl.presets.renames import renamed
 from mpfl.registry import parse_spec, unknown_name
 
 _TOGETHER = 32  # clients trained together on a GPU
-_TOLERATED = ("auto", "nothing", "client error", "client crashed", "everything")
 
 
-def _check(condition: bool, key: str, got: object, expected: str) -> None:
-    if not condition:
-        fail(key, got, expected)
+_MOST_ROUNDS = 1_000_000
+_LARGEST = 1e30  # beyond it the first step leaves the range of float32
 
 
-def _at_least(section: str, config: object, **least: int) -> None:
-    for key, limit in least.items():
-        got = getattr(config, key)
-        _check(got >= limit, f"{section}.{key}", got, f"at least {limit}")
+@dataclass(frozen=True)
+class Rule:
+    """What a key takes besides its type.
+
+    Attributes
+    ----------
+    text
+        It in words.
+    holds
+        (value) -> whether the value is allowed.
+    choices
+        All texts that are allowed, where that is what the rule says.
+    """
+
+    text: str
+    holds: Callable[[Any], bool]
+    choices: tuple[str, ...] = ()
 
 
-def _share(section: str, config: object, *keys: str) -> None:
-    for key in keys:
-        got = getattr(config, key)
-        _check(0 < got <= 1, f"{section}.{key}", got, f"0 < {key} <= 1")
+def _at_least(least: int) -> Rule:
+    return Rule(f"at least {least}", lambda value: value >= least)
 
 
-def _spec(section: str, config: object, *keys: str) -> None:
-    for key in keys:
-        with keyed(f"{section}.{key}"):
-            parse_spec(getattr(config, key))
+def _from(least: int, most: int) -> Rule:
+    return Rule(f"{least} to {most}", lambda value: least <= value <= most)
 
 
-def _choice(key: str, got: str, allowed: tuple[str, ...]) -> None:
-    if got not in allowed:
-        raise InputError(f"{key}: {unknown_name('value', got, allowed)}")
+def _share(name: str) -> Rule:
+    return Rule(f"0 < {name} <= 1", lambda value: 0 < value <= 1)
+
+
+def _below_one(name: str) -> Rule:
+    return Rule(f"0 <= {name} < 1", lambda value: 0 <= value < 1)
+
+
+def _choice(*choices: str) -> Rule:
+    shown = ", ".join(f"`{choice}`" if choice else "empty" for choice in choices)
+    return Rule(shown, lambda value: value in choices, choices)
+
+
+def _readable(spec: str) -> bool:
+    parse_spec(spec)
+    return True
+
+
+_ROUNDS = _from(1, _MOST_ROUNDS)
+_POSITIVE = Rule("a positive number, at most 1e30", lambda value: 0 < value <= _LARGEST)
+_NOT_NEGATIVE = Rule("a number from 0 to 1e30", lambda value: 0 <= value <= _LARGEST)
+_PROBABILITY = Rule("0 to 1", lambda value: 0 <= value <= 1)
+_SPEC = Rule("a name, or name(argument, ...)", _readable)
+
+RULES: Mapping[str, Rule] = {
+    "method": _SPEC,
+    "seed": Rule("0 to 2^32 - 1", lambda value: 0 <= value < 2**32),
+    "data.clients": _at_least(1),
+    "data.partition": _SPEC,
+    "data.train_samples": _at_least(0),
+    "data.test_samples": _at_least(0),
+    "model.batch_norm": _choice("aggregate", "local", "freeze"),
+    "train.epochs": _from(1, _MOST_ROUNDS),
+    "train.batch_size": _from(1, 2**31 - 1),
+    "train.optimizer": _choice("sgd", "adam"),
+    "train.lr": _POSITIVE,
+    "train.momentum": _below_one("momentum"),
+    "train.weight_decay": _NOT_NEGATIVE,
+    "train.lr_decay": _SPEC,
+    "train.loss": _SPEC,
+    "train.gradient": _SPEC,
+    "train.clip": _NOT_NEGATIVE,
+    "train.precision": _choice("float32", "bf16"),
+    "train.device": _choice("cpu", "cuda"),
+    "prune.density": _share("density"),
+    "prune.granularity": _choice("weight", "kernel", "filter"),
+    "prune.score": _SPEC,
+    "prune.ranking": _SPEC,
+    "prune.vote": _SPEC,
+    "prune.tie": _choice("prune", "keep"),
+    "prune.schedule": _SPEC,
+    "prune.rounds": _ROUNDS,
+    "prune.epochs": _from(0, _MOST_ROUNDS),
+    "prune.min_units": _at_least(0),
+    "prune.score_samples": _at_least(0),
+    "prune.recovery": _choice("rewind", "finetune"),
+    "prune.voters": _at_least(0),
+    "prune.regrow": _choice("", "gradient", "random"),
+    "prune.regrow_fraction": _share("regrow_fraction"),
+    "prune.regrow_every": _at_least(1),
+    "prune.gate": Rule("0 <= gate <= 1", lambda value: 0 <= value <= 1),
+    "prune.converged": _below_one("converged"),
+    "prune.alpha_fc": _share("alpha_fc"),
+    "prune.alpha_conv": _share("alpha_conv"),
+    "federation.rounds": _ROUNDS,
+    "federation.clients_per_round": _at_least(0),
+    "federation.min_replies": _at_least(1),
+    "federation.eval_every": _at_least(1),
+    "wire.mask_classes": _from(1, 64),
+    "comparator.sign_step": _POSITIVE,
+    "comparator.fedpm_lr": _POSITIVE,
+    "comparator.fedpm_reset": _at_least(1),
+    "comparator.prunefl_every": _at_least(1),
+    "stop.target_accuracy": Rule("a share between 0 and 1", lambda value: 0 <= value <= 1),
+    "stop.byte_budget": _at_least(0),
+    "stop.seconds": _at_least(0),
+    "engine.workers": _at_least(-1),
+    "engine.vectorised": _at_least(0),
+    "engine.timeout": Rule("a positive number, at most 1e9", lambda value: 0 < value <= 1e9),
+    "engine.checkpoint_every": _at_least(1),
+    "faults.drop_before": _PROBABILITY,
+    "faults.drop_after": _PROBABILITY,
+    "faults.straggle": _PROBABILITY,
+    "faults.corrupt": _PROBABILITY,
+    "faults.truncate": _PROBABILITY,
+    "faults.replay": _PROBABILITY,
+    "faults.wrong_round": _PROBABILITY,
+    "faults.not_finite": _PROBABILITY,
+    "faults.byzantine": _PROBABILITY,
+    "faults.stress": _PROBABILITY,
+    "faults.tolerate": _choice("auto", "nothing", "client error", "client crashed", "everything"),
+}
+"""Dotted key -> what it takes; other keys take every value of their type."""
+
+
+def _check(config: object, table: str = "") -> None:
+    """Refuse values that the rules do not allow; InputError naming the key."""
+    for item in dataclasses.fields(config):  # type: ignore[arg-type]
+        key, value = table + item.name, getattr(config, item.name)
+        if isinstance(value, int) and value.bit_length() > 63:
+            fail(key, value, "a whole number of 64 bits")  # what TOML holds, and NumPy counts
+        if key in RULES:
+            _obey(key, RULES[key], value)
+
+
+def _obey(key: str, rule: Rule, value: Any) -> None:
+    try:
+        with keyed(key):
+            allowed = rule.holds(value)
+    except TypeError:  # made in Python, where nobody has looked at types yet
+        allowed = False
+    if not allowed and rule.choices and isinstance(value, str):
+        raise InputError(f"{key}: {unknown_name('value', value, rule.choices)}")
+    if not allowed:
+        fail(key, value, rule.text)
 
 
 @dataclass(frozen=True)
@@ -66,8 +188,7 @@ class DataConfig:
     """Evaluate on only this many test samples (0 = all)."""
 
     def __post_init__(self) -> None:
-        _at_least("data", self, clients=1, train_samples=0, test_samples=0)
-        _spec("data", self, "partition")
+        _check(self, "data.")
 
 
 @dataclass(frozen=True)
@@ -84,7 +205,7 @@ class ModelConfig:
     """A safetensors file of initial weights that every party already holds (empty: from seed)."""
 
     def __post_init__(self) -> None:
-        _choice("model.batch_norm", self.batch_norm, ("aggregate", "local", "freeze"))
+        _check(self, "model.")
 
 
 @dataclass(frozen=True)
@@ -120,13 +241,7 @@ class TrainConfig:
     """``cpu`` or ``cuda``."""
 
     def __post_init__(self) -> None:
-        _at_least("train", self, epochs=1, batch_size=1, weight_decay=0, clip=0)
-        _check(self.lr > 0, "train.lr", self.lr, "a positive number")
-        _check(0 <= self.momentum < 1, "train.momentum", self.momentum, "0 <= momentum < 1")
-        _spec("train", self, "lr_decay", "loss", "gradient")
-        _choice("train.optimizer", self.optimizer, ("sgd", "adam"))
-        _choice("train.precision", self.precision, ("float32", "bf16"))
-        _choice("train.device", self.device, ("cpu", "cuda"))
+        _check(self, "train.")
 
 
 @dataclass(frozen=True)
@@ -182,16 +297,7 @@ class PruneConfig:
     """Coverage of convolutions (``ranking = "coverage"``)."""
 
     def __post_init__(self) -> None:
-        _at_least("prune", self, rounds=1, epochs=0, min_units=0, score_samples=0, regrow_every=1)
-        _at_least("prune", self, voters=0)
-        _share("prune", self, "density", "regrow_fraction", "alpha_fc", "alpha_conv")
-        _check(0 <= self.gate <= 1, "prune.gate", self.gate, "0 <= gate <= 1")
-        _check(0 <= self.converged < 1, "prune.converged", self.converged, "0 <= converged < 1")
-        _spec("prune", self, "score", "ranking", "vote", "schedule")
-        _choice("prune.granularity", self.granularity, ("weight", "kernel", "filter"))
-        _choice("prune.tie", self.tie, ("prune", "keep"))
-        _choice("prune.recovery", self.recovery, ("rewind", "finetune"))
-        _choice("prune.regrow", self.regrow, ("", "gradient", "random"))
+        _check(self, "prune.")
 
     @property
     def by_coverage(self) -> bool:
@@ -213,7 +319,7 @@ class FederationConfig:
     """Rounds between evaluations on the test set (the last round is always evaluated)."""
 
     def __post_init__(self) -> None:
-        _at_least("federation", self, rounds=1, clients_per_round=0, min_replies=1, eval_every=1)
+        _check(self, "federation.")
 
 
 @dataclass(frozen=True)
@@ -224,23 +330,27 @@ class WireConfig:
     """``auto`` (the smallest), ``raw``, ``gaps``, ``rans``, ``range``, ``zstd`` or ``matrix``."""
     mask_classes: int = 8
     """Statistics per layer: units are grouped by |w0|, which both sides know (1 = one group)."""
-    uplink_values: str = "float32"
-    """Codec of weights a client sends."""
-    downlink_values: str = "float32"
-    """Codec of weights the server sends."""
+    up: str = ""
+    """Codec of the weights that clients send, whatever the method (``mpfl list value-codecs``);
+    empty: as in the method's paper, ``float32`` for all that come with the library. Methods that
+    send signs or draws instead of weights have a format of their own."""
+    down: str = ""
+    """Codec of the weights that the server sends, in the same way."""
     error_feedback: bool = True
-    """Whether a client adds what a lossy codec lost to its next update."""
+    """Whether both ends add what a codec lost to the next difference, where it needs that
+    (``mpfl list value-codecs``: those that round without bias do not)."""
+    value_classes: bool = False
+    """Whether coded differences have statistics of their own for how far their row and column have
+    moved since w0, which both ends know: about a fifth fewer bytes."""
 
     def __post_init__(self) -> None:
-        _check(1 <= self.mask_classes <= 64, "wire.mask_classes", self.mask_classes, "1 to 64")
+        _check(self, "wire.")
 
 
 @dataclass(frozen=True)
 class ComparatorConfig:
     """What single comparison methods need beyond the sections above; see docs/methods.md."""
 
-    topk_fraction: float = 0.05
-    """``topk``: share of the update's entries that a client sends."""
     sign_step: float = 0.005
     """``signsgd_mv``: how far a vote moves a weight; decays with the learning rate."""
     fedpm_lr: float = 0.1
@@ -251,10 +361,7 @@ class ComparatorConfig:
     """``prunefl``: rounds of training between changes of the mask."""
 
     def __post_init__(self) -> None:
-        _at_least("comparator", self, prunefl_every=1, fedpm_reset=1)
-        _check(self.sign_step > 0, "comparator.sign_step", self.sign_step, "a positive number")
-        _check(self.fedpm_lr > 0, "comparator.fedpm_lr", self.fedpm_lr, "a positive number")
-        _share("comparator", self, "topk_fraction")
+        _check(self, "comparator.")
 
 
 @dataclass(frozen=True)
@@ -269,9 +376,7 @@ class StopConfig:
     """Begin no further round after this wall time, over all sessions of a resumed run."""
 
     def __post_init__(self) -> None:
-        _at_least("stop", self, byte_budget=0, seconds=0)
-        accuracy = self.target_accuracy
-        _check(0 <= accuracy <= 1, "stop.target_accuracy", accuracy, "a share between 0 and 1")
+        _check(self, "stop.")
 
 
 @dataclass(frozen=True)
@@ -292,8 +397,7 @@ class EngineConfig:
     """Keep every ballot in the run folder, for ``mpfl votes``."""
 
     def __post_init__(self) -> None:
-        _at_least("engine", self, workers=-1, vectorised=0, checkpoint_every=1)
-        _check(self.timeout > 0, "engine.timeout", self.timeout, "a positive number")
+        _check(self, "engine.")
 
 
 @dataclass(frozen=True)
@@ -336,11 +440,7 @@ class FaultsConfig:
     Whatever is tolerated, a phase in which no round counts ends the run."""
 
     def __post_init__(self) -> None:
-        _choice("faults.tolerate", self.tolerate, _TOLERATED)
-        for item in dataclasses.fields(self):
-            value = getattr(self, item.name)
-            if isinstance(value, float):
-                _check(0 <= value <= 1, f"faults.{item.name}", value, "0 to 1")
+        _check(self, "faults.")
 
 
 @dataclass(frozen=True)
@@ -366,15 +466,10 @@ class Experiment:
     faults: FaultsConfig = field(default_factory=FaultsConfig)
 
     def __post_init__(self) -> None:
-        _check(0 <= self.seed < 2**32, "seed", self.seed, "0 to 2^32 - 1")
-        with keyed("method"):
-            parse_spec(self.method)
-        _check(
-            self.federation.clients_per_round <= self.data.clients,
-            "federation.clients_per_round",
-            self.federation.clients_per_round,
-            f"at most data.clients = {self.data.clients}",
-        )
+        _check(self)
+        clients, sampled = self.data.clients, self.federation.clients_per_round
+        if sampled > clients:
+            fail("federation.clients_per_round", sampled, f"at most data.clients = {clients}")
 
     @property
     def together(self) -> int:
@@ -397,12 +492,21 @@ def from_mapping(table: Mapping[str, Any]) -> Experiment:
     InputError
         For an unknown key (naming the nearest known one), a wrong type or a value out of range.
     """
-    return build(Experiment, resolved(table))
+    return build(Experiment, resolved(renamed(table)[0]))
 
 
 def from_toml(text: str) -> Experiment:
-    """Read an experiment from TOML text; see `from_mapping` for errors."""
-    return from_mapping(read_toml(text))
+    """Read an experiment from TOML text; see `from_mapping` for errors.
+
+    With ``extends = "demo"`` what is missing comes from that preset (or file, by its path), whose
+    table ``[compare]`` does not count.
+    """
+    table = read_toml(text)
+    if EXTENDS not in table:
+        return from_mapping(table)
+    below = extended({EXTENDS: table[EXTENDS]}, Path())
+    below.pop("compare", None)
+    return from_mapping(merged(below, {k: v for k, v in table.items() if k != EXTENDS}))
 
 
 def to_mapping(experiment: Experiment) -> dict[str, Any]:

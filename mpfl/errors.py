@@ -33,6 +33,22 @@ def keyed(key: str) -> Iterator[None]:
         raise InputError(f"{key}: {error}") from None
 
 
+def shown(value: object, most: int = 120) -> str:
+    """Return a value as a message shows it: on one line, without control characters, not long.
+
+    Examples
+    --------
+    >>> shown("x" * 20, most=9)
+    "'xx...xx'"
+    """
+    try:
+        text = ascii(value) if isinstance(value, bytes) else repr(value)
+    except (ValueError, RecursionError):  # thousands of digits, or of tables in tables
+        return f"a {type(value).__name__} too large to show"
+    half = (most - 3) // 2
+    return text if len(text) <= most else f"{text[:half]}...{text[-half:]}"
+
+
 def describe(error: BaseException) -> str:
     """Return an error in one line, and after that its traceback."""
     first, *_ = "".join(traceback.format_exception_only(error)).splitlines()

@@ -10,14 +10,18 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 from bitarray import bitarray, frozenbitarray
 from bitarray.util import count_and, ones, zeros
 from numpy.typing import NDArray
 
+from mpfl.errors import shown
+
 _MAGIC = b"MPFLMASK"
 _HEADER = struct.Struct("<8sBII")  # magic, version, length of the JSON, CRC-32 of all the rest
+_MOST_LAYERS, _LONGEST_NAME = 65_535, 200
 
 
 @dataclass(frozen=True)
@@ -227,8 +231,22 @@ class Mask:
         if len(body) < length or zlib.crc32(body) != checksum:
             raise ValueError("mask file is truncated or damaged (checksum mismatch)")
         try:
-            table = json.loads(body[:length])
-            layout = Layout(tuple(table["names"]), tuple(int(n) for n in table["units"]))
+            layout = _layout_of(json.loads(body[:length]))
         except (KeyError, TypeError, ValueError, OverflowError, RecursionError) as error:
             raise ValueError(f"mask file has a bad layer table: {error}") from error
         return cls.from_packed(layout, body[length:])
+
+
+def _layout_of(table: Any) -> Layout:
+    """Return the layout that a mask file names; ValueError for what no network has."""
+    names, units = table["names"], table["units"]
+    if not isinstance(names, list) or not isinstance(units, list):
+        raise ValueError("names and units must be lists")
+    if not 0 < len(names) <= _MOST_LAYERS:
+        raise ValueError(f"{len(names):,} layers, expected 1 to {_MOST_LAYERS:,}")
+    for name in names:
+        if not isinstance(name, str) or not name.isprintable() or len(name) > _LONGEST_NAME:
+            raise ValueError(f"a layer {shown(name)}, expected {_LONGEST_NAME} printable letters")
+    if not all(type(count) is int for count in units):
+        raise ValueError("units must be whole numbers")
+    return Layout(tuple(names), tuple(units))

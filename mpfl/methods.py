@@ -9,30 +9,27 @@ from typing import Any
 from mpfl.config import Experiment
 from mpfl.registry import Registry
 from mpfl.wire.frame import Frame
-from mpfl.wire.values import value_codec
 
 
 @dataclass(frozen=True)
 class Codecs:
-    """How both halves of a method write weights.
+    """How weights are written.
 
     Attributes
     ----------
-    uplink, downlink
-        Value codecs, as in `mpfl.wire.values`.
-    feedback
-        Whether a client adds what a lossy uplink lost to its next update.
+    up, down
+        Value codecs, as in `mpfl.wire.values`, of what clients and what the server sends.
     """
 
-    uplink: str = "float32"
-    downlink: str = "float32"
-    feedback: bool = False
+    up: str = "float32"
+    down: str = "float32"
 
     @classmethod
     def of(cls, experiment: Experiment) -> Codecs:
-        """Return what the experiment's method says; 32 bits per value both ways unless it does."""
-        method = METHODS.bind(experiment.method)
-        return method.codecs(experiment, method.options()) if method.codecs else cls()
+        """Return what ``[wire]`` says and, where it says nothing, the experiment's method."""
+        method, wire = METHODS.bind(experiment.method), experiment.wire
+        own = method.codecs(experiment, method.options()) if method.codecs else cls()
+        return cls(wire.up or own.up, wire.down or own.down)
 
 
 def no_options() -> None:
@@ -53,7 +50,8 @@ class Method:
         Usually a frozen dataclass: its fields are what stands in the parentheses of
         ``method = "name(…)"``. Both halves find what it returns as ``options``.
     codecs
-        (experiment, options) -> how weights are written; None: as 32 bits each.
+        (experiment, options) -> how weights are written where ``wire.up`` and ``wire.down`` say
+        nothing; None: as 32 bits each.
     """
 
     client: Callable[[Frame, Any], Frame] | None = None
@@ -67,37 +65,13 @@ class Method:
         return (getattr(self.server, "__doc__", "") or "").strip().partition("\n")[0]
 
 
-def _as_configured(experiment: Experiment, _: None) -> Codecs:
-    """What ``[wire]`` says."""
-    wire = experiment.wire
-    return Codecs(wire.uplink_values, wire.downlink_values, wire.error_feedback)
-
-
-def _eight_bits(experiment: Experiment, _: None) -> Codecs:
-    """Differences, rounded stochastically, which is unbiased and needs no feedback."""
-    return Codecs("int8", "int8")
-
-
-def _largest(experiment: Experiment, _: None) -> Codecs:
-    """The largest entries up, with feedback, and all that changed down."""
-    fraction = experiment.comparator.topk_fraction
-    return Codecs(f"sparse({fraction})", "sparse", feedback=True)
-
-
-def _signs_down(experiment: Experiment, _: None) -> Codecs:
-    """The signs of a vote; what goes up is a mask."""
-    return Codecs(downlink="sign")
-
-
 METHODS: Registry[Method] = Registry(
     "method",
     {
-        "mpfl": Method(codecs=_as_configured),
+        "mpfl": Method(),
         "fedavg": Method(),
-        "fedavg_q8": Method(codecs=_eight_bits),
         "fedavg_prune": Method(),
-        "topk": Method(codecs=_largest),
-        "signsgd_mv": Method(codecs=_signs_down),
+        "signsgd_mv": Method(),
         "fedpm": Method(),
         "ssfl": Method(),
         "prunefl": Method(),
@@ -119,8 +93,3 @@ def options_of(experiment: Experiment) -> Any:
         If there is no such method, or its options do not fit.
     """
     return METHODS.bind(experiment.method).options()
-
-
-def formula_bytes(codec: str, count: int) -> float:
-    """Return what a paper would say that `count` values cost: nominal bits, nothing coded."""
-    return value_codec(codec).bits_each * count / 8

@@ -14,7 +14,7 @@ from functools import partial
 from inspect import Parameter, Signature, signature
 from typing import Any, Generic, Literal, TypeVar, get_args, get_origin
 
-from mpfl.errors import InputError
+from mpfl.errors import InputError, shown
 
 T = TypeVar("T")
 
@@ -27,12 +27,17 @@ Registration = tuple["Registry[Any]", str, Any]
 _record: ContextVar[list[Registration] | None] = ContextVar("registrations", default=None)
 
 
-def unknown_name(what: str, name: str, known: Iterable[str]) -> InputError:
-    """Return the error for an unknown name; it names the nearest known one and all of them."""
+def unknown_name(
+    what: str, name: str, known: Iterable[str], elsewhere: Iterable[str] = ()
+) -> InputError:
+    """Return the error for an unknown name; it names the nearest known one and all of them.
+
+    Names from `elsewhere` are only offered, before the known ones, as what was meant.
+    """
     known = sorted(known)
-    near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+    near = [*elsewhere, *difflib.get_close_matches(name[:1000], known, n=1, cutoff=0.5)]
     hint = f"; did you mean {near[0]!r}?" if near else ""
-    return InputError(f"unknown {what} {name!r}{hint} (known: {', '.join(known)})")
+    return InputError(f"unknown {what} {shown(name)}{hint} (known: {', '.join(known)})")
 
 
 @contextmanager
@@ -204,7 +209,7 @@ def parse_spec(spec: str) -> tuple[str, tuple[str, ...]]:
     """
     match = _SPEC.fullmatch(spec)
     if match is None:
-        raise InputError(f"cannot read {spec!r}; expected a name or name(argument, ...)")
+        raise InputError(f"cannot read {shown(spec)}; expected a name or name(argument, ...)")
     name, arguments = match.groups()
     parts = () if arguments is None else tuple(a.strip() for a in arguments.split(","))
     return name, () if parts == ("",) else parts

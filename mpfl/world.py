@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -22,7 +22,7 @@ from mpfl.data.partition import partition
 from mpfl.data.samples import Samples
 from mpfl.errors import InputError, keyed
 from mpfl.mask import Layout, Mask
-from mpfl.methods import options_of
+from mpfl.methods import Codecs, options_of
 from mpfl.models import build_model, is_own
 from mpfl.network.cost import macs
 from mpfl.network.flat import FlatModel, Manner, aliases_of
@@ -42,6 +42,7 @@ from mpfl.training.trial import try_out
 from mpfl.wire.discovery import Fingerprint, digest
 from mpfl.wire.masks import encode_mask, magnitude_classes
 from mpfl.wire.masks.plan import matrix_widths
+from mpfl.wire.values.channel import Channel
 
 _UPDATE_VALUES = 1 << 24  # 64 MiB
 
@@ -74,7 +75,7 @@ class World:
     starts, footprints, decoded, updates
         What clients of a round would otherwise make again one by one: the start under a mask;
         what travels under it; the mask that a message leads to, by whether it is a subset, what
-        was held and payload; the update of the model that it holds, by payload, codec, segments.
+        was held and payload; the update of the model that it holds, by payload, version, segments.
     """
 
     experiment: Experiment
@@ -93,7 +94,7 @@ class World:
     starts: Recent[Mask, NDArray[np.float32]] = field(default_factory=lambda: Recent(2))
     footprints: Recent[tuple[Mask, bool], Footprint] = field(default_factory=lambda: Recent(2))
     decoded: Recent[tuple[bool, Mask, bytes], Mask] = field(default_factory=lambda: Recent(1))
-    updates: Recent[tuple[bytes, str, tuple[int, ...]], NDArray[np.float32]] = field(
+    updates: Recent[tuple[bytes, int, tuple[int, ...]], NDArray[np.float32]] = field(
         default_factory=lambda: Recent(_UPDATE_VALUES, np.size)
     )
 
@@ -162,6 +163,13 @@ class World:
         with_buffers = with_buffers and self.travelling_buffers > 0
         make = partial(Footprint.of, self.structure, mask, with_buffers)
         return self.footprints.get((mask, with_buffers), make)
+
+    def channel(self, way: Literal["up", "down"], footprint: Footprint) -> Channel:
+        """Return how weights are written to the server (up) or to clients (down)."""
+        wire = self.experiment.wire
+        start = self.initial if wire.value_classes else None
+        codec = getattr(Codecs.of(self.experiment), way)
+        return Channel(codec, footprint, wire.error_feedback, start)
 
     def untravelled(self, mask: Mask) -> NDArray[np.float32]:
         """Return what nobody need be sent of a model under a mask, float32[P + B]; else zeros.

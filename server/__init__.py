@@ -9,11 +9,10 @@ if TYPE_CHECKING:
     from server.methods.averaging import WeightMethod, WeightState
     from server.methods.base import Receipt, Request, ServerMethod, claimed_samples
     from server.strategy import MethodStrategy
-    from server.versions import Broadcaster, Channel, MaskCoder, MaskLog
+    from server.versions import Broadcaster, MaskCoder, MaskLog
 
 _HOME = {
     "Broadcaster": "server.versions",
-    "Channel": "server.versions",
     "MaskCoder": "server.versions",
     "MaskLog": "server.versions",
     "MethodStrategy": "server.strategy",  # Flower's strategies are slow to import
@@ -27,7 +26,6 @@ _HOME = {
 
 __all__ = [
     "Broadcaster",
-    "Channel",
     "MaskCoder",
     "MaskLog",
     "MethodStrategy",

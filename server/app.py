@@ -101,9 +101,9 @@ def main(grid: Grid, context: Context) -> None:
     experiment = experiment_of(context.run_config)
     out = output_folder(context.run_config, context.run_id)
     world = world_from_toml(to_toml(experiment))
-    folder = RunFolder.create(out, experiment)
     engine = str(context.run_config.get("engine", "flower"))
-    run_session(world, grid, folder, on_round=_print_round, engine=engine)
+    with RunFolder.create(out, experiment) as folder:
+        run_session(world, grid, folder, on_round=_print_round, engine=engine)
     print(f"run folder: {out}", flush=True)
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from mpfl.errors import RunError
-from server.checkpoint import write_atomically
+from server.custody import add, check_file, drop, write_atomically, writing
 from server.records import Failure, RoundRecord, from_json, json_text
 
 FAILURE = "failure.json"
@@ -120,11 +120,15 @@ def ignored_text(ignored: Mapping[str, str]) -> str:
 
 def write_failure(folder: Path, failure: Failure) -> None:
     """Say in a run folder why the run ended without a result."""
-    write_atomically(folder / FAILURE, (json_text(failure, indent=2) + "\n").encode())
+    content = (json_text(failure, indent=2) + "\n").encode()
+    with writing(folder, ""):
+        write_atomically(folder / FAILURE, content)
+        add(folder, FAILURE, content)
 
 
 def read_failure(folder: Path) -> Failure | None:
-    """Return why the run in a folder failed, None if it did not; InputError if damaged."""
+    """Return why the run in a folder failed, None if it did not; InputError if edited."""
+    check_file(folder, FAILURE)
     file = folder / FAILURE
     if not file.is_file():
         return None
@@ -133,4 +137,6 @@ def read_failure(folder: Path) -> Failure | None:
 
 def forget_failure(folder: Path) -> None:
     """Begin another attempt: how the last one ended is no longer true."""
-    (folder / FAILURE).unlink(missing_ok=True)
+    with writing(folder, ""):
+        (folder / FAILURE).unlink(missing_ok=True)
+        drop(folder, FAILURE)

@@ -13,14 +13,15 @@ class Ledger:
 
     Attributes
     ----------
-    totals
-        Bytes so far by direction.
+    totals, messages
+        Bytes and messages so far by direction.
     digest
         Hexadecimal SHA-256 chain over all frames, whatever the order of arrival.
     """
 
     def __init__(self) -> None:
         self.totals = {UPLINK: 0, DOWNLINK: 0}
+        self.messages = {UPLINK: 0, DOWNLINK: 0}
         self.digest = ""
         self._rows: list[Row] = []
         self._frames: list[tuple[int, str, bytes]] = []
@@ -66,6 +67,13 @@ class Ledger:
         )
         self._frames.append((client, direction, hashlib.sha256(blob).digest()))
         self.totals[direction] += message_bytes
+        self.messages[direction] += 1
+
+    def bits_per_parameter(self, direction: str, parameters: int) -> float | None:
+        """Return a message's mean bits for each of the model's parameters; None without any."""
+        if not self.messages[direction]:
+            return None
+        return 8 * self.totals[direction] / (self.messages[direction] * parameters)
 
     def close_round(self) -> list[Row]:
         """Return the round's rows, by client and direction, and start the next."""

@@ -164,6 +164,7 @@ def _checkpoint(state: RunState, grid: Grid) -> tuple[dict[str, Any], Arrays]:
         "round": state.round,
         "seconds": state.seconds,
         "totals": state.ledger.totals,
+        "messages": state.ledger.messages,
         "digest": state.ledger.digest,
         "last": to_json(state.last),
         "inputs": state.inputs,
@@ -180,6 +181,7 @@ def _restore(world: World, state: RunState, grid: Grid, progress: Progress) -> N
     state.round, state.seconds = facts["round"], facts["seconds"]
     state.last = build(RoundRecord, facts["last"], "last.")
     state.ledger.totals = dict(facts["totals"])
+    state.ledger.messages = dict(facts["messages"])
     state.ledger.digest = facts["digest"]
     kind, arrays = type(state.method.state), progress.arrays
     state.method.restore(restore(kind, arrays, world.layout, "method/"))

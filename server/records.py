@@ -202,6 +202,11 @@ class Summary:
     """Bytes of all messages to clients."""
     total_bytes: int
     """Their sum."""
+    uplink_bits_per_parameter: float | None = None
+    """8 · uplink bytes / (messages of clients · ``parameters``): what a client sends in a round for
+    each of the network's trainable numbers, pruned or not, framing included."""
+    downlink_bits_per_parameter: float | None = None
+    """The same of the messages to clients."""
     mask_digest: str
     """SHA-256 of layout and bits of the mask, hexadecimal."""
     model_digest: str

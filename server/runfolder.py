@@ -1,8 +1,11 @@
-"""The run folder: what a run writes, how a killed one is continued."""
+"""The run folder: what a run writes, how a killed one is continued, whether it was edited."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import logging
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,12 +13,32 @@ from typing import Any
 from mpfl.config import Experiment, from_toml, to_toml
 from mpfl.errors import InputError
 from mpfl.state import Arrays
-from server.checkpoint import load_checkpoint, save_checkpoint, write_atomically, writing
+from server.checkpoint import load_checkpoint, save_checkpoint
+from server.custody import (
+    MANIFEST,
+    Log,
+    check,
+    check_file,
+    digest_of,
+    listed,
+    release,
+    seal,
+    take,
+    write_atomically,
+    writing,
+)
 from server.records import HEADER, RoundRecord, Row, Summary, from_json, json_text
 
 CONFIG, ROUNDS, LEDGER, SUMMARY = "config.toml", "rounds.jsonl", "ledger.csv", "summary.json"
 MASK, MODEL, RETRAIN = "mask.mpfl", "model.safetensors", "central_retrain.json"
-_BEFORE_CONFIG = {"checkpoint", ROUNDS, LEDGER, f"{CONFIG}.tmp"}  # a start that was cut short
+CHECKPOINT = "checkpoint/latest"
+_RESULTS = (CONFIG, ROUNDS, LEDGER, SUMMARY, MASK, MODEL, RETRAIN)
+_BEFORE_CONFIG = {  # a start that was cut short
+    *("checkpoint", ROUNDS, LEDGER, MANIFEST),
+    *(f"{name}.tmp" for name in (ROUNDS, LEDGER, MANIFEST, CONFIG)),
+}
+_BALLOT = re.compile(r"ballots/round-(\d+)/client-\d+\.mpfl")
+_LOG = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -25,7 +48,8 @@ class Progress:
     Attributes
     ----------
     facts
-        Round, totals, digest and elapsed seconds.
+        Round, totals, digest and elapsed seconds; ``files`` (name → length and digest) and
+        ``ballots`` (name → digest) as they were then.
     arrays
         ``method/…`` (its state) and ``clients/…`` (their states); see `mpfl.state`.
     """
@@ -35,10 +59,19 @@ class Progress:
 
 
 class RunFolder:
-    """Writes one run. Rows are flushed as they come; nothing is ever rewritten."""
+    """Writes one run, and keeps others out until it is closed. Nothing is ever rewritten.
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
+    Attributes
+    ----------
+    sealed
+        Whether the folder gets a manifest: not if one was missing when the run went on.
+    """
+
+    def __init__(self, path: Path, handle: int) -> None:
+        self.path, self.sealed = path, True
+        self._handle = handle
+        self._logs: dict[str, Log] = {}
+        self._ballots: dict[str, str] = {}
 
     @classmethod
     def create(cls, path: Path, experiment: Experiment) -> RunFolder:
@@ -47,43 +80,79 @@ class RunFolder:
         Raises
         ------
         InputError
-            If the folder is not empty or cannot be written.
+            If the folder is not empty, in use, or cannot be written.
         """
-        check_empty(path)
         with writing(path):
             path.mkdir(parents=True, exist_ok=True)
-            (path / "checkpoint").mkdir(exist_ok=True)
-            (path / ROUNDS).write_text("")
-            (path / LEDGER).write_text(HEADER + "\n")
-            write_atomically(path / CONFIG, to_toml(experiment).encode())
-        return cls(path)
+        folder = cls(path, take(path))
+        with folder._closed_on_error():
+            folder._begin(experiment)
+        return folder
 
     @classmethod
     def open(cls, path: Path) -> tuple[RunFolder, Experiment, Progress | None]:
-        """Open an unfinished run; rows after its last checkpoint are cut off.
+        """Open a run; what an unfinished one wrote after its last checkpoint is cut off.
 
         Raises
         ------
         InputError
-            If the folder is no run folder, or its configuration or checkpoint is damaged.
+            If the folder is no run folder, in use, or one of its files was edited or damaged.
         """
-        folder, experiment = cls(path), read_config(path)
-        if folder.finished:
-            return folder, experiment, None
-        progress = None
-        if (path / "checkpoint" / "latest").exists():
-            progress = Progress(*load_checkpoint(path / "checkpoint" / "latest"))
-        folder._cut(progress)
-        return folder, experiment, progress
+        read_config(path)
+        folder = cls(path, take(path))
+        with folder._closed_on_error():
+            return folder, read_config(path), folder._continue()
 
-    def _cut(self, progress: Progress | None) -> None:
-        lengths = progress.facts["lengths"] if progress else {ROUNDS: 0, LEDGER: len(HEADER) + 1}
-        for name, length in lengths.items():
-            target = self.path / name
-            if not target.is_file() or target.stat().st_size < length:
-                raise InputError(f"{target} is shorter than its checkpoint says")
-            with target.open("r+b") as file:
-                file.truncate(length)
+    @contextmanager
+    def _closed_on_error(self) -> Iterator[None]:
+        try:
+            yield
+        except BaseException:
+            self.close()
+            raise
+
+    def _writing(self) -> AbstractContextManager[None]:
+        return writing(self.path, "", "; once that is mended, mpfl resume goes on")
+
+    def _begin(self, experiment: Experiment) -> None:
+        check_empty(self.path)
+        text = to_toml(experiment).encode()
+        with writing(self.path):
+            (self.path / "checkpoint").mkdir(exist_ok=True)
+            write_atomically(self.path / ROUNDS, b"")
+            write_atomically(self.path / LEDGER, f"{HEADER}\n".encode())
+            seal(self.path, {CONFIG: digest_of(text)})
+            write_atomically(self.path / CONFIG, text)
+        self._logs = _logs(self.path, _EMPTY)
+
+    def _continue(self) -> Progress | None:
+        if finished(self.path):
+            return None
+        self.sealed = listed(self.path) is not None
+        tell_unsealed([] if self.sealed else [self.path])
+        check_file(self.path, CONFIG)
+        progress = read_progress(self.path)
+        facts = progress.facts if progress else _NOTHING
+        self._logs = _checked(self.path, facts)
+        self._ballots = dict(facts["ballots"])
+        with self._writing():
+            for log in self._logs.values():
+                log.cut()
+            for name in set(_ballots(self.path)) - self._ballots.keys():
+                (self.path / name).unlink()  # of a round after the checkpoint
+        return progress
+
+    def close(self) -> None:
+        """Let others into the folder."""
+        handle, self._handle = self._handle, -1
+        if handle >= 0:
+            release(handle)
+
+    def __enter__(self) -> RunFolder:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
     @property
     def finished(self) -> bool:
@@ -98,29 +167,124 @@ class RunFolder:
 
     def write_round(self, record: RoundRecord, rows: Sequence[Row]) -> None:
         """Append a round's record and its ledger rows."""
-        with (self.path / LEDGER).open("a") as file:
-            file.writelines(row.csv() + "\n" for row in rows)
-        with (self.path / ROUNDS).open("a") as file:
-            file.write(json_text(record) + "\n")
+        with self._writing():
+            self._logs[LEDGER].append("".join(row.csv() + "\n" for row in rows).encode())
+            self._logs[ROUNDS].append(f"{json_text(record)}\n".encode())
 
     def checkpoint(self, facts: Mapping[str, Any], arrays: Arrays) -> None:
         """Write a checkpoint that resumes after the rows written so far."""
-        lengths = {name: (self.path / name).stat().st_size for name in (ROUNDS, LEDGER)}
-        path = self.path / "checkpoint" / "latest"
-        save_checkpoint(path, {**facts, "lengths": lengths}, arrays)
+        files = {name: [log.length, log.digest] for name, log in self._logs.items()}
+        kept = {**facts, "files": files, "ballots": self._ballots}
+        with self._writing():
+            save_checkpoint(self.path / CHECKPOINT, kept, arrays)
 
     def write_ballot(self, round_number: int, client: int, packed: bytes) -> None:
         """Keep one ballot, as ``ballots/round-R/client-N.mpfl``."""
-        folder = self.path / "ballots" / f"round-{round_number}"
-        folder.mkdir(parents=True, exist_ok=True)
-        write_atomically(folder / f"client-{client}.mpfl", packed)
+        name = f"ballots/round-{round_number}/client-{client}.mpfl"
+        with self._writing():
+            (self.path / name).parent.mkdir(parents=True, exist_ok=True)
+            write_atomically(self.path / name, packed)
+        self._ballots[name] = digest_of(packed)
 
     def finish(self, mask: bytes, model: bytes, summary: Summary) -> None:
         """Write the result; the summary comes last and marks the run as finished."""
-        write_atomically(self.path / MASK, mask)
-        write_atomically(self.path / MODEL, model)
         text = json_text(summary, indent=2, sort_keys=True) + "\n"
-        write_atomically(self.path / SUMMARY, text.encode())
+        contents = {MASK: mask, MODEL: model, SUMMARY: text.encode()}
+        known = listed(self.path) or {}
+        known |= {name: log.digest for name, log in self._logs.items()} | self._ballots
+        known |= {name: digest_of(content) for name, content in contents.items()}
+        with self._writing():
+            if self.sealed:
+                seal(self.path, known)
+            for name, content in contents.items():
+                write_atomically(self.path / name, content)
+
+
+_EMPTY = {ROUNDS: [0, digest_of(b"")], LEDGER: [len(HEADER) + 1, digest_of(f"{HEADER}\n".encode())]}
+_NOTHING: Mapping[str, Any] = {"round": 0, "files": _EMPTY, "ballots": {}}
+
+
+def intact(path: Path) -> bool:
+    """Check that nothing of a run folder was edited; returns whether it has a manifest to tell.
+
+    Of a run that is not finished, what its checkpoint knows is checked; the rest is not.
+
+    Raises
+    ------
+    InputError
+        One line naming the file that is missing, was edited, or is not the run's.
+    """
+    known = listed(path)
+    finished = (path / SUMMARY).is_file() if known is None else SUMMARY in known
+    if finished:
+        return check(path, [name for name in _RESULTS if (path / name).exists()] + _ballots(path))
+    for name in (SUMMARY, MASK, MODEL, RETRAIN):
+        if (path / name).exists() and known is not None:
+            raise InputError(f"{path / name}: not the run's, which is not finished; remove it")
+    progress = read_progress(path)
+    if progress:
+        _checked(path, progress.facts)
+    return check(path)
+
+
+def finished(path: Path) -> bool:
+    """Return whether a run has come to its end; InputError as of `intact` if it has."""
+    ended = (path / SUMMARY).is_file()
+    if ended and not intact(path):
+        tell_unsealed([path])
+    return ended
+
+
+def tell_unsealed(folders: Sequence[Path]) -> None:
+    """Say in the log, in one line, which folders nobody can vouch for."""
+    if folders:
+        more = f" and {len(folders) - 1} more" if len(folders) > 1 else ""
+        _LOG.warning("unsealed (no %s tells whether it was edited): %s%s", MANIFEST, folders[0],
+                     more)  # fmt: skip
+
+
+def folder_of(file: Path) -> Path | None:
+    """Return the run folder that a file lies in, if it lies in one."""
+    nearest = list(file.absolute().parents)[:3]
+    marks = (CONFIG, SUMMARY, LEDGER)
+    return next((p for p in nearest if any((p / mark).is_file() for mark in marks)), None)
+
+
+def rounds_written(path: Path) -> int:
+    """Return how many whole rounds a folder holds; the last of them may be cut off yet."""
+    file = path / ROUNDS
+    return file.read_bytes().count(b"\n") if file.is_file() else 0
+
+
+def read_progress(path: Path) -> Progress | None:
+    """Return where an unfinished run stands; None before its first checkpoint."""
+    file = path / CHECKPOINT
+    return Progress(*load_checkpoint(file)) if file.exists() else None
+
+
+def _checked(path: Path, facts: Mapping[str, Any]) -> dict[str, Log]:
+    """Check what stood in a folder at its checkpoint; returns the files that grow."""
+    logs = _logs(path, facts["files"])
+    for name, (_, digest) in facts["files"].items():
+        if logs[name].digest != digest:
+            raise InputError(f"{path / name}: edited or damaged, its checkpoint knows it otherwise")
+    for name, digest in facts["ballots"].items():
+        if not (path / name).is_file() or digest_of((path / name).read_bytes()) != digest:
+            raise InputError(f"{path / name}: missing, edited or damaged, its checkpoint knows it")
+    for name in _ballots(path):
+        match = _BALLOT.fullmatch(name)
+        if name not in facts["ballots"] and match and int(match[1]) <= facts["round"]:
+            raise InputError(f"{path / name}: not a ballot of this run; remove it")
+    return logs
+
+
+def _logs(path: Path, files: Mapping[str, Sequence[Any]]) -> dict[str, Log]:
+    return {name: Log(path / name, length) for name, (length, _) in files.items()}
+
+
+def _ballots(path: Path) -> list[str]:
+    found = (file.relative_to(path).as_posix() for file in path.glob("ballots/*/*"))
+    return sorted(name for name in found if _BALLOT.fullmatch(name))
 
 
 def read_config(folder: Path) -> Experiment:
@@ -143,7 +307,7 @@ def check_empty(path: Path) -> None:
         If there is something already, or it is no folder.
     """
     with writing(path):
-        if path.exists() and {entry.name for entry in path.iterdir()} - _BEFORE_CONFIG:
-            raise InputError(
-                f"--out: {path} is not empty; choose another folder or use mpfl resume"
-            )
+        names = {entry.name for entry in path.iterdir()} if path.exists() else set()
+        begun = ROUNDS in names and (path / ROUNDS).stat().st_size > 0
+    if begun or names - _BEFORE_CONFIG:
+        raise InputError(f"--out: {path} is not empty; choose another folder or use mpfl resume")

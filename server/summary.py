@@ -30,7 +30,7 @@ from mpfl.world import World
 from server.health import failure_of
 from server.methods.base import ServerMethod
 from server.methods.settings import doubtful_settings, ignored_settings
-from server.records import Health, Machine, Summary
+from server.records import DOWNLINK, UPLINK, Health, Machine, Summary
 from server.round import RunState
 
 _LOG = logging.getLogger(__name__)
@@ -64,6 +64,8 @@ def summarize(world: World, state: RunState, engine: str, workers: int) -> Summa
         rounds=state.round,
         seconds=round(state.seconds, 3),
         **{name: getattr(state.last, name) for name in _AS_AFTER_THE_LAST_ROUND},
+        uplink_bits_per_parameter=state.ledger.bits_per_parameter(UPLINK, keep.size),
+        downlink_bits_per_parameter=state.ledger.bits_per_parameter(DOWNLINK, keep.size),
         mask_digest=mask.digest(),
         model_digest=hashlib.sha256(np.ascontiguousarray(model).tobytes()).hexdigest(),
         payload_digest=state.ledger.digest,

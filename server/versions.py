@@ -15,7 +15,8 @@ from mpfl.seeding import numpy_rng
 from mpfl.wire.floats import float32_bytes
 from mpfl.wire.masks import encode_mask, mask_bound_bits
 from mpfl.wire.sections import SNAPSHOT, SUBSET, Sync, mask_context
-from mpfl.wire.values import decode_values, encode_values, value_codec, values_bound_bytes
+from mpfl.wire.values import encode_values
+from mpfl.wire.values.channel import Channel, Memory
 
 Floats = NDArray[np.float32]
 Offer = tuple[Sync, bytes, float]
@@ -108,94 +109,78 @@ class MaskLog:
         self.held.pop(client, None)
 
 
-@dataclass(frozen=True)
-class Channel:
-    """How values go to clients.
-
-    Attributes
-    ----------
-    codec, seed
-        How they are written, and what its draws come from.
-    footprint
-        What travels.
-    """
-
-    codec: str
-    seed: int
-    footprint: Footprint
-
-    @property
-    def relative(self) -> bool:
-        """Whether the codec writes differences to what the client holds."""
-        return value_codec(self.codec).relative
-
-    def encode(self, values: Floats, version: int) -> bytes:
-        """Write what leads to a version."""
-        rng = numpy_rng(self.seed, "downlink", version)
-        return encode_values(values, self.codec, self.footprint.segments, rng)
-
-    def decode(self, payload: bytes) -> Floats:
-        """Read what clients will read."""
-        return decode_values(payload, self.codec, self.footprint.segments)
-
-    def bound(self, payload: bytes) -> float:
-        """Return the entropy bound of a payload in bytes."""
-        return values_bound_bytes(payload, self.codec, self.footprint.segments)
-
-
 @dataclass
 class Broadcaster:
     """The model that clients know, version by version.
 
     With an absolute codec a request carries the newest values. With a relative codec it
     carries the differences since the version the client holds or, where those are out of
-    reach or longer, a float32 snapshot. What a lossy codec loses stays in the difference of
-    the next version: nothing is ever dropped.
+    reach or longer, a float32 snapshot. What a biased codec loses is added to the next
+    difference (`mpfl.wire.values.channel.Channel`).
 
     Attributes
     ----------
     public
         float32[P + B]: what a client at the newest version holds. That of version 0 needs no
         message.
-    links
-        Payloads that led to the last versions; only the last one with an absolute codec.
+    links, bounds
+        Payloads that led to the last versions, and their entropy bounds in bytes; only the last
+        one with an absolute codec.
     held
         The version that each client holds, where the codec is relative.
+    memory
+        What was lost on the way to the newest version, and what led there.
     """
 
     public: Floats
     version: int = 0
     links: list[bytes] = field(default_factory=list)
+    bounds: list[float] = field(default_factory=list)
     held: dict[int, int] = field(default_factory=dict)
+    memory: Memory = field(default_factory=Memory)
 
-    def refit(self, channel: Channel, start: Floats) -> None:
+    def refit(self, channel: Channel, start: Floats, before: Footprint | None = None) -> None:
         """Follow a new mask: dropped values become zero, regrown ones start from zero.
 
         Before the first version clients start from `start`.
+
+        Parameters
+        ----------
+        before
+            What travelled under the mask before.
         """
         keep = channel.footprint.keep
         self.public = np.where(keep, self.public if self.version else start, np.float32(0))
-        self.links = []
+        self.links, self.bounds = [], []
+        if before is not None:
+            self.memory.refit(before, channel.footprint)
         if self.version and not channel.relative:
-            self.links = [channel.encode(self.public[keep], self.version)]
+            values = self.public[keep]
+            payload = encode_values(values, channel.codec, channel.footprint.segments)
+            self.links, self.bounds = [payload], [channel.bound(payload, values)]
 
-    def publish(self, model: Floats, channel: Channel) -> None:
+    def publish(self, model: Floats, channel: Channel, seed: int, progress: float = 0.0) -> None:
         """Make `model` (float32[P + B]) the newest version, as far as the codec can say it."""
-        update = model[channel.footprint.keep] - self._reference(channel)
-        self.append(channel.encode(update, self.version + 1), channel)
+        keep, version = channel.footprint.keep, self.version + 1
+        rng = numpy_rng(seed, "downlink", version)
+        reference = self.public[keep]
+        self.append(channel.write(model[keep], reference, rng, self.memory, progress), channel)
 
     def append(self, payload: bytes, channel: Channel) -> None:
         """Make what `payload` leads to the newest version; it is what clients will decode."""
-        values = self._reference(channel) + channel.decode(payload)
+        keep = channel.footprint.keep
+        reference = self.public[keep]
+        values = channel.read(payload, reference)
+        bound = channel.bound(payload, reference)
         self.public = self.public.copy()
-        self.public[channel.footprint.keep] = values
+        self.public[keep] = reference + values if channel.relative else values
         self.version += 1
-        self.links = [*self.links, payload] if channel.relative else [payload]
-        while channel.relative and sum(map(len, self.links)) >= 4 * channel.footprint.count:
+        chain = channel.relative
+        self.links = [*self.links, payload] if chain else [payload]
+        self.bounds = [*self.bounds, bound] if chain else [bound]
+        while chain and sum(map(len, self.links)) >= 4 * channel.footprint.count:
             self.links.pop(0)  # a snapshot is shorter, for whoever would need it
-
-    def _reference(self, channel: Channel) -> Floats | np.float32:
-        return self.public[channel.footprint.keep] if channel.relative else np.float32(0)
+            self.bounds.pop(0)
 
     def offer(self, client: int, sync: Sync, channel: Channel) -> Offer:
         """Return what brings `client` to the newest values, its versions added to `sync`."""
@@ -204,12 +189,12 @@ class Broadcaster:
         if base == self.version:
             return sync, b"", 0.0
         if not channel.relative:
-            return sync, self.links[-1], channel.bound(self.links[-1])
+            return sync, self.links[-1], self.bounds[-1]
         snapshot_bytes, missing = 4 * channel.footprint.count, self.version - base
         links = self.links[-missing:] if missing <= len(self.links) else []
         if links and sum(map(len, links)) < snapshot_bytes:
             payload = b"".join(struct.pack("<I", len(link)) + link for link in links)
-            return sync, payload, sum(map(channel.bound, links))
+            return sync, payload, sum(self.bounds[-missing:])
         sync = replace(sync, flags=sync.flags | SNAPSHOT)
         return sync, float32_bytes(self.public[channel.footprint.keep]), snapshot_bytes
 

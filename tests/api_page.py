@@ -34,7 +34,8 @@ def home_of(package: ModuleType, name: str) -> ModuleType:
     """Return the module that a public name is defined in."""
     tree = ast.parse(inspect.getsource(package))
     imports = [node for node in ast.walk(tree) if isinstance(node, ast.ImportFrom) and node.module]
-    (module,) = {node.module for node in imports if name in {alias.name for alias in node.names}}
+    named = {node.module for node in imports if name in {alias.name for alias in node.names}}
+    (module,) = named or {vars(package)["_HOME"][name]}  # mpfl never imports what stands above it
     home = importlib.import_module(str(module))
     return home_of(home, name) if hasattr(home, "__path__") and name not in own(home) else home
 

@@ -33,6 +33,7 @@ GROUPS = {
     ],
     "kill": [
         "benchmarks/running/test_comparison_killed.py",
+        "benchmarks/running/test_interrupted.py",
         "server/test_same_result.py::test_a_run_killed",
         "server/test_same_result.py::test_ctrl_c",
         "server/test_soak.py::test_a_server_killed",

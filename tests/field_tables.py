@@ -5,28 +5,16 @@
 
 from __future__ import annotations
 
-import ast
 import dataclasses
 import importlib
-import inspect
 import re
 from collections.abc import Iterator
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+from benchmarks.keys import field_texts
+
 PAGE = Path(__file__).parents[1] / "docs" / "run-folder.md"
-
-
-def field_texts(cls: type[Any]) -> dict[str, str]:
-    """Return what stands below each field in the source, on one line."""
-    (found,) = ast.parse(inspect.getsource(cls)).body
-    assert isinstance(found, ast.ClassDef)
-    return {
-        ast.unparse(field.target): " ".join(ast.literal_eval(text.value).split())
-        for field, text in pairwise(found.body)
-        if isinstance(field, ast.AnnAssign) and isinstance(text, ast.Expr)
-    }
 
 
 def _default(item: dataclasses.Field[Any]) -> Any:

@@ -38,9 +38,7 @@ _BASE: dict[str, Any] = {
 _METHODS = (
     "mpfl",
     "fedavg",
-    "fedavg_q8",
     "fedavg_prune",
-    "topk",
     "signsgd_mv",
     "fedpm",
     "ssfl",
@@ -48,6 +46,7 @@ _METHODS = (
     "lotteryfl",
     "centralized",
 )
+_RECIPES = ("fedavg_q8", "topk")
 _VALUES = (
     "float16",
     "bfloat16",
@@ -84,14 +83,14 @@ _OTHER_SEEDS = {"prunefl": {"seed": 1}}
 """With seed 0 no reply of its first phase, of one client a round, comes through: no result."""
 
 CASES: dict[str, dict[str, Any]] = {
-    **{name: {"method": name} for name in _METHODS},
+    **{name: {"method": name} for name in (*_METHODS, *_RECIPES)},
     **{
         f"{name}, strays": {"method": name, "faults.drop_after": 0.3, "faults.corrupt": 0.2,
                             **_OTHER_SEEDS.get(name, {})}
-        for name in _METHODS[:-1]
+        for name in (*_METHODS[:-1], *_RECIPES)
     },
-    **{f"values {v}": {"wire.uplink_values": v, "wire.downlink_values": v} for v in _VALUES},
-    "values without feedback": {"wire.uplink_values": "int3", "wire.error_feedback": False},
+    **{f"values {v}": {"wire.up": v, "wire.down": v} for v in _VALUES},
+    "values without feedback": {"wire.up": "int3", "wire.error_feedback": False},
     **{
         f"masks {codec}": {"wire.mask_codec": codec}
         for codec in ("raw", "gaps", "rans", "zstd", "matrix")
@@ -108,10 +107,10 @@ CASES: dict[str, dict[str, Any]] = {
     "ranking coverage": {"prune.ranking": "coverage", "prune.score": "activity"},
     **{f"schedule {name}": {"prune.schedule": name} for name in ("one_shot", "linear", "cubic")},
     "fedavg_prune at once": {"method": "fedavg_prune", "prune.schedule": "one_shot"},
-    "finetune": {"prune.recovery": "finetune", "wire.uplink_values": "step(1.0)"},
+    "finetune": {"prune.recovery": "finetune", "wire.up": "step(1.0)"},
     "rescale": {"prune.rescale": True},
     "regrow gradient": {"prune.regrow": "gradient", "federation.rounds": 7},
-    "regrow random": {"prune.regrow": "random", "wire.downlink_values": "int4"},
+    "regrow random": {"prune.regrow": "random", "wire.down": "int4"},
     "gate": {"prune.gate": 0.3},
     "converged": {"prune.rounds": 4, "prune.converged": 0.9},
     "decay cosine": {"train.lr_decay": "cosine", "train.momentum": 0.9},

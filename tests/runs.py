@@ -12,7 +12,7 @@ import pytest
 from benchmarks.running.experiment import run
 from mpfl.config import Experiment, from_mapping
 from mpfl.errors import RunError
-from mpfl.nested import with_override
+from mpfl.presets import changed
 
 SMALL = {
     "data": {
@@ -31,11 +31,8 @@ SMALL = {
 
 
 def small(**overrides: Any) -> Experiment:
-    """Return the small experiment; ``a__b=value`` sets the key ``a.b``."""
-    table: dict[str, Any] = SMALL
-    for key, value in overrides.items():
-        table = with_override(table, key.replace("__", "."), value)
-    return from_mapping(table)
+    """Return the small experiment; ``a__b=value`` sets the key ``a.b``, recipes are methods too."""
+    return from_mapping(changed(SMALL, {key.replace("__", "."): v for key, v in overrides.items()}))
 
 
 def run_small(out: Path, **overrides: Any) -> dict[str, Any]:
@@ -63,6 +60,13 @@ def ledger(folder: Path) -> list[dict[str, str]]:
     """Return the rows of ``ledger.csv``."""
     with (folder / "ledger.csv").open() as file:
         return list(csv.DictReader(file))
+
+
+def unseal(folder: Path) -> Path:
+    """Remove the manifests of a run or comparison, so that it may be edited; returns the folder."""
+    for manifest in folder.rglob("manifest.json"):
+        manifest.unlink()
+    return folder
 
 
 DIGESTS = ("mask_digest", "model_digest", "payload_digest")

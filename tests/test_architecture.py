@@ -25,7 +25,9 @@ USUAL_MOST = 13
 READS_HANDED_PATHS = {
     "mpfl/data/folder.py",
     "mpfl/data/vision.py",
+    "mpfl/presets/files.py",  # and the presets beside it
     "mpfl/plugins/source.py",
+    "mpfl/recipes/__init__.py",  # its own file
 }
 READING = {"open", "read_text", "read_bytes", "write_text", "write_bytes", "mkdir", "unlink"}
 

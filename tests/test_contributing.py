@@ -37,7 +37,7 @@ PARTS = {
     "a ranking": ["prune.ranking='centred(0.5)'"],
     "a schedule": ["prune.schedule='late(share=0.7)'"],
     "a mask codec": ["wire.mask_codec='negative'"],
-    "a value codec": ["wire.uplink_values='fixed(0.01)'", "wire.downlink_values='fixed'"],
+    "a value codec": ["wire.up='fixed(0.01)'", "wire.down='fixed'"],
 }
 """What a run sets to use the parts of CONTRIBUTING."""
 

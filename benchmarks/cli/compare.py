@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
@@ -11,14 +12,19 @@ import typer
 
 from benchmarks.cli import options
 from benchmarks.cli.console import Reporter, rounds_done
-from benchmarks.presets import parse_value, split_list
 from benchmarks.report.table import table_text
 from benchmarks.report.write import write_report
 from benchmarks.running import comparison as comparing
+from benchmarks.running.compare_config import split_table
+from benchmarks.running.interruption import resumable
 from benchmarks.running.sinks import check_sink, show_in_sink
-from mpfl.errors import InputError, RunError
+from mpfl.errors import InputError, RunError, shown
 from mpfl.nested import with_override
+from mpfl.presets import parse_list, parse_names
 from server.health import ignored_text
+
+_RANGE = re.compile(r"(\d{1,10})\s*-\s*(\d{1,10})")
+_MOST_SEEDS = 1000
 
 
 def compare(
@@ -26,7 +32,8 @@ def compare(
     assignments: options.Set = [],  # noqa: B006 - typer copies it
     sweep: Annotated[list[str], typer.Option(help="key=value,value,…")] = [],  # noqa: B006
     methods: Annotated[str, typer.Option(help="Comma-separated, instead of the config's.")] = "",
-    seeds: Annotated[str, typer.Option(help="Comma-separated, instead of the config's.")] = "",
+    seeds: Annotated[str, typer.Option(help="Such as 0,1,2 or 0-2, instead of the config's.")] = "",
+    wire: Annotated[str, typer.Option(help="A value codec: one wire, both ways, for all.")] = "",
     out: options.Out = None,
     plugins: options.Plugins = [],  # noqa: B006
     data_dir: options.DataDir = None,
@@ -38,35 +45,39 @@ def compare(
     """Run many methods and seeds on the same work; finished cells are not run again."""
     table = options.configured(config, assignments, data_dir, download, plugins)
     if methods:
-        table = with_override(table, "compare.methods", split_list(methods))
+        table = with_override(table, "compare.methods", parse_names(methods, "--methods"))
     if seeds:
-        table = with_override(table, "compare.seeds", _values(seeds))
+        table = with_override(table, "compare.seeds", seeds_of(seeds))
+    if wire:
+        table = with_override(table, "compare.wire", wire)
     if sweep:
         if methods and any(text.startswith("method=") for text in sweep):
             raise InputError("--methods and --sweep method=… both say what is compared; give one")
-        swept = table.get("compare", {}).get("sweep", {})
-        table = with_override(table, "compare.sweep", {**swept, **dict(map(_swept, sweep))})
+        table = with_override(table, "compare.sweep", {**_swept_so_far(table), **swept_of(sweep)})
     check_sink(sink)
     folder = out or options.new_folder(config, "compare-")
-    compare_cells(table, folder, Reporter(quiet=quiet, as_json=as_json), sink)
+    reporter = Reporter(quiet=quiet, as_json=as_json)
+    reporter.notes(options.renamed_keys(config, assignments))
+    compare_cells(table, folder, reporter, sink)
 
 
 def compare_cells(table: Mapping[str, Any], out: Path, reporter: Reporter, sink: str = "") -> None:
     """Run the unfinished cells of a comparison, write its report and show its table."""
-    rest, config = comparing.split_table(table)
+    rest, config = split_table(table)
     cells = comparing.plan_cells(rest, config)
     if idle := comparing.idle_settings(rest, config, cells):
         reporter.note(f"without effect: {ignored_text(idle)}")
     rounds = sum(cell.experiment.federation.rounds for cell in cells)
     done = sum(rounds_done(cell, out) for cell in cells)
-    with reporter.rounds(rounds, f"{len(cells)} runs", done):
-        watch = show_in_sink(sink, out, reporter.cell_watcher(cells, out))
-        failed = comparing.compare(table, cells, out, watch)
-    for name, error in failed.items():
-        reporter.warn(f"failed: {name}: {error}")
-    if len(failed) == len(cells):
-        raise RunError(f"all {len(cells)} runs of this comparison failed")
-    report = write_report(out)
+    with resumable(out):
+        with reporter.rounds(rounds, f"{len(cells)} runs", done):
+            watch = show_in_sink(sink, out, reporter.cell_watcher(cells, out))
+            failed = comparing.compare(table, cells, out, watch)
+        for name, error in failed.items():
+            reporter.warn(f"failed: {name}: {error}")
+        if len(failed) == len(cells):
+            raise RunError(f"all {len(cells)} runs of this comparison failed")
+        report = write_report(out)
     reporter.say(table_text(report.rows, report.baseline))
     reporter.say(f"report: {out / 'report.html'}")
     reporter.result([asdict(row) for row in report.rows])
@@ -75,12 +86,47 @@ def compare_cells(table: Mapping[str, Any], out: Path, reporter: Reporter, sink:
         raise RunError(f"{len(failed)} of {len(cells)} runs failed; mpfl resume {out} tries again")
 
 
-def _swept(text: str) -> tuple[str, list[Any]]:
-    key, equals, values = text.partition("=")
-    if not equals:
-        raise InputError(f"--sweep: got {text!r}, expected key=value,value")
-    return key, _values(values)
+def swept_of(options: Sequence[str]) -> dict[str, list[Any]]:
+    """Read every ``--sweep key=value,value``; InputError for one without values, or a key twice.
+
+    Examples
+    --------
+    >>> swept_of(["prune.density=0.1,0.2"])
+    {'prune.density': [0.1, 0.2]}
+    """
+    swept: dict[str, list[Any]] = {}
+    for text in options:
+        key, equals, values = text.partition("=")
+        if not equals or not key.strip():
+            raise InputError(f"--sweep: got {shown(text)}, expected key=value,value")
+        if key.strip() in swept:
+            raise InputError(f"--sweep: {key.strip()!r} is given twice")
+        swept[key.strip()] = parse_list(values, "--sweep")
+    return swept
 
 
-def _values(text: str) -> list[Any]:
-    return [parse_value(value) for value in split_list(text)]
+def _swept_so_far(table: Mapping[str, Any]) -> Mapping[str, Any]:
+    settings = table.get("compare", {})
+    swept = settings.get("sweep", {}) if isinstance(settings, Mapping) else {}
+    return swept if isinstance(swept, Mapping) else {}
+
+
+def seeds_of(text: str) -> list[Any]:
+    """Read ``--seeds``: whole numbers and ranges of them, ends included.
+
+    Examples
+    --------
+    >>> seeds_of("0-2, 7")
+    [0, 1, 2, 7]
+    """
+    seeds: list[Any] = []
+    for part in parse_list(text, "--seeds"):
+        ends = _RANGE.fullmatch(part) if isinstance(part, str) else None
+        if not ends:
+            seeds.append(part)
+            continue
+        first, last = int(ends[1]), int(ends[2])
+        if not first <= last < first + _MOST_SEEDS:
+            raise InputError(f"--seeds: got {part}, expected 0-{_MOST_SEEDS - 1} or less")
+        seeds += range(first, last + 1)
+    return seeds

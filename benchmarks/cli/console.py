@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from rich.console import Console, RenderableType
+from rich.console import Console, ConsoleOptions, RenderableType
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -18,27 +19,47 @@ from rich.progress import (
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
+from rich.segment import Segment
+from rich.table import Column
 
-from benchmarks.running.comparison import CELLS, Cell, OnCell
-from benchmarks.units import bytes_text
-from mpfl.faults.replies import CLIENT_FAILURES
-from server.health import lost_text, read_failure
-from server.records import json_text
-from server.runfolder import ROUNDS, SUMMARY
+from benchmarks.units import bytes_text, printable
+
+if TYPE_CHECKING:
+    from benchmarks.running.comparison import Cell, OnCell
 
 _SPEED_SECONDS = 3600.0
 """Time left follows the mean speed of the last hour: a round may well take minutes."""
-DONE, FAILED, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
+_WIDE = 1000
+"""Columns of output that is no terminal: nothing there needs to be cut."""
 
 
 def rounds_done(cell: Cell, out: Path) -> int:
     """Return how many rounds of a comparison's cell need no more work, at most."""
+    from benchmarks.running.comparison import CELLS  # torch is a second that `list` need not wait
+    from server.runfolder import SUMMARY, rounds_written
+
     folder = out / CELLS / cell.name
     if (folder / SUMMARY).is_file():
         return cell.experiment.federation.rounds
-    if not (folder / ROUNDS).is_file():
-        return 0
-    return (folder / ROUNDS).read_bytes().count(b"\n")
+    return rounds_written(folder)
+
+
+class _Terminal(Console):
+    """A console on which names from files and configurations are text, whatever they hold."""
+
+    def render(
+        self, renderable: RenderableType, options: ConsoleOptions | None = None
+    ) -> Iterator[Segment]:
+        """Yield what is shown, its control characters replaced by signs."""
+        for segment in super().render(renderable, options):
+            yield segment if segment.control else segment._replace(text=printable(segment.text))
+
+
+def terminal() -> Console:
+    """Return a console on standard output that shows texts as they are, brackets included."""
+    narrow = sys.stdout.isatty() or "COLUMNS" in os.environ
+    width = None if narrow else _WIDE
+    return _Terminal(highlight=False, markup=False, emoji=False, width=width)
 
 
 class Reporter:
@@ -46,7 +67,7 @@ class Reporter:
 
     def __init__(self, *, quiet: bool, as_json: bool) -> None:
         self.quiet, self.as_json = quiet, as_json
-        self.console = Console(stderr=False, highlight=False)
+        self.console = terminal()
         self._bar: Progress | None = None
         self._task: Any = None
         self._lost: Counter[str] = Counter()
@@ -58,19 +79,20 @@ class Reporter:
         if self.quiet or self.as_json or not sys.stderr.isatty():
             yield
             return
+        whole, rest = Column(no_wrap=True), Column(no_wrap=True, overflow="ellipsis", ratio=1)
         columns = (
-            TextColumn("{task.description}"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TextColumn("rounds,"),
-            TimeElapsedColumn(),
-            TextColumn("elapsed,"),
-            TimeRemainingColumn(),
-            TextColumn("left"),
-            TextColumn("{task.fields[now]}"),
+            TextColumn("{task.description}", markup=False, table_column=rest),
+            BarColumn(bar_width=16, table_column=whole),
+            MofNCompleteColumn(table_column=whole),
+            TimeElapsedColumn(table_column=whole),
+            TextColumn("+", table_column=whole),
+            TimeRemainingColumn(table_column=whole),
+            TextColumn("{task.fields[now]}", markup=False, table_column=rest),
         )
-        screen = Console(stderr=True)
-        with Progress(*columns, console=screen, speed_estimate_period=_SPEED_SECONDS) as bar:
+        screen = _Terminal(stderr=True, emoji=False)
+        with Progress(
+            *columns, console=screen, speed_estimate_period=_SPEED_SECONDS, expand=True
+        ) as bar:
             self._bar = bar
             self._task = bar.add_task(title, total=total, completed=done, now="")
             yield
@@ -96,6 +118,10 @@ class Reporter:
 
     def cell_watcher(self, cells: Sequence[Cell], out: Path) -> OnCell:
         """Return a callback that shows the progress of a comparison's cells."""
+        from benchmarks.running.comparison import CELLS
+        from server.health import read_failure
+        from server.runfolder import SUMMARY
+
         rounds = {cell.name: rounds_done(cell, out) for cell in cells}
         finished = sum((out / CELLS / cell.name / SUMMARY).is_file() for cell in cells)
 
@@ -120,6 +146,8 @@ class Reporter:
         return watch
 
     def _count(self, record: Mapping[str, Any]) -> None:
+        from mpfl.faults.replies import CLIENT_FAILURES
+
         failures = sum(record["rejected"].get(reason, 0) for reason in CLIENT_FAILURES)
         if failures and not self._failure:
             self._failure = record["errors"][0]  # those of clients stand first
@@ -128,6 +156,8 @@ class Reporter:
     def losses(self) -> None:
         """Say in one line, even if told to be quiet, what replies were lost in the rounds shown."""
         if self._lost:
+            from server.health import lost_text
+
             first = f"; first client that failed: {self._failure}" if self._failure else ""
             self.warn(f"replies that did not count: {lost_text(self._lost)}{first}")
 
@@ -138,7 +168,13 @@ class Reporter:
     def note(self, text: str) -> None:
         """Show a line of interest on standard error."""
         if not self.quiet:
-            print(text, file=sys.stderr)
+            with suppress(OSError):  # a closed standard error stops no run
+                print(printable(text), file=sys.stderr)
+
+    def notes(self, texts: Iterable[str]) -> None:
+        """Show lines of interest, each once."""
+        for text in dict.fromkeys(texts):
+            self.note(text)
 
     def say(self, text: RenderableType) -> None:
         """Show a text or a table, unless the result is asked for as JSON."""
@@ -148,4 +184,6 @@ class Reporter:
     def result(self, value: Any) -> None:
         """Print a result as JSON where that is asked for."""
         if self.as_json:
+            from server.records import json_text
+
             print(json_text(value, indent=2, sort_keys=True))

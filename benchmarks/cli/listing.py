@@ -3,36 +3,44 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping
+from collections.abc import Callable
+from importlib import import_module
 from typing import Annotated, Any
 
 import typer
 
 from benchmarks.cli.console import Reporter
 from benchmarks.cli.options import Json, Plugins
-from benchmarks.presets import describe, preset_names
 from mpfl.config import from_mapping
-from mpfl.data import DATASETS
-from mpfl.data.partition import PARTITIONS
-from mpfl.faults.attacks import ATTACKS
-from mpfl.faults.stress import SPOILERS
-from mpfl.methods import METHODS, Method
-from mpfl.models import MODELS
 from mpfl.plugins import load
-from mpfl.ranking.rankings import RANKINGS
-from mpfl.ranking.schedule import SCHEDULES
-from mpfl.registry import Registry, unknown_name
-from mpfl.scores import SCORES
-from mpfl.training.decay import DECAYS
-from mpfl.training.losses import GRADIENTS, LOSSES
-from mpfl.vote import RULES
-from mpfl.wire.masks import MASK_CODECS
-from mpfl.wire.values import VALUE_CODECS
-from server.methods import METHODS as SERVER_HALVES
+from mpfl.presets import describe, preset_names
+from mpfl.recipes import recipes
+from mpfl.registry import unknown_name
+
+REGISTRIES = {
+    "methods": ("mpfl.methods", "METHODS"),
+    "models": ("mpfl.models", "MODELS"),
+    "datasets": ("mpfl.data", "DATASETS"),
+    "partitions": ("mpfl.data.partition", "PARTITIONS"),
+    "scores": ("mpfl.scores", "SCORES"),
+    "rankings": ("mpfl.ranking.rankings", "RANKINGS"),
+    "rules": ("mpfl.vote", "RULES"),
+    "schedules": ("mpfl.ranking.schedule", "SCHEDULES"),
+    "mask-codecs": ("mpfl.wire.masks", "MASK_CODECS"),
+    "value-codecs": ("mpfl.wire.values", "VALUE_CODECS"),
+    "decays": ("mpfl.training.decay", "DECAYS"),
+    "losses": ("mpfl.training.losses", "LOSSES"),
+    "gradients": ("mpfl.training.losses", "GRADIENTS"),
+    "attacks": ("mpfl.faults.attacks", "ATTACKS"),
+    "stress": ("mpfl.faults.stress", "SPOILERS"),
+}
+"""What is listed -> where the registry is; imported only when it is asked for."""
 
 
 def list_(
-    kind: Annotated[str, typer.Argument(help="What to list; nothing lists everything.")] = "",
+    kind: Annotated[
+        str, typer.Argument(help="What to list, such as keys; nothing lists every part.")
+    ] = "",
     plugins: Plugins = [],  # noqa: B006 - typer copies it
     as_json: Json = False,
 ) -> None:
@@ -49,47 +57,53 @@ def list_(
 
 
 def list_parts(kind: str) -> dict[str, dict[str, str]]:
-    """Return {kind: {how it is written: first line of its documentation}} for one kind, or all.
+    """Return {kind: {how it is written: first line of its documentation}}.
+
+    Parameters
+    ----------
+    kind
+        One kind; empty for all but ``keys``.
 
     Raises
     ------
     InputError
         For an unknown kind.
     """
-    registries: Mapping[str, Registry[Any]] = {
-        "methods": METHODS,
-        "models": MODELS,
-        "datasets": DATASETS,
-        "partitions": PARTITIONS,
-        "scores": SCORES,
-        "rankings": RANKINGS,
-        "rules": RULES,
-        "schedules": SCHEDULES,
-        "mask-codecs": MASK_CODECS,
-        "value-codecs": VALUE_CODECS,
-        "decays": DECAYS,
-        "losses": LOSSES,
-        "gradients": GRADIENTS,
-        "attacks": ATTACKS,
-        "stress": SPOILERS,
+    others: dict[str, Callable[[], dict[str, str]]] = {
+        "recipes": _recipes,
+        "presets": _presets,
+        "keys": _keys,
     }
-    known = [*registries, "presets"]
+    known = [*REGISTRIES, *others]
     if kind and kind not in known:
         raise unknown_name("kind", kind, known)
-    wanted = [kind] if kind else known
-    found = {}
-    for name in wanted:
-        if name == "presets":
-            found[name] = {preset: describe(preset) for preset in preset_names()}
-        else:
-            parts = registries[name]
-            found[name] = {parts.usage(key): _about(key, parts[key]) for key in parts.names()}
-    return found
+    wanted = [kind] if kind else [name for name in known if name != "keys"]
+    return {name: others[name]() if name in others else _parts(name) for name in wanted}
 
 
-def _about(name: str, part: Any) -> str:
+def _parts(kind: str) -> dict[str, str]:
+    module, name = REGISTRIES[kind]
+    parts = getattr(import_module(module), name)
+    return {parts.usage(key): _about(kind, key, parts[key]) for key in parts.names()}
+
+
+def _presets() -> dict[str, str]:
+    return {preset: describe(preset) for preset in preset_names()}
+
+
+def _recipes() -> dict[str, str]:
+    return {name: recipe.text for name, recipe in recipes().items()}
+
+
+def _keys() -> dict[str, str]:
+    return {key.name: key.line for key in import_module("benchmarks.keys").all_keys()}
+
+
+def _about(kind: str, name: str, part: Any) -> str:
     """Return what a part says about itself; of a codec, what the function that makes it says."""
-    if isinstance(part, Method) and part.server is None and name in SERVER_HALVES:
+    if kind == "methods" and part.server is None:
+        from server.methods import METHODS as SERVER_HALVES
+
         part = SERVER_HALVES[name]
     if described := getattr(part, "description", None):
         return str(described)

@@ -15,7 +15,7 @@ from benchmarks.cli.console import Reporter
 from benchmarks.cli.options import Json, write_output
 from benchmarks.figures.one_run import mask_blocks, weight_shape
 from benchmarks.figures.style import Picture, new_figure, picture, styled
-from benchmarks.results.loading import read_mask, weight_shapes
+from benchmarks.results.loading import check_run, read_own_mask, weight_shapes
 from benchmarks.results.mask_export import FORMATS, export_mask, run_of
 from mpfl.errors import InputError
 from mpfl.mask import Mask
@@ -40,7 +40,7 @@ def show(
     as_json: Json = False,
 ) -> None:
     """Show units, kept units and density of each layer, and the digest."""
-    mask = read_mask(file)
+    mask = read_own_mask(file)
     reporter = Reporter(quiet=False, as_json=as_json)
     chosen = _chosen(mask, layer)
     rows = [row for row in layer_rows(mask) if row["layer"] in chosen]
@@ -74,7 +74,8 @@ def export(
 ) -> None:
     """Write a mask for other programs: NumPy, torch, or torch.nn.utils.prune with the model."""
     FORMATS[form]
-    export_mask(read_mask(file), form, out, run_of(file, run))
+    check_run(run)
+    export_mask(read_own_mask(file), form, out, run_of(file, run))
     Reporter(quiet=False, as_json=False).say(f"{form}: {out}")
 
 
@@ -85,7 +86,7 @@ def diff(
     as_json: Json = False,
 ) -> None:
     """Compare two masks: units that only one keeps, that both keep, and the Jaccard overlap."""
-    rows = diff_rows(read_mask(first), read_mask(second))
+    rows = diff_rows(read_own_mask(first), read_own_mask(second))
     reporter = Reporter(quiet=False, as_json=as_json)
     table = Table("layer", *(_right(n) for n in ("units", "only A", "only B", "both", "Jaccard")))
     for row in rows:

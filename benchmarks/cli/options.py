@@ -9,9 +9,8 @@ from typing import Annotated, Any
 
 import typer
 
-from benchmarks.presets import resolve
 from mpfl.plugins import resolved
-from server.checkpoint import write_atomically, writing
+from mpfl.presets import load_table, parse_assignment, renamed, resolve
 
 Config = Annotated[str, typer.Argument(help="A preset's name, or a TOML file.")]
 Set = Annotated[list[str], typer.Option("--set", help="key=value, e.g. prune.density=0.05")]
@@ -43,6 +42,12 @@ def configured(
     return with_plugins(table, plugins)
 
 
+def renamed_keys(config: str, assignments: Sequence[str]) -> list[str]:
+    """Return a note for each key that has another name today."""
+    given = dict(map(parse_assignment, assignments))
+    return renamed(load_table(config))[1] + renamed(given)[1]
+
+
 def with_plugins(table: Mapping[str, Any], plugins: Sequence[str]) -> dict[str, Any]:
     """Return a configuration's tables with further plugins, as ``--plugin`` names them."""
     if not plugins:
@@ -68,5 +73,7 @@ def new_folder(config: str, prefix: str = "") -> Path:
 
 def write_output(path: Path, content: bytes, option: str = "--out") -> None:
     """Write a file that the user asked for; InputError naming the option where that fails."""
+    from server.custody import write_atomically, writing
+
     with writing(path, option):
         write_atomically(path, content)

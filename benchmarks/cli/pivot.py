@@ -12,12 +12,12 @@ from rich.table import Table
 
 from benchmarks.cli.console import Reporter
 from benchmarks.cli.options import Json
-from benchmarks.presets import parse_assignment
 from benchmarks.results.loading import comparison_settings, load_folders
 from benchmarks.results.measures import Estimate
 from benchmarks.results.pivot import Place, pivot_cells
 from benchmarks.results.rundata import RunData
 from benchmarks.units import value_text
+from mpfl.presets import parse_assignment
 
 
 def pivot(

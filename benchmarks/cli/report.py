@@ -9,6 +9,7 @@ import typer
 
 from benchmarks.cli.options import Out
 from benchmarks.report.write import write_report
+from benchmarks.units import printable
 from mpfl.errors import InputError
 
 
@@ -21,4 +22,4 @@ def report(
         if not folder.is_dir():
             raise InputError(f"no such folder: {folder}")
     result = write_report(folders[0] if len(folders) == 1 else folders, out)
-    print(f"report: {result.path}")
+    print(printable(f"report: {result.path}"))

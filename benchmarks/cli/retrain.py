@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
@@ -11,12 +12,13 @@ import typer
 
 from benchmarks.cli.console import Reporter
 from benchmarks.cli.options import DataDir, Json, Quiet, write_output
-from benchmarks.results.loading import read_mask, read_summary
+from benchmarks.results.loading import check_run, read_mask, read_summary
 from mpfl.central import CentralRetrain, central_retrain
 from mpfl.config import Experiment
 from mpfl.errors import InputError
 from mpfl.mask import Mask
 from mpfl.world import World, build_world
+from server.custody import add, held, writing
 from server.records import RetrainRecord, Summary, json_text, to_json
 from server.runfolder import CONFIG, MASK, RETRAIN, SUMMARY, read_config
 from server.summary import check_inputs, input_digests
@@ -36,6 +38,14 @@ def retrain(
 ) -> None:
     """Evaluate a run's mask otherwise: central_retrain, w0 trained under it on pooled data."""
     reporter = Reporter(quiet=quiet, as_json=as_json)
+    read_config(run)
+    with held(run) if out is None else nullcontext():
+        _retrain(run, epochs, out, data_dir, reporter)
+
+
+def _retrain(
+    run: Path, epochs: int, out: Path | None, data_dir: Path | None, reporter: Reporter
+) -> None:
     target = run / RETRAIN if out is None else out
     experiment, mask, summary = _finished_run(run)
     if target.exists():
@@ -58,7 +68,11 @@ def retrain(
 
     found = central_retrain(world, mask, epochs, on_epoch)
     record = _record(world, mask, found, summary)
-    write_output(target, (json_text(record, indent=2, sort_keys=True) + "\n").encode())
+    content = (json_text(record, indent=2, sort_keys=True) + "\n").encode()
+    write_output(target, content)
+    if out is None:
+        with writing(run):
+            add(run, RETRAIN, content)
     reporter.say(retrain_line(record))
     reporter.say(f"written: {target}")
     reporter.result(to_json(record))
@@ -78,6 +92,7 @@ def _finished_run(run: Path) -> tuple[Experiment, Mask, Summary]:
     experiment = read_config(run)
     if not (run / SUMMARY).is_file():
         raise InputError(f"{run} is not finished: it has no {SUMMARY}; use mpfl resume")
+    check_run(run)
     mask, summary = read_mask(run / MASK), read_summary(run / SUMMARY)
     if summary.mask_digest != mask.digest():
         raise InputError(f"{run / MASK} is not the mask that {SUMMARY} names")

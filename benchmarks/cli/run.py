@@ -14,18 +14,21 @@ from benchmarks.cli.compare import compare_cells
 from benchmarks.cli.console import Reporter
 from benchmarks.engines.ray import run_on_ray
 from benchmarks.report.write import REPORT, write_report
-from benchmarks.results.loading import read_summary
+from benchmarks.results.loading import is_comparison, read_summary
 from benchmarks.running import experiment as running
-from benchmarks.running.comparison import COMPARISON, split_table
+from benchmarks.running.compare_config import split_table
+from benchmarks.running.comparison import CELLS, COMPARISON, read_comparison
+from benchmarks.running.interruption import resumable
 from benchmarks.running.sinks import Feed
 from benchmarks.units import bytes_text
 from mpfl.config import from_mapping
 from mpfl.data.summary import summary as partition_summary
-from mpfl.nested import dotted, read_toml
+from mpfl.errors import InputError
+from mpfl.nested import dotted
 from mpfl.registry import Registry
 from mpfl.world import World
 from server.records import to_json
-from server.runfolder import SUMMARY, RunFolder, check_empty
+from server.runfolder import SUMMARY, check_empty, finished, read_config, rounds_written
 
 ENGINES: Registry[running.Engine] = Registry("engine", {"local": running.run, "ray": run_on_ray})
 
@@ -47,22 +50,23 @@ def run(
     table, _ = split_table(options.configured(config, assignments, data_dir, download, plugins))
     experiment = from_mapping(table)
     reporter = Reporter(quiet=quiet, as_json=as_json)
+    reporter.notes(options.renamed_keys(config, assignments))
     folder = out or options.new_folder(config)
     feed = Feed(sink, folder, experiment.method, experiment)
     planned = running.plan(experiment)
     check_empty(folder)
     reporter.say(_partition_text(planned.world))
-    for note in planned.notes(dotted(table)):
-        reporter.note(note)
+    reporter.notes(planned.notes(dotted(table)))
 
     def on_round(record: dict[str, Any]) -> None:
         reporter.on_round(record)
         feed.on_round(record)
 
     title = f"{experiment.method} on {experiment.data.name}"
-    with reporter.rounds(experiment.federation.rounds, title), closing(feed):
-        summary = run_on_engine(experiment, folder, on_round, world=planned.world)
-    _conclude(reporter, folder, summary)
+    with resumable(folder):
+        with reporter.rounds(experiment.federation.rounds, title), closing(feed):
+            summary = run_on_engine(experiment, folder, on_round, world=planned.world)
+        _conclude(reporter, folder, summary)
 
 
 def resume(
@@ -72,20 +76,27 @@ def resume(
 ) -> None:
     """Continue a killed run or comparison; the result equals the uninterrupted one."""
     reporter = Reporter(quiet=quiet, as_json=as_json)
-    if (folder / COMPARISON).is_file():
-        compare_cells(read_toml((folder / COMPARISON).read_text()), folder, reporter)
+    if is_comparison(folder):
+        compare_cells(read_comparison(folder), folder, reporter)
         return
-    run_folder, experiment, progress = RunFolder.open(folder)
-    if run_folder.finished:
-        if (folder / REPORT).is_file():
-            reporter.say(f"{folder} is finished; nothing to do")
-        else:  # it was killed between its result and its report
-            _conclude(reporter, folder, to_json(read_summary(folder / SUMMARY)))
+    experiment = read_config(folder)
+    if (folder / REPORT).is_file() and finished(folder):
+        reporter.say(f"{folder} is finished; nothing to do")
         return
-    done = progress.facts["round"] if progress else 0
-    with reporter.rounds(experiment.federation.rounds, experiment.method, done):
-        summary = running.resume(folder, reporter.on_round)
-    _conclude(reporter, folder, summary or {})
+    if not (folder / SUMMARY).is_file():
+        _check_alone(folder)
+    title, rounds = experiment.method, experiment.federation.rounds
+    with resumable(folder):
+        with reporter.rounds(rounds, title, rounds_written(folder)):
+            running.resume(folder, reporter.on_round)
+        _conclude(reporter, folder, to_json(read_summary(folder / SUMMARY)))
+
+
+def _check_alone(folder: Path) -> None:
+    """Check that a run is no cell, whose label and swept values only its comparison knows."""
+    comparison = folder.resolve().parent.parent
+    if folder.resolve().parent.name == CELLS and (comparison / COMPARISON).is_file():
+        raise InputError(f"{folder} belongs to a comparison: use mpfl resume {comparison}")
 
 
 def _conclude(reporter: Reporter, folder: Path, summary: Mapping[str, Any]) -> None:
@@ -98,7 +109,7 @@ def _conclude(reporter: Reporter, folder: Path, summary: Mapping[str, Any]) -> N
         f"total {bytes_text(summary['total_bytes'])}"
     )
     reporter.say(f"run folder: {folder}")
-    reporter.say(f"report: {folder / 'report.html'}")
+    reporter.say(f"report: {folder / REPORT}")
     reporter.result(summary)
     reporter.losses()
     if why := (summary.get("health") or {}).get("failed"):

@@ -15,7 +15,7 @@ from benchmarks.cli.options import Json
 from benchmarks.figures.votes import vote_histogram
 from benchmarks.results.ballots import Judged, judge
 from benchmarks.units import percent_text
-from server.checkpoint import write_atomically, writing
+from server.custody import write_atomically, writing
 
 FOLDER = "votes"
 

@@ -24,11 +24,11 @@ from safetensors.torch import save_file
 from benchmarks.engines import programs as flower
 from benchmarks.engines.hosts import Hosts
 from benchmarks.engines.socket_bytes import Meter, Say, SocketBytes
-from benchmarks.presets import resolve
-from benchmarks.running.comparison import split_table
+from benchmarks.running.compare_config import split_table
 from benchmarks.running.experiment import run, validate
 from mpfl.config import Experiment, StopConfig, from_mapping, to_toml
 from mpfl.errors import InputError
+from mpfl.presets import resolve
 from mpfl.world import build_world
 from server.runfolder import LEDGER, SUMMARY, check_empty
 

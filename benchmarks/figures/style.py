@@ -49,6 +49,7 @@ _KNOWN = (
 
 _SETTINGS: Any = {
     "svg.hashsalt": "mpfl",
+    "text.parse_math": False,  # names of layers and variants may hold a dollar
     "svg.fonttype": "path",
     "font.family": "DejaVu Sans",
     "font.size": 9.5,

@@ -149,7 +149,7 @@ def doubts(
     """Say what speaks against the figures: failed, missing, lost, idle, other work, wrong sums."""
     dead = failures or {}
     found = [*_failed(runs, dead), *_uncounted(runs), *_other_work(runs), *_other_inputs(runs)]
-    found += [*_rejections(runs), *_idle(runs), *_wrong_sums(runs)]
+    found += [*_rejections(runs), *_idle(runs), *_wrong_sums(runs), *_unsealed(runs)]
     if left := [name for name in unfinished if name not in dead]:
         found.append(f"Not finished, and not in any figure: {', '.join(left)}.")
     return found
@@ -199,6 +199,11 @@ def _other_work(runs: Sequence[RunData]) -> list[str]:
     keys = [key for key in differing_values(runs) if key.startswith(("data.", "model."))]
     unknown = [key for key in keys if key not in told]
     return [f"Not the same work for all: {', '.join(unknown)} differs."] if unknown else []
+
+
+def _unsealed(runs: Sequence[RunData]) -> list[str]:
+    names = ", ".join(run.folder for run in runs if not run.sealed)
+    return [f"Unsealed, nothing tells whether they were edited: {names}."] if names else []
 
 
 def _rejections(runs: Sequence[RunData]) -> list[str]:

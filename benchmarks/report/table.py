@@ -14,7 +14,7 @@ from rich.table import Table
 
 from benchmarks.results.measures import Estimate
 from benchmarks.results.rows import Row
-from benchmarks.units import bytes_text, percent_text, ratio_text
+from benchmarks.units import bytes_text, percent_text, printable, ratio_text
 
 
 @dataclass(frozen=True)
@@ -57,10 +57,34 @@ def columns(baseline: str) -> tuple[Column, ...]:
             "density", own("density"), "density", "density", lambda share, row: ratio_text(share)
         ),
         Column("density_all_parameters", own("density_all_parameters")),
-        Column("uplink_bytes", own("uplink_bytes"), "uplink", "up", _sent),
-        Column("downlink_bytes", own("downlink_bytes"), "downlink", "down", _sent),
+        Column("uplink_bytes", own("uplink_bytes"), "uplink", "", _sent),
+        Column("downlink_bytes", own("downlink_bytes"), "downlink", "", _sent),
         Column("total_bytes", own("total_bytes"), "total bytes", "total", _sent),
+        Column(
+            "uplink_bits_per_parameter",
+            own("uplink_bits"),
+            "uplink, bits / parameter",
+            "bits\nup",
+            _bits,
+        ),
+        Column(
+            "downlink_bits_per_parameter",
+            own("downlink_bits"),
+            "downlink, bits / parameter",
+            "bits\ndown",
+            _bits,
+        ),
         Column("total_ratio", own("ratio"), f"total / {baseline}", f"total\n/{baseline}", *ratio),
+        Column(
+            "total_bytes_with_transport", own("transport_bytes"), "total with transport", "", _sent
+        ),
+        Column(
+            "total_ratio_with_transport",
+            own("transport_ratio"),
+            f"with transport / {baseline}",
+            "",
+            *ratio,
+        ),
         Column("target_accuracy", own("target")),
         Column("seeds_reaching_target", _seeds_reaching),
         Column("bytes_to_target", own("bytes_to_target"), "bytes to target", "to\ntarget", _spent),
@@ -104,6 +128,13 @@ def _interval(ratio: Estimate | None) -> str:
     return f"[{ratio_text(ratio.low)}, {ratio_text(ratio.high)}]"
 
 
+def _bits(bits: float | None, row: Row) -> str:
+    """Return bits per parameter in four characters or, where they are few, a little more."""
+    if bits is None or bits < 0.1 or bits >= 9.995:
+        return ratio_text(bits)
+    return f"{bits:.2f}"
+
+
 def _sent(count: float, row: Row) -> str:
     return "–" if row.ceiling or isnan(count) else bytes_text(count)
 
@@ -119,6 +150,9 @@ def _spent(count: float | None, row: Row) -> str:
 
 def _seeds_reaching(row: Row) -> int | None:
     return None if row.ceiling or row.failed or row.target is None else row.reached
+
+
+_FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 
 def table_csv(rows: Sequence[Row]) -> str:
@@ -152,7 +186,18 @@ def _csv_text(value: Any) -> str:
         if isnan(value):
             return ""
         return f"{value:.0f}" if value.is_integer() and abs(value) >= 1000 else f"{value:.9g}"
-    return str(value)
+    return spreadsheet_text(str(value))
+
+
+def spreadsheet_text(text: str) -> str:
+    """Return a name as a spreadsheet shows it: what it would take for a formula gets a quote.
+
+    Examples
+    --------
+    >>> spreadsheet_text("=cmd()"), spreadsheet_text("mpfl")
+    ("'=cmd()", 'mpfl')
+    """
+    return printable(f"'{text}" if text.startswith(_FORMULA) else text)
 
 
 _TEX = str.maketrans(
@@ -185,7 +230,7 @@ def table_text(rows: Sequence[Row], baseline: str = "fedavg") -> Table:
     """Return the rows as a rich table for the terminal, narrow enough for 80 columns."""
     table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0), header_style="bold")
     shown = [column for column in columns(baseline) if column.short]
-    table.add_column(shown[0].short, justify="left", no_wrap=False)
+    table.add_column(shown[0].short, justify="left", overflow="fold")
     for column in shown[1:]:
         table.add_column(column.short, justify="right", no_wrap=True)
     for row in rows:

@@ -27,6 +27,7 @@ from benchmarks.results.measures import LINKS, group_runs
 from benchmarks.results.rows import Row, comparison_table
 from benchmarks.results.rundata import RunData
 from mpfl.errors import InputError
+from server.custody import held, write_atomically, writing
 
 REPORT = "report.html"
 _MOST_MASKS = 6
@@ -107,21 +108,23 @@ def write_report(
         heading = f"Comparison {out.resolve().name}"
         notes = [setting(runs), *doubts(runs, unfinished, failures)]
         page = _comparison_page(runs, rows, notes, heading, baseline, margin)
-    (out / "figures").mkdir(parents=True, exist_ok=True)
-    for item in page.pictures:
-        _write(out / "figures" / f"{item.name}.svg", item.svg.encode())
-        _write(out / "figures" / f"{item.name}.png", item.png)
-    _write(out / "table.csv", table_csv(rows).encode())
-    _write(out / "table.tex", table_tex(rows, baseline).encode())
-    _write(out / REPORT, _rendered(page, runs).encode())
+    figures = {f"{item.name}.svg": item.svg.encode() for item in page.pictures}
+    figures |= {f"{item.name}.png": item.png for item in page.pictures}
+    contents = {f"figures/{name}": content for name, content in figures.items()}
+    contents["table.csv"] = table_csv(rows).encode()
+    contents["table.tex"] = table_tex(rows, baseline).encode()
+    contents[REPORT] = _rendered(page, runs).encode()  # last: it says that all is there
+    _write(out, contents)
     return Report(out / REPORT, rows, baseline)
 
 
-def _write(path: Path, content: bytes) -> None:
-    """Replace a file in one step, so that nobody ever reads half of one."""
-    partial = path.with_name(path.name + ".partial")
-    partial.write_bytes(content)
-    partial.replace(path)
+def _write(out: Path, contents: Mapping[str, bytes]) -> None:
+    """Write the files, whole ones even if two processes report on one folder."""
+    with writing(out):
+        (out / "figures").mkdir(parents=True, exist_ok=True)
+        with held(out / "figures", patience=60, queue=True):
+            for name, content in contents.items():
+                write_atomically(out / name, content)
 
 
 def _run_page(run: RunData, rows: Sequence[Row], baseline: str) -> _Page:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.results.loading import read_mask, read_rounds
+from benchmarks.results.loading import check_run, read_mask, settled_rounds
 from mpfl.ballot import vote_density
 from mpfl.config import to_toml
 from mpfl.errors import InputError
@@ -24,7 +24,7 @@ from mpfl.vote.laboratory import (
 )
 from mpfl.world import World, world_from_toml
 from server.records import RoundRecord
-from server.runfolder import ROUNDS, read_config
+from server.runfolder import read_config
 
 _BALLOT = re.compile(r"client-(\d+)\.mpfl")
 _ROUND = re.compile(r"round-(\d+)")
@@ -79,6 +79,7 @@ def judge(folder: Path, round_number: int = 0) -> Judged:
         ballots, or ballots that do not lead to the densities the run has recorded.
     """
     experiment = read_config(folder)
+    check_run(folder)
     recorded = recorded_rounds(folder)
     if not recorded:
         raise InputError(
@@ -89,7 +90,7 @@ def judge(folder: Path, round_number: int = 0) -> Judged:
         known = ", ".join(map(str, sorted(recorded)))
         raise InputError(f"--round: no ballots of round {number} (recorded: {known})")
     world = world_from_toml(to_toml(experiment))
-    lines = {line.round: line for line in read_rounds(folder / ROUNDS)}
+    lines = {line.round: line for line in settled_rounds(folder)}
     if number not in lines:
         raise InputError(f"--round: round {number} is not finished")
     previous = Mask.full(world.layout)

@@ -15,9 +15,22 @@ from safetensors import SafetensorError, safe_open
 from benchmarks.results.rundata import Ledger, RunData
 from mpfl.errors import InputError
 from mpfl.mask import Mask
+from server.custody import check, listed
 from server.health import read_failure
 from server.records import HEADER, Failure, RetrainRecord, RoundRecord, Row, Summary, from_json
-from server.runfolder import CONFIG, LEDGER, MASK, MODEL, RETRAIN, ROUNDS, SUMMARY
+from server.runfolder import (
+    CONFIG,
+    LEDGER,
+    MASK,
+    MODEL,
+    RETRAIN,
+    ROUNDS,
+    SUMMARY,
+    folder_of,
+    intact,
+    read_progress,
+    tell_unsealed,
+)
 
 
 def load_run(folder: Path) -> RunData:
@@ -26,8 +39,15 @@ def load_run(folder: Path) -> RunData:
     Raises
     ------
     InputError
-        One line naming the file, for one that is missing, damaged or inconsistent.
+        One line naming the file, for one that is missing, edited, damaged or inconsistent.
     """
+    run = _read_run(folder)
+    tell_unsealed([] if run.sealed else [folder])
+    return run
+
+
+def _read_run(folder: Path) -> RunData:
+    sealed = intact(folder)
     summary = read_summary(folder / SUMMARY)
     return RunData(
         folder=folder.resolve().name,
@@ -41,6 +61,8 @@ def load_run(folder: Path) -> RunData:
         mask=read_mask(folder / MASK) if (folder / MASK).exists() else None,
         shapes=weight_shapes(folder),
         retrained=_read_retrained(folder / RETRAIN),
+        sealed=sealed,
+        socket_bytes=_read_socket_bytes(folder / "sockets.json"),
     )
 
 
@@ -72,22 +94,30 @@ def load_folders(folders: Iterable[Path]) -> tuple[list[RunData], list[str]]:
     InputError
         Where a file is damaged or nothing is finished.
     """
-    runs: list[RunData] = []
+    read: dict[Path, RunData] = {}
     unfinished: list[str] = []
     for folder in folders:
         if not folder.is_dir():
             raise InputError(f"{folder}: no such folder")
-        if not is_comparison(folder):
-            runs.append(load_run(folder))
-            continue
-        for cell in sorted(path for path in (folder / "cells").glob("*") if path.is_dir()):
-            if (cell / SUMMARY).exists():
-                runs.append(load_run(cell))
+        for run in _cells(folder) if is_comparison(folder) else [folder]:
+            if run == folder or _has_ended(run):
+                read[run] = _read_run(run)
             else:
-                unfinished.append(cell.name)
-    if not runs:
+                unfinished.append(run.name)
+    if not read:
         raise InputError(f"no finished run in {', '.join(str(f) for f in folders) or 'nothing'}")
-    return _told_apart(runs), unfinished
+    tell_unsealed([folder for folder, run in read.items() if not run.sealed])
+    return _told_apart([*read.values()]), unfinished
+
+
+def _cells(comparison: Path) -> list[Path]:
+    check(comparison)
+    return sorted(path for path in (comparison / "cells").glob("*") if path.is_dir())
+
+
+def _has_ended(folder: Path) -> bool:
+    """Return whether a run has its summary, or had it."""
+    return (folder / SUMMARY).exists() or SUMMARY in (listed(folder) or {})
 
 
 def load_failures(folders: Iterable[Path]) -> dict[str, Failure]:
@@ -137,16 +167,27 @@ def read_summary(path: Path) -> Summary:
     return from_json(Summary, _read_text(path), str(path))
 
 
+def _read_socket_bytes(path: Path) -> int | None:
+    """Return what a deployment's sockets carried, both ways; None where nobody measured it."""
+    if not path.exists():
+        return None
+    try:
+        up, down = json.loads(_read_text(path))["run_socket_bytes"]
+        return int(up) + int(down)
+    except (KeyError, TypeError, ValueError) as error:
+        raise InputError(f"{path}: damaged ({error!r})") from None
+
+
 def _read_retrained(path: Path) -> RetrainRecord | None:
     if not path.exists():
         return None
     return from_json(RetrainRecord, _read_text(path), str(path))
 
 
-def read_rounds(path: Path) -> tuple[RoundRecord, ...]:
-    """Read a ``rounds.jsonl``. InputError naming the line that is damaged."""
+def read_rounds(path: Path, length: int | None = None) -> tuple[RoundRecord, ...]:
+    """Read a ``rounds.jsonl``, or its first bytes. InputError naming the line that is damaged."""
     rounds: list[RoundRecord] = []
-    for number, line in enumerate(_read_text(path).splitlines(), start=1):
+    for number, line in enumerate(_read_text(path)[:length].splitlines(), start=1):
         where = f"{path}: line {number}"
         rounds.append(from_json(RoundRecord, line, where))
         if len(rounds) > 1 and rounds[-1].total_bytes < rounds[-2].total_bytes:
@@ -170,6 +211,25 @@ def _read_ledger(path: Path) -> Ledger:
         return Ledger.of(rows)
     except OverflowError as error:
         raise InputError(f"{path}: damaged ({error})") from None
+
+
+def settled_rounds(folder: Path) -> tuple[RoundRecord, ...]:
+    """Read the rounds of a run folder; of an unfinished one, those before its checkpoint."""
+    progress = None if (folder / SUMMARY).exists() else read_progress(folder)
+    length = progress.facts["files"][ROUNDS][0] if progress else None
+    return read_rounds(folder / ROUNDS, length)
+
+
+def read_own_mask(path: Path) -> Mask:
+    """Read a mask file; InputError also if it lies in a run folder of which a file was edited."""
+    check_run(folder_of(path))
+    return read_mask(path)
+
+
+def check_run(folder: Path | None) -> None:
+    """Check that nothing of a run folder was edited, and say so if nobody can tell."""
+    if folder is not None and not intact(folder):
+        tell_unsealed([folder])
 
 
 def read_mask(path: Path) -> Mask:

@@ -22,7 +22,7 @@ from mpfl.mask import Mask
 from mpfl.network.layers import Tensors
 from mpfl.registry import Registry
 from mpfl.world import World, world_from_toml
-from server.checkpoint import write_atomically, writing
+from server.custody import write_atomically, writing
 from server.runfolder import CONFIG, MODEL, read_config
 
 _EPOCH = (1980, 1, 1, 0, 0, 0)

@@ -13,7 +13,8 @@ from scipy.special import stdtrit
 
 from benchmarks.results.rundata import RunData
 from mpfl.errors import InputError
-from server.records import KINDS, RoundRecord
+from server.records import KINDS, UPLINK, RoundRecord
+from server.transport.overhead import transport_overhead
 
 
 @dataclass(frozen=True)
@@ -231,6 +232,29 @@ def byte_composition(run: RunData, phase: str = "") -> dict[str, dict[str, int]]
         direction: {kind: int(ledger.kinds[kind][among & chosen].sum()) for kind in KINDS}
         for direction, chosen in (("uplink", ledger.uplink), ("downlink", ~ledger.uplink))
     }
+
+
+def bits_per_parameter(run: RunData, direction: str) -> float | None:
+    """Return the mean bits of a message for each of the model's parameters.
+
+    That is 8 · bytes / (messages · parameters) of a direction (``uplink``, ``downlink``), with
+    framing, over all parameters that can be trained, pruned or not: a round's bits for a client.
+    None where nothing is sent.
+    """
+    chosen = run.ledger.uplink if direction == UPLINK else ~run.ledger.uplink
+    sent, messages = int(run.ledger.message_bytes[chosen].sum()), int(np.count_nonzero(chosen))
+    return 8 * sent / (messages * run.summary.parameters) if messages else None
+
+
+def bytes_with_transport(run: RunData) -> int:
+    """Return what the sockets of a deployment carried or, where nobody measured it, would carry.
+
+    That is the total bytes and what `transport_overhead` adds for so many messages.
+    """
+    if run.socket_bytes is not None:
+        return run.socket_bytes
+    up = int(np.count_nonzero(run.ledger.uplink))
+    return run.total_bytes + transport_overhead(up, len(run.ledger) - up)
 
 
 def transfer_seconds(run: RunData, link: Link) -> float:

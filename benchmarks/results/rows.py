@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 from math import nan
 from statistics import fmean
@@ -10,7 +10,9 @@ from statistics import fmean
 from benchmarks.results.measures import (
     Estimate,
     baseline_of,
+    bits_per_parameter,
     bytes_to_accuracy,
+    bytes_with_transport,
     final_accuracy,
     group_runs,
     held_accuracy,
@@ -20,7 +22,7 @@ from benchmarks.results.measures import (
     pareto_front,
 )
 from benchmarks.results.rundata import RunData, run_name
-from server.records import Failure
+from server.records import DOWNLINK, UPLINK, Failure
 
 
 @dataclass(frozen=True)
@@ -41,6 +43,12 @@ class Row:
         Survivors / prunable parameters, mean over seeds; None where nothing is pruned.
     uplink_bytes, downlink_bytes, total_bytes
         Mean over seeds, all clients, rounds and phases.
+    uplink_bits, downlink_bits
+        Bits per parameter, see `bits_per_parameter`: mean over seeds; None where nothing is sent.
+    transport_bytes
+        Total bytes with what a deployment's sockets add: mean, see `bytes_with_transport`.
+    transport_ratio
+        They / the baseline's, as `ratio`.
     ratio
         Total bytes / the baseline's, paired by seed; None for a ceiling or without a baseline.
     target
@@ -76,6 +84,10 @@ class Row:
     ceiling: bool
     on_front: bool
     failed: int = 0
+    uplink_bits: float | None = None
+    downlink_bits: float | None = None
+    transport_bytes: float = nan
+    transport_ratio: Estimate | None = None
 
 
 def comparison_table(
@@ -145,7 +157,13 @@ def _with_failures(row: Row, group: Sequence[RunData], failures: Sequence[Failur
     if not failed:
         return row
     return replace(
-        row, failed=failed, ratio=None, bytes_to_target=None, reached=0, ratio_at_target=None
+        row,
+        failed=failed,
+        ratio=None,
+        transport_ratio=None,
+        bytes_to_target=None,
+        reached=0,
+        ratio_at_target=None,
     )
 
 
@@ -174,9 +192,11 @@ def _row(
         uplink_bytes=fmean(line.uplink_bytes for line in last),
         downlink_bytes=fmean(line.downlink_bytes for line in last),
         total_bytes=fmean(line.total_bytes for line in last),
-        ratio=paired_ratios([(run.total_bytes, other.total_bytes) for run, other in known])
-        if compared
-        else None,
+        uplink_bits=mean_of_all([bits_per_parameter(run, UPLINK) for run in group]),
+        downlink_bits=mean_of_all([bits_per_parameter(run, DOWNLINK) for run in group]),
+        transport_bytes=fmean(map(bytes_with_transport, group)),
+        transport_ratio=_ratio(known, bytes_with_transport) if compared else None,
+        ratio=_ratio(known, lambda run: run.total_bytes) if compared else None,
         target=mean_of_all(targets),
         bytes_to_target=fmean(mine) if all_reached else None,
         reached=len(mine),
@@ -186,3 +206,9 @@ def _row(
         ceiling=ceiling,
         on_front=False,
     )
+
+
+def _ratio(
+    known: Sequence[tuple[RunData, RunData]], count: Callable[[RunData], int]
+) -> Estimate | None:
+    return paired_ratios([(count(run), count(other)) for run, other in known])

@@ -95,6 +95,10 @@ class RunData:
         Shapes of the model's tensors by name; empty where no model was kept.
     retrained
         What ``mpfl retrain`` found; None where it was not asked.
+    sealed
+        Whether a manifest tells that nothing of the folder was edited.
+    socket_bytes
+        What a deployment's sockets carried, both ways; None where that was not measured.
     """
 
     folder: str
@@ -108,6 +112,8 @@ class RunData:
     mask: Mask | None = None
     shapes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     retrained: RetrainRecord | None = None
+    sealed: bool = True
+    socket_bytes: int | None = None
 
     @property
     def name(self) -> str:

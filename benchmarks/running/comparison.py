@@ -19,47 +19,36 @@ from typing import Any
 
 import tomli_w
 
+from benchmarks.running.compare_config import CompareConfig, split_table
 from benchmarks.running.experiment import plan, resume, run, validate
-from benchmarks.running.folder_lock import held
+from benchmarks.running.interruption import obey_parent
 from mpfl.config import Experiment, from_mapping, to_mapping
 from mpfl.data import load_data
 from mpfl.data.digest import data_digests
-from mpfl.errors import InputError, RunError, keyed
-from mpfl.nested import build, dotted, fail, read_toml, value_at, with_override
+from mpfl.errors import InputError, RunError, keyed, shown
+from mpfl.methods import METHODS
+from mpfl.nested import dotted, read_toml, value_at, with_override
+from mpfl.plugins import load as load_plugins
+from mpfl.recipes import expanded, recipes
+from mpfl.registry import parse_spec, unknown_name
 from mpfl.world import Loader, held_data, shared_loader
 from server.app import failure
-from server.checkpoint import write_atomically, writing
+from server.custody import MANIFEST, check, digest_of, held, seal, write_atomically, writing
 from server.health import read_failure, write_failure
 from server.records import Summary, from_json
-from server.runfolder import CONFIG, SUMMARY, read_config
+from server.runfolder import CONFIG, SUMMARY, finished, read_config
 from server.summary import check_inputs
 from server.transport.grid import ended_text, worker_count
 
 COMPARISON, CELLS = "comparison.toml", "cells"
+_BEFORE_COMPARISON = {MANIFEST, f"{MANIFEST}.tmp", f"{COMPARISON}.tmp"}  # a start cut short
+
+Sweep = tuple[tuple[str, Any], ...]
+"""Swept dotted keys, each with one of its values."""
+_LONGEST_NAME = 200  # bytes; file systems take 255
 
 OnCell = Callable[["Cell", dict[str, Any] | None], None]
 """Sees (cell, record) after every round and (cell, None) when the cell is finished."""
-
-
-@dataclass(frozen=True)
-class CompareConfig:
-    """The table ``[compare]`` of a configuration."""
-
-    methods: list[str] = field(default_factory=lambda: ["mpfl", "fedavg", "centralized"])
-    """Methods, or names of variants."""
-    seeds: list[int] = field(default_factory=lambda: [0])
-    """Every method runs once for each."""
-    baseline: str = "fedavg"
-    """What the others are measured against."""
-    margin: float = 0.005
-    """The target is the accuracy the baseline holds at its end minus this."""
-    variants: dict[str, dict[str, Any]] = field(default_factory=dict)
-    """Name → dotted keys that differ, e.g. ``{"method": "mpfl", "prune.density": 0.05}``."""
-    sweep: dict[str, list[Any]] = field(default_factory=dict)
-    """Dotted key → values; every combination is run. Those of ``method`` replace ``methods``."""
-    adjust: list[dict[str, dict[str, Any]]] = field(default_factory=list)
-    """Rules ``{"when": {...}, "set": {...}}`` of dotted keys: the cells that have all the values of
-    ``when`` get those of ``set``, in order. There, ``label`` is the method's or variant's name."""
 
 
 @dataclass(frozen=True)
@@ -68,7 +57,7 @@ class Cell:
 
     label: str
     seed: int
-    sweep: tuple[tuple[str, Any], ...]
+    sweep: Sweep
     experiment: Experiment
     load: Loader = field(default=load_data, compare=False, repr=False)
     """Reads the data set, once for all cells of a comparison."""
@@ -87,54 +76,40 @@ class Cell:
         return {"label": self.label, "sweep": dict(self.sweep)}
 
 
-def split_table(table: Mapping[str, Any]) -> tuple[dict[str, Any], CompareConfig]:
-    """Separate ``[compare]`` from the experiment's tables; InputError for what is wrong in it."""
-    rest = {key: value for key, value in table.items() if key != "compare"}
-    config = build(CompareConfig, table.get("compare", {}), "compare.")
-    if "method" in config.sweep:
-        config = _swept_methods(config)
-    for key in ("methods", "seeds"):
-        if not getattr(config, key):
-            fail(f"compare.{key}", [], "at least one")
-    for rule in config.adjust:
-        if set(rule) != {"when", "set"}:
-            fail("compare.adjust", rule, "the tables when and set")
-    return rest, config
-
-
-def _swept_methods(config: CompareConfig) -> CompareConfig:
-    """Return the same with the values of a swept ``method`` in place of the methods."""
-    sweep = {key: values for key, values in config.sweep.items() if key != "method"}
-    methods = [str(value) for value in config.sweep["method"]]
-    return dataclasses.replace(config, methods=methods, sweep=sweep)
-
-
 def plan_cells(table: Mapping[str, Any], config: CompareConfig) -> list[Cell]:
     """Return every cell, validated down to its data and model.
 
     Raises
     ------
     InputError
-        If any cell's configuration is wrong.
+        If any cell's configuration is wrong, or two are the same run or share a folder.
     """
-    cells, load = [], shared_loader()
-    keys = list(config.sweep)
-    for label, values, seed in product(
-        config.methods, product(*config.sweep.values()), config.seeds
-    ):
-        sweep = tuple(zip(keys, values, strict=True))
-        overrides = {"method": label, **config.variants.get(label, {}), **dict(sweep)}
-        resolved: Mapping[str, Any] = with_override(table, "seed", seed)
-        for key, value in overrides.items():
-            resolved = with_override(resolved, key, value)
-        for rule in config.adjust:
-            if _applies(rule["when"], label, from_mapping(resolved)):
-                for key, value in rule["set"].items():
-                    resolved = with_override(resolved, key, value)
-        cells.append(Cell(label, seed, sweep, from_mapping(resolved), load))
+    sweeps = [tuple(zip(config.sweep, v, strict=True)) for v in product(*config.sweep.values())]
+    load = shared_loader()
+    cells = [
+        Cell(label, seed, sweep, _experiment(table, config, label, sweep, seed), load)
+        for label, sweep, seed in product(config.methods, sweeps, config.seeds)
+    ]
+    if config.wire:
+        cells = _distinct(cells, config.baseline)
+    _check_folders(cells)
+    _check_labels_differ(cells)
+    load_plugins(cells[0].experiment)
+    _check_known("methods", config.methods, config)
+    _check_known("baseline", [config.baseline], config)
     works = dict.fromkeys(_without_seed(cell) for cell in cells)
     ignored = {work: plan(work, load).ignored for work in works}
     return [dataclasses.replace(cell, ignored=ignored[_without_seed(cell)]) for cell in cells]
+
+
+def _check_known(key: str, labels: Sequence[str], config: CompareConfig) -> None:
+    """Refuse what is neither a variant nor a method, with or without options."""
+    for label in labels:
+        with keyed(f"compare.{key}"):
+            name = label if label in config.variants else parse_spec(label)[0]
+            known = [*METHODS.names(), *recipes(), *config.variants]
+            if name not in known:
+                raise unknown_name("method", name, known)
 
 
 def _without_seed(cell: Cell) -> Experiment:
@@ -161,6 +136,59 @@ def _unread(keys: Sequence[str], cells: Sequence[Cell]) -> dict[str, str]:
         for key in dict.fromkeys(keys)
         if cells and all(key in cell.ignored for cell in cells)
     }
+
+
+def _experiment(
+    table: Mapping[str, Any], config: CompareConfig, label: str, sweep: Sweep, seed: int
+) -> Experiment:
+    overrides = expanded({"method": label, **config.variants.get(label, {}), **dict(sweep)})
+    resolved: Mapping[str, Any] = with_override(table, "seed", seed)
+    for key, value in overrides.items():
+        resolved = with_override(resolved, key, value)
+    for rule in config.adjust:
+        if _applies(rule["when"], label, from_mapping(resolved)):
+            for key, value in rule["set"].items():
+                resolved = with_override(resolved, key, value)
+    experiment = from_mapping(resolved)
+    wire = dataclasses.replace(experiment.wire, up=config.wire, down=config.wire)
+    return dataclasses.replace(experiment, wire=wire) if config.wire else experiment
+
+
+def _distinct(cells: Sequence[Cell], baseline: str) -> list[Cell]:
+    """Return the cells without those of methods that are others under another name."""
+    first: dict[tuple[Experiment, ...], str] = {}
+    for label, work in sorted(_work(cells).items(), key=lambda item: item[0] != baseline):
+        first.setdefault(work, label)
+    return [cell for cell in cells if cell.label in first.values()]
+
+
+def _work(cells: Sequence[Cell]) -> dict[str, tuple[Experiment, ...]]:
+    """Return what each method or variant runs."""
+    found: dict[str, tuple[Experiment, ...]] = {}
+    for cell in cells:
+        found[cell.label] = (*found.get(cell.label, ()), cell.experiment)
+    return found
+
+
+def _check_folders(cells: Sequence[Cell]) -> None:
+    taken: dict[str, Cell] = {}
+    for cell in cells:
+        if len(cell.name.encode()) > _LONGEST_NAME:
+            text = f"{shown(cell.name)} is too long for a folder's name"
+            raise InputError(f"compare: {text} ({_LONGEST_NAME} bytes); name variants instead")
+        if cell.name in taken:
+            pair = f"{taken[cell.name].label!r} and {cell.label!r}"
+            raise InputError(f"compare: {pair} would share the folder {shown(cell.name)}")
+        taken[cell.name] = cell
+
+
+def _check_labels_differ(cells: Sequence[Cell]) -> None:
+    """Refuse two methods or variants that are the same experiments under two names."""
+    first: dict[tuple[Experiment, ...], str] = {}
+    for label, work in _work(cells).items():
+        other = first.setdefault(work, label)
+        if other != label:
+            raise InputError(f"compare.methods: {other!r} and {label!r} are the same experiment")
 
 
 def _applies(when: Mapping[str, Any], label: str, experiment: Experiment) -> bool:
@@ -193,17 +221,22 @@ def compare(
     Raises
     ------
     InputError
-        If `out` holds another comparison, one that still runs, or cells of other inputs.
+        If `out` is in use, holds another comparison, cells of other inputs, or a file that was
+        edited.
     """
-    _claim(out, table, cells)
+    with writing(out):
+        out.mkdir(parents=True, exist_ok=True)
     with held(out):
+        _claim(out, table, cells)
+        todo = [cell for cell in cells if not finished(out / CELLS / cell.name)]
         _check_inputs(out, cells)
-        todo = [cell for cell in cells if not (out / CELLS / cell.name / SUMMARY).is_file()]
-        if len(todo) == 1 or any(cell.experiment.train.device == "cuda" for cell in todo):
+        processes = worker_count(workers, len(todo))
+        gpu = any(cell.experiment.train.device == "cuda" for cell in todo)
+        if len(todo) == 1 or gpu or not processes:
             for cell in todo:
                 _run_cell(cell, out, on_cell)
-        elif todo:
-            _run_cells(todo, out, on_cell, worker_count(workers, len(todo)))
+        else:
+            _run_cells(todo, out, on_cell, processes)
     found = {cell.name: read_failure(out / CELLS / cell.name) for cell in cells}
     return {name: failure.error for name, failure in found.items() if failure}
 
@@ -220,6 +253,16 @@ def _check_inputs(out: Path, cells: Sequence[Cell]) -> None:
                     check_inputs(cell.experiment, now, known.inputs)
 
 
+def read_comparison(out: Path) -> dict[str, Any]:
+    """Return the tables of ``comparison.toml``. InputError naming the file, if it was edited."""
+    check(out)
+    file = out / COMPARISON
+    try:
+        return read_toml(file.read_text("utf-8"))
+    except (OSError, UnicodeDecodeError, InputError) as error:
+        raise InputError(f"{file}: {error}") from None
+
+
 def _claim(out: Path, table: Mapping[str, Any], cells: Sequence[Cell]) -> None:
     """Start a comparison folder, or recognise the one that is there."""
     rest, config = split_table(table)
@@ -227,12 +270,12 @@ def _claim(out: Path, table: Mapping[str, Any], cells: Sequence[Cell]) -> None:
     file = out / COMPARISON
     with writing(out):
         if file.is_file():
-            if read_toml(file.read_text()) != read_toml(text):
+            if read_comparison(out) != read_toml(text):
                 raise InputError(f"--out: {out} holds another comparison; choose another folder")
         else:
-            out.mkdir(parents=True, exist_ok=True)
-            if {entry.name for entry in out.iterdir()} - {f"{COMPARISON}.tmp"}:
+            if {entry.name for entry in out.iterdir()} - _BEFORE_COMPARISON:
                 raise InputError(f"--out: {out} is not empty and holds no comparison")
+            seal(out, {COMPARISON: digest_of(text.encode())})
             write_atomically(file, text.encode())
         (out / CELLS).mkdir(exist_ok=True)
     for cell in cells:
@@ -299,7 +342,7 @@ def _mark_dead(cell: Cell, out: Path, status: int | None) -> None:
 
 
 def _cell_process(cell: Cell, out: Path, connection: Connection, parent: int) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    obey_parent()
     signal.signal(signal.SIGTERM, lambda *_: os._exit(1))
     threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
 

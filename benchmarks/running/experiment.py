@@ -10,13 +10,13 @@ from typing import Any
 
 import torch
 
-from benchmarks.presets import anchored
 from clients.app import client_app
 from mpfl.config import Experiment, from_mapping, to_mapping, to_toml
 from mpfl.data import load_data
 from mpfl.errors import InputError, keyed
 from mpfl.methods import options_of
 from mpfl.plugins import load as load_plugins
+from mpfl.presets import anchored
 from mpfl.world import Loader, World, build_world
 from server.app import run_session
 from server.health import ignored_text
@@ -130,9 +130,8 @@ def run(
         If the run comes to no result.
     """
     world = world or validate(with_absolute_paths(experiment))
-    experiment = world.experiment
-    folder = RunFolder.create(out, experiment)
-    return _session(world, folder, None, on_round, tags, workers)
+    with RunFolder.create(out, world.experiment) as folder:
+        return _session(world, folder, None, on_round, tags, workers)
 
 
 def resume(
@@ -152,14 +151,17 @@ def resume(
     Raises
     ------
     InputError
-        If `out` is no run folder, its checkpoint is damaged, or the inputs have changed.
+        If `out` is no run folder, is in use, holds a file that was edited or damaged, or the
+        inputs have changed.
     RunError
         If the run comes to no result.
     """
     folder, experiment, progress = RunFolder.open(out)
-    if folder.finished:
-        return None
-    return _session(validate(experiment, load), folder, progress, on_round, tags, workers)
+    with folder:
+        if folder.finished:
+            return None
+        world = validate(experiment, load)
+        return _session(world, folder, progress, on_round, tags, workers)
 
 
 def _session(

@@ -26,9 +26,7 @@ METHODS: Registry[Handler] = Registry(
     {
         "mpfl": mpfl.handle,
         "fedavg": fedavg.handle,
-        "fedavg_q8": fedavg.handle,
         "fedavg_prune": fedavg.handle,
-        "topk": fedavg.handle,
         "signsgd_mv": signsgd_mv.handle,
         "fedpm": fedpm.handle,
         "ssfl": ssfl.handle,

@@ -14,7 +14,6 @@ from mpfl.training.local import evaluate
 from mpfl.wire.errors import WireError
 from mpfl.wire.frame import Frame, Kind, Section
 from mpfl.wire.masks import decode_mask
-from mpfl.wire.values import decode_values, encode_values
 from mpfl.world import World
 
 
@@ -35,9 +34,10 @@ def handle(request: Frame, client: Client) -> Frame:
         start = world.initial  # rewind
     rate = learning_rate(experiment.train, sync.step, experiment.federation.rounds)
     result = client.train(start, request.round, mask=ticket, lr=rate)
-    trained = world.model.read_model()[footprint.keep]
+    trained, known = world.model.read_model()[footprint.keep], world.initial[footprint.keep]
+    channel, rng = world.channel("up", footprint), client.rng("uplink", request.round)
     sections = {
-        Section.VALUES: encode_values(trained, "float32", footprint.segments),
+        Section.VALUES: channel.write(trained, known, rng),
         Section.METRICS: client.metrics(result),
     }
     if ticket != held:
@@ -63,9 +63,10 @@ def _held(world: World, state: ClientState, request: Frame) -> Mask:
 def _received(world: World, held: Mask, request: Frame) -> np.ndarray:
     start = world.initial.copy()
     if request.sync.values_version:
-        footprint = world.footprint(held)
-        payload = request.sections.get(Section.VALUES, b"")
-        start[footprint.keep] = decode_values(payload, "float32", footprint.segments)
+        channel = world.channel("down", world.footprint(held))
+        keep, payload = channel.footprint.keep, request.sections.get(Section.VALUES, b"")
+        values = channel.read(payload, start[keep])
+        start[keep] = start[keep] + values if channel.relative else values
     return start
 
 

@@ -57,10 +57,11 @@ def _first_mask(request: Frame, client: Client) -> Frame:
             config.min_units,
         )
         model[: world.w0.size] *= world.structure.parameter_mask(mask)
-    footprint = world.footprint(mask)
+    footprint, start = world.footprint(mask), world.start(mask)
+    channel, rng = world.channel("up", footprint), client.rng("uplink", request.round)
     sections = {
         Section.MASK: world.encode_mask(mask),
-        Section.VALUES: encode_values(model[footprint.keep], "float32", footprint.segments),
+        Section.VALUES: channel.write(model[footprint.keep], start[footprint.keep], rng),
         Section.METRICS: client.metrics(result),
     }
     return Frame(Kind.BALLOT, request.round, sections)

@@ -32,7 +32,7 @@ def handle(request: Frame, client: Client) -> Frame:
     rest = {Section.VALUES: votes} if votes else {}
     config = {Section.CONFIG: request.sections[Section.CONFIG]}
     stripped = replace(request, sections={**config, **rest})
-    replica = follow(world, client.state, stripped, with_buffers=False)
+    replica = follow(world, client.state, stripped, with_buffers=False, codec="sign")
     start = replica.public
     if known.size:
         start[count:][world.exchanged] = known

@@ -8,14 +8,17 @@ import lzma
 import os
 import tarfile
 import tempfile
+import warnings
+import zipfile
 import zlib
 from collections.abc import Iterable, Iterator
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image, UnidentifiedImageError
+from PIL import Image, ImageOps
 
 from mpfl.config import DataConfig
 from mpfl.data.samples import Dataset, Samples, data_folder, missing, normalisation
@@ -23,23 +26,32 @@ from mpfl.errors import InputError
 
 _SUFFIXES = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp"})
 _PARTS = ("train", "test")
+_IGNORED = frozenset({"__MACOSX", "Thumbs.db", "desktop.ini"})
+_MOST_BYTES = 512 * 2**20
+"""Of one image file."""
+_MOST_UNPACKED = 2 * 2**30
+"""Bytes of a whole packed set."""
 
 Entry = tuple[str, str, str, bytes]
 """Part (``train`` or ``test``), class, file name, content of the file."""
 
 
 def imagefolder(config: DataConfig) -> Dataset:
-    """Load ``train/<class>/*`` and ``test/<class>/*``; classes are numbered by ascending name.
+    """Load ``train/<class>/…`` and ``test/<class>/…``; classes are numbered by ascending name.
 
-    The first training image decides size and whether there is colour; the others are resized
-    (bilinear) and converted to that. Networks see (x/255 − 0.5) / 0.25.
+    Images may lie in folders within a class; hidden entries are skipped. The first training image
+    decides size and whether there is colour; the others are resized (bilinear) and converted to
+    that. Pictures are turned as their EXIF orientation says, 16 bits become 8 (257·v gives v),
+    numbers from 0 to 1 become bytes, and transparency is left out. Networks see
+    (x/255 − 0.5) / 0.25.
 
     Raises
     ------
     DataMissing
         If the folder has no ``train`` and ``test`` folders.
     ValueError
-        For an unreadable image, a part without images, or a test class without training images.
+        Naming an unreadable or huge image, a class or part without images, or a test class
+        without training images.
     """
     folder = data_folder(config)
     if not has_parts(folder):
@@ -55,33 +67,103 @@ def has_parts(folder: Path) -> bool:
     return all((folder / part).is_dir() for part in _PARTS)
 
 
+@contextlib.contextmanager
+def reading(path: Path) -> Iterator[None]:
+    """Turn what the system or a decoder says about a file into an InputError that names it."""
+    try:
+        yield
+    except (tarfile.TarError, lzma.LZMAError, zlib.error, EOFError, OSError) as error:
+        text = getattr(error, "strerror", None) or error
+        raise InputError(f"{path}: cannot be read: {text}") from error
+
+
 def entries_on_disk(folder: Path) -> Iterator[Entry]:
-    """Yield the images of a folder, sorted by part, class and name."""
-    for part in _PARTS:
-        for path in sorted((folder / part).glob("*/*")):
-            if path.suffix.lower() in _SUFFIXES and path.is_file():
-                yield part, path.parent.name, path.name, path.read_bytes()
-
-
-def entries_in_tar(path: Path) -> Iterator[Entry]:
-    """Yield the images of a tar file (compressed or not) in one pass, in the file's order.
+    """Yield the images of a folder, sorted by part, class and name.
 
     Raises
     ------
     InputError
-        If the file is damaged.
+        For a file that cannot be read, or a class of the training set without images.
     """
-    try:
-        with tarfile.open(path, "r|*") as archive:
+    for part in _PARTS:
+        for group in _shown(folder / part):
+            if not group.is_dir():
+                continue
+            files = [file for file in _below(group) if file.suffix.lower() in _SUFFIXES]
+            if part == "train" and not files:
+                raise InputError(f"{group}: a class without images")
+            for file in files:
+                yield part, group.name, file.relative_to(group).as_posix(), _content(file)
+
+
+def _below(folder: Path, inside: tuple[Path, ...] = ()) -> Iterator[Path]:
+    """Yield the files at any depth; links are followed, but never round in a circle."""
+    real = folder.resolve()
+    if real in inside:
+        return
+    for path in _shown(folder):
+        if path.is_dir():
+            yield from _below(path, (*inside, real))
+        elif path.is_file():
+            yield path
+
+
+def _shown(folder: Path) -> list[Path]:
+    """Return what is in a folder but for hidden entries, by name."""
+    with reading(folder):
+        return sorted(path for path in folder.iterdir() if not _is_hidden(path.name))
+
+
+def _is_hidden(name: str) -> bool:
+    return name.startswith(".") or name in _IGNORED
+
+
+def _content(file: Path) -> bytes:
+    with reading(file):
+        _check_size(file.stat().st_size, str(file))
+        return file.read_bytes()
+
+
+def _check_size(size: int, where: str) -> None:
+    if size > _MOST_BYTES:
+        raise InputError(f"{where}: {size:,} bytes, expected at most {_MOST_BYTES:,} of an image")
+
+
+class _Bounded:
+    """A stream that refuses to give more than a packed set can hold."""
+
+    def __init__(self, stream: Any, path: Path) -> None:
+        self._stream, self._path, self._left = stream, path, _MOST_UNPACKED
+
+    def read(self, size: int) -> bytes:
+        content: bytes = self._stream.read(size)
+        self._left -= len(content)
+        if self._left < 0:
+            raise InputError(f"{self._path}: unpacks to more than {_MOST_UNPACKED:,} bytes")
+        return content
+
+
+def entries_in_tar(path: Path) -> Iterator[Entry]:
+    """Yield the images of a ``.tar.xz`` file in one pass, in the file's order.
+
+    Raises
+    ------
+    InputError
+        If the file is damaged, or far larger than it should be.
+    """
+    with reading(path), lzma.open(path) as plain:
+        stream: Any = _Bounded(plain, path)
+        with tarfile.open(fileobj=stream, mode="r|") as archive:
             for member in archive:
                 place = PurePosixPath(member.name).parts[-3:]
                 if not member.isfile() or len(place) < 3 or place[0] not in _PARTS:
                     continue
+                if any(map(_is_hidden, place)) or Path(place[2]).suffix.lower() not in _SUFFIXES:
+                    continue
+                _check_size(member.size, f"{path}: {member.name}")
                 content = archive.extractfile(member)
-                if content is not None and Path(place[2]).suffix.lower() in _SUFFIXES:
+                if content is not None:
                     yield place[0], place[1], place[2], content.read()
-    except (tarfile.TarError, lzma.LZMAError, zlib.error, EOFError, OSError) as error:
-        raise InputError(f"{path}: cannot be read as a tar file: {error}") from error
 
 
 def stack(
@@ -105,7 +187,7 @@ def stack(
     for part, name, file, content in entries:
         picture = _open(content, f"{source}: {part}/{name}/{file}")
         if form is None:
-            form = ("L" if picture.mode in ("1", "L", "LA", "I;16") else "RGB", picture.size)
+            form = ("L" if picture.mode in ("1", "L", "LA") else "RGB", picture.size)
         decoded[part].append((name, file, _pixels(picture, form)))
     for part in _PARTS:
         if not decoded[part]:
@@ -124,12 +206,40 @@ def stack(
 
 
 def _open(content: bytes, where: str) -> Image.Image:
+    """Return an image upright, with eight bits a channel."""
     try:
-        picture = Image.open(io.BytesIO(content))
-        picture.load()
-    except (UnidentifiedImageError, OSError, SyntaxError) as error:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            picture = Image.open(io.BytesIO(content))
+            picture.load()
+            return _eight_bits(ImageOps.exif_transpose(picture))
+    except (Image.DecompressionBombWarning, Image.DecompressionBombError) as error:
+        most = Image.MAX_IMAGE_PIXELS
+        raise InputError(f"{where}: too large an image, of more than {most:,} pixels") from error
+    except InputError as error:
+        raise InputError(f"{where}: {error}") from None
+    except Exception as error:
         raise InputError(f"{where}: not a readable image") from error
-    return picture
+
+
+def _eight_bits(picture: Image.Image) -> Image.Image:
+    """Return a picture of bytes: of 16 bits 257·v gives v, of fractions v/255 does."""
+    if picture.mode.startswith("I"):
+        numbers = np.asarray(picture).astype(np.int64)
+        _check_range(numbers, 0, 65535)
+        return Image.fromarray(((numbers + 128) // 257).astype(np.uint8))
+    if picture.mode == "F":
+        shares = np.asarray(picture)
+        _check_range(shares, 0, 1)
+        return Image.fromarray(np.rint(shares * 255).astype(np.uint8))
+    return picture.convert("RGBA") if picture.mode in ("P", "PA") else picture
+
+
+def _check_range(numbers: NDArray[Any], low: int, high: int) -> None:
+    if not (numbers.min() >= low and numbers.max() <= high):  # so that NaN is refused
+        got = f"{numbers.min():g} to {numbers.max():g}"
+        raise InputError(f"pixels from {got}, expected {low} (black) to {high} (white)")
 
 
 def _pixels(picture: Image.Image, form: tuple[str, tuple[int, int]]) -> NDArray[np.uint8]:
@@ -166,14 +276,38 @@ def cached_tar(path: Path) -> tuple[list[str], dict[str, NDArray[np.generic]]]:
     """
     status = path.stat()
     copy = path.with_name(f"{path.name}.{status.st_size}-{status.st_mtime_ns}.npz")
-    if copy.is_file():
-        with np.load(copy, allow_pickle=False) as stored:
-            arrays = {name: stored[name] for name in stored.files}
-        return [str(name) for name in arrays.pop("classes")], arrays
+    stored = _stored(copy)
+    if stored is not None:
+        return stored
     classes, arrays = stack(entries_in_tar(path), str(path))
     if path.parent.stat().st_mode & 0o222 and os.access(path.parent, os.W_OK):
         _store(copy, {"classes": np.array(classes), **arrays})
     return classes, arrays
+
+
+def _stored(copy: Path) -> tuple[list[str], dict[str, NDArray[np.generic]]] | None:
+    """Return what a decoded copy holds; None where there is none that is whole."""
+    damaged = (OSError, EOFError, ValueError, KeyError, zlib.error, zipfile.BadZipFile)
+    try:
+        with zipfile.ZipFile(copy) as packed:
+            if sum(member.file_size for member in packed.infolist()) > _MOST_UNPACKED:
+                return None
+        with np.load(copy, allow_pickle=False) as stored:
+            arrays = {name: stored[name] for name in stored.files}
+        classes = [str(name) for name in arrays.pop("classes")]
+        whole = all(_fits(arrays, part, len(classes)) for part in _PARTS)
+    except damaged:
+        return None
+    return (classes, arrays) if whole else None
+
+
+def _fits(arrays: dict[str, NDArray[Any]], part: str, classes: int) -> bool:
+    images, labels = arrays[f"{part}_images"], arrays[f"{part}_labels"]
+    if images.dtype != np.uint8 or labels.dtype != np.int64 or images.ndim != 4:
+        return False
+    if labels.shape != images.shape[:1] or not len(labels):
+        return False
+    return bool(labels.min() >= 0 and labels.max() < classes)
 
 
 def _store(copy: Path, arrays: dict[str, NDArray[np.generic]]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import importlib.util
+import math
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from mpfl.config import DataConfig
-from mpfl.data.folder import as_samples, cached_tar, entries_on_disk, has_parts, stack
+from mpfl.data.folder import as_samples, cached_tar, entries_on_disk, has_parts, reading, stack
 from mpfl.data.samples import (
     DataMissing,
     Dataset,
@@ -27,6 +28,9 @@ from mpfl.errors import InputError
 from mpfl.seeding import numpy_rng
 
 _IDX_TYPES = {1: "labels", 3: "images"}
+_IDX_CLASSES = 10
+_MOST_IDX = 256 * 2**20
+"""Unpacked bytes of a file; the images of MNIST are 47 million."""
 
 CIFAR10_CLASSES = (
     "airplane",
@@ -87,15 +91,23 @@ def _idx_dataset(config: DataConfig, title: str, mean: float, std: float) -> Dat
     raw = folder / title / "raw"
     if config.download and _idx_path(raw / "train-images-idx3-ubyte") is None:
         _torchvision(title, folder, download=True)
-    parts = []
-    for part in ("train", "t10k"):
-        images = _read_idx(raw / f"{part}-images-idx3-ubyte", 3, title)
-        labels = _read_idx(raw / f"{part}-labels-idx1-ubyte", 1, title)
-        if len(images) != len(labels):
-            raise InputError(f"{raw}: {len(images)} {part} images but {len(labels)} labels")
-        parts.append(Samples(images.unsqueeze(1), labels.long(), **normalisation((mean,), (std,))))
+    parts = [_idx_samples(raw, part, title, mean, std) for part in ("train", "t10k")]
     train, test = parts
-    return Dataset(config.name, train, test, 10, tuple(train.inputs.shape[1:]))
+    shapes = [tuple(samples.inputs.shape[2:]) for samples in parts]
+    if shapes[0] != shapes[1]:
+        raise InputError(f"{raw}: train images of {shapes[0]} pixels, but t10k ones of {shapes[1]}")
+    return Dataset(config.name, train, test, _IDX_CLASSES, tuple(train.inputs.shape[1:]))
+
+
+def _idx_samples(raw: Path, part: str, title: str, mean: float, std: float) -> Samples:
+    images = _read_idx(raw / f"{part}-images-idx3-ubyte", 3, title)
+    labels = _read_idx(raw / f"{part}-labels-idx1-ubyte", 1, title)
+    if len(images) != len(labels):
+        raise InputError(f"{raw}: {len(images)} {part} images but {len(labels)} labels")
+    if labels.max() >= _IDX_CLASSES:
+        name = _idx_path(raw / f"{part}-labels-idx1-ubyte")
+        raise InputError(f"{name}: a label {int(labels.max())}, expected 0 to {_IDX_CLASSES - 1}")
+    return Samples(images.unsqueeze(1), labels.long(), **normalisation((mean,), (std,)))
 
 
 def _idx_path(path: Path) -> Path | None:
@@ -110,20 +122,31 @@ def _read_idx(path: Path, dimensions: int, title: str) -> Tensor:
     found = _idx_path(path)
     if found is None:
         raise missing(title, path.parent)
-    if found.suffix == ".gz":
-        with gzip.open(found) as packed:
-            flat = np.frombuffer(bytearray(packed.read()), np.uint8)
-    else:
-        # Mode "c": writable as torch wants it, yet never written back to the file.
-        flat = np.memmap(found, np.uint8, mode="c") if found.stat().st_size else np.empty(0, "u1")
+    with reading(found):
+        flat = _idx_bytes(found)
     header = 4 + 4 * dimensions
     if len(flat) < header or bytes(flat[:4]) != bytes([0, 0, 8, dimensions]):
         raise InputError(f"{found}: not an idx file of {_IDX_TYPES[dimensions]}")
     shape = [int(size) for size in np.frombuffer(bytes(flat[4:header]), ">u4")]
-    expected = header + int(np.prod(shape))
+    expected = header + math.prod(shape)
     if len(flat) != expected:
         raise InputError(f"{found}: {len(flat)} bytes, expected {expected}")
+    if not all(shape):
+        raise InputError(f"{found}: holds no {_IDX_TYPES[dimensions]}")
     return torch.from_numpy(np.asarray(flat[header:]).reshape(shape))
+
+
+def _idx_bytes(found: Path) -> NDArray[np.uint8]:
+    if found.suffix == ".gz":
+        with gzip.open(found) as packed:
+            content = packed.read(_MOST_IDX + 1)
+        if len(content) > _MOST_IDX:
+            raise InputError(f"{found}: unpacks to more than {_MOST_IDX:,} bytes")
+        return np.frombuffer(bytearray(content), np.uint8)
+    if not found.stat().st_size:
+        return np.empty(0, np.uint8)
+    # Mode "c": writable as torch wants it, yet never written back to the file.
+    return np.memmap(found, np.uint8, mode="c")
 
 
 def cifar10(config: DataConfig) -> Dataset:

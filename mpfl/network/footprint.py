@@ -21,12 +21,18 @@ class Footprint:
         bool[P + B] over parameters and then buffers.
     segments
         Surviving entries per tensor, zero-length ones left out (codecs scale per segment).
+    shapes
+        The shape of each such tensor, () where only part of it travels.
+    tensors
+        The shapes of all tensors, whether anything of them travels or not.
     buffers
         How many entries of buffers travel, after all others.
     """
 
     keep: NDArray[np.bool_]
     segments: tuple[int, ...]
+    shapes: tuple[tuple[int, ...], ...]
+    tensors: tuple[tuple[int, ...], ...]
     buffers: int = 0
 
     @classmethod
@@ -34,16 +40,19 @@ class Footprint:
         """Return what survives `mask` and may have changed; buffers travel only if asked."""
         parameters = structure.parameter_mask(mask) & structure.moving_parameters
         buffers = structure.buffer_mask(mask) & structure.moving_buffers & with_buffers
-        counts = [
-            int(part[tensors.place(name)[0]].sum())
+        parts = [
+            (int(part[where].sum()), where.stop - where.start, shape)
             for part, tensors in (
                 (parameters, structure.parameters),
                 (buffers, structure.buffers),
             )
-            for name in tensors.names
+            for where, shape in map(tensors.place, tensors.names)
         ]
-        segments = tuple(c for c in counts if c)
-        return cls(np.concatenate([parameters, buffers]), segments, int(buffers.sum()))
+        segments = tuple(count for count, _, _ in parts if count)
+        shapes = tuple(shape if count == size else () for count, size, shape in parts if count)
+        keep = np.concatenate([parameters, buffers])
+        tensors = tuple(shape for _, _, shape in parts)
+        return cls(keep, segments, shapes, tensors, int(buffers.sum()))
 
     @property
     def count(self) -> int:

@@ -26,9 +26,7 @@ METHODS: Registry[Callable[[World], ServerMethod]] = Registry(
     {
         "mpfl": mpfl.Mpfl,
         "fedavg": fedavg.FedAvg,
-        "fedavg_q8": fedavg.FedAvgQ8,
         "fedavg_prune": fedavg_prune.FedAvgPrune,
-        "topk": fedavg.TopK,
         "signsgd_mv": signsgd_mv.SignSgd,
         "fedpm": fedpm.FedPm,
         "ssfl": ssfl.Ssfl,

@@ -10,13 +10,14 @@ import numpy as np
 
 from mpfl.average import FixedPointMean
 from mpfl.mask import Mask
-from mpfl.methods import Codecs, formula_bytes
 from mpfl.wire.frame import Frame, Kind, Section
-from mpfl.wire.values import decode_values, value_codec, values_bound_bytes
+from mpfl.wire.values.channel import Channel
 from mpfl.world import World
 from server.methods.base import Floats, Receipt, Request, ServerMethod, claimed_samples
-from server.versions import Broadcaster, Channel, MaskCoder, MaskLog
+from server.versions import Broadcaster, MaskCoder, MaskLog
 
+WEIGHTS = ("wire.up", "wire.down", "wire.error_feedback", "wire.value_classes")
+"""Keys that matter wherever weights travel; see `ServerMethod.reads`."""
 _ANSWERS = {
     Kind.TRAIN_REQUEST: Kind.UPDATE,
     Kind.MASK_REQUEST: Kind.BALLOT,
@@ -62,9 +63,7 @@ class WeightMethod(ServerMethod):
 
     def __init__(self, world: World, phase: str = "train") -> None:
         super().__init__(world)
-        codecs, wire = Codecs.of(world.experiment), world.experiment.wire
-        self._uplink, self._downlink = codecs.uplink, codecs.downlink
-        self._coder = MaskCoder(world.classes, wire.mask_codec, world.widths)
+        self._coder = MaskCoder(world.classes, world.experiment.wire.mask_codec, world.widths)
         self.state = WeightState(MaskLog.start(world.layout), Broadcaster(world.initial), phase)
         self.change_mask(self.mask())
         self.mean = self.empty_mean()
@@ -86,14 +85,19 @@ class WeightMethod(ServerMethod):
 
     @property
     def channel(self) -> Channel:
-        """How the model is written now: codec, seed, and what of it travels."""
-        footprint = self._world.footprint(self.mask())
-        return Channel(self._downlink, self._world.experiment.seed, footprint)
+        """How the model is written to clients now, and what of it travels."""
+        return self._world.channel("down", self._world.footprint(self.mask()))
+
+    @property
+    def up(self) -> Channel:
+        """How clients write what they have trained."""
+        return self._world.channel("up", self._world.footprint(self.mask()))
 
     def change_mask(self, mask: Mask) -> None:
         """Make `mask` the common one; the model follows."""
+        before = self.channel.footprint
         self.state.masks.advance(mask)
-        self.state.model.refit(self.channel, self._world.start(mask))
+        self.state.model.refit(self.channel, self._world.start(mask), before)
 
     def empty_mean(self) -> FixedPointMean:
         """Return an empty mean of what travels."""
@@ -122,7 +126,7 @@ class WeightMethod(ServerMethod):
             formula += self._world.layout.total / 8
         if values:
             sections[Section.VALUES] = values
-            formula += formula_bytes(channel.codec, channel.footprint.count)
+            formula += channel.formula_bytes
         return Request(Frame(self.asks, self._round, sections), formula, bound + mask_bound)
 
     def accept(self, client: int, reply: Frame) -> Receipt:
@@ -130,12 +134,11 @@ class WeightMethod(ServerMethod):
         kind = _ANSWERS[self.asks]
         samples = claimed_samples(self._world, client, reply, kind, self.sections)
         payload = reply.sections.get(Section.VALUES, b"")
-        segments = self.channel.footprint.segments
-        values = decode_values(payload, self._uplink, segments)
-        self.mean.add(values, samples)
+        channel = self.up
+        reference = self.state.model.public[channel.footprint.keep]
+        self.mean.add(channel.read(payload, reference), samples)
         self.confirm(client)
-        bound = values_bound_bytes(payload, self._uplink, segments)
-        return Receipt(formula_bytes(self._uplink, values.size), bound)
+        return Receipt(channel.formula_bytes, channel.bound(payload, reference))
 
     def confirm(self, client: int) -> None:
         """Record that a client holds mask and model of this round."""
@@ -151,14 +154,16 @@ class WeightMethod(ServerMethod):
 
     def publish(self, model: Floats) -> None:
         """Make float32[P + B] the common model, as far as it travels and its codec writes it."""
-        self.state.model.publish(model, self.channel)
+        experiment = self._world.experiment
+        progress = min(1.0, self.state.step / experiment.federation.rounds)
+        self.state.model.publish(model, self.channel, experiment.seed, progress)
 
     def average(self) -> Floats:
         """Return the mean of this round's models, float32[P + B]. ValueError without replies."""
         keep, public = self.channel.footprint.keep, self.state.model.public
         model = np.zeros_like(public)
         model[keep] = self.mean.mean()
-        return public + model if value_codec(self._uplink).relative else model
+        return public + model if self.up.relative else model
 
     def model(self) -> Floats:
         """Return the averaged model; w0 under the mask before the first average."""

@@ -15,7 +15,7 @@ from typing import Any
 from mpfl.ballot import target_density
 from mpfl.ranking.rankings import rank
 from mpfl.registry import parse_spec
-from server.methods.averaging import WeightMethod
+from server.methods.averaging import WEIGHTS, WeightMethod
 from server.methods.base import Floats
 
 
@@ -27,6 +27,7 @@ class FedAvgPrune(WeightMethod):
         *("prune.density", "prune.granularity", "prune.schedule", "prune.rounds"),
         *("prune.ranking", "prune.min_units"),
         *("wire.mask_codec", "wire.mask_classes"),
+        *WEIGHTS,
     )
 
     def finish_round(self, enough: bool) -> dict[str, Any]:

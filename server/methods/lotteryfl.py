@@ -22,10 +22,10 @@ import numpy as np
 
 from mpfl.average import OverlapMean
 from mpfl.mask import Mask
+from mpfl.seeding import numpy_rng
 from mpfl.wire.frame import Frame, Kind, Section
 from mpfl.wire.masks import decode_mask, mask_bound_bits
 from mpfl.wire.sections import Sync
-from mpfl.wire.values import decode_values, encode_values
 from mpfl.world import World
 from server.methods.base import Floats, Receipt, Request, ServerMethod, claimed_samples
 
@@ -63,7 +63,7 @@ class LotteryFl(ServerMethod):
         "train.*",
         *("prune.density", "prune.granularity", "prune.schedule", "prune.rounds", "prune.gate"),
         *("prune.ranking", "prune.min_units"),
-        *("wire.mask_codec", "wire.mask_classes"),
+        *("wire.mask_codec", "wire.mask_classes", "wire.up", "wire.down", "wire.value_classes"),
     )
 
     state: LotteryState
@@ -92,10 +92,12 @@ class LotteryFl(ServerMethod):
             formula += self._world.layout.total / 8
             bound += mask_bound_bits(mask, classes=self._world.classes) / 8
         if state.version:
-            footprint = self._world.footprint(mask)
-            values = encode_values(state.model[footprint.keep], "float32", footprint.segments)
+            channel = self._world.channel("down", self._world.footprint(mask))
+            keep, seed = channel.footprint.keep, self._world.experiment.seed
+            rng, known = numpy_rng(seed, "downlink", self._round, client), self._world.initial[keep]
+            values = channel.write(state.model[keep], known, rng)
             sections[Section.VALUES] = values
-            formula, bound = formula + len(values), bound + len(values)
+            formula, bound = formula + channel.formula_bytes, bound + channel.bound(values, known)
         return Request(Frame(Kind.TRAIN_REQUEST, self._round, sections), formula, bound)
 
     def accept(self, client: int, reply: Frame) -> Receipt:
@@ -109,16 +111,17 @@ class LotteryFl(ServerMethod):
             mask = decode_mask(payload, world.layout, within=held, classes=classes)
             formula = world.layout.total / 8
             bound = mask_bound_bits(mask, within=held, classes=classes) / 8
-        footprint = self._world.footprint(mask)
-        payload = reply.sections.get(Section.VALUES, b"")
+        channel = world.channel("up", world.footprint(mask))
+        keep, payload = channel.footprint.keep, reply.sections.get(Section.VALUES, b"")
+        known = world.initial[keep]
         full = np.zeros_like(self.state.model)
-        full[footprint.keep] = decode_values(payload, "float32", footprint.segments)
-        self._mean.add(full, footprint.keep, samples)
+        full[keep] = channel.read(payload, known) + (known if channel.relative else 0)
+        self._mean.add(full, keep, samples)
         if Section.MASK in reply.sections:
             self.state.masks[client] = mask
             self.state.versions[client] = self.state.versions.get(client, 0) + 1
         self.state.lost.discard(client)
-        return Receipt(formula + len(payload), bound + len(payload))
+        return Receipt(formula + channel.formula_bytes, bound + channel.bound(payload, known))
 
     def finish_round(self, enough: bool) -> dict[str, Any]:
         """Average; what no client had stays as it was."""

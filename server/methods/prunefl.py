@@ -29,7 +29,7 @@ from mpfl.wire.frame import Frame, Kind, Section
 from mpfl.wire.masks import decode_mask, mask_bound_bits
 from mpfl.wire.values import decode_values
 from mpfl.world import World
-from server.methods.averaging import WeightMethod
+from server.methods.averaging import WEIGHTS, WeightMethod
 from server.methods.base import Floats, Receipt, claimed_samples
 
 
@@ -48,6 +48,7 @@ class PruneFl(WeightMethod):
         *("prune.regrow_fraction", "prune.score_samples", "prune.min_units"),
         "comparator.prunefl_every",
         *("wire.mask_codec", "wire.mask_classes"),
+        *WEIGHTS,
     )
 
     def __init__(self, world: World) -> None:
@@ -120,19 +121,23 @@ class PruneFl(WeightMethod):
             raise WireError("mask", f"keeps {mask.count()} units, expected {count} in all layers")
         footprint = world.footprint(mask)
         raw = reply.sections.get(Section.VALUES, b"")
-        values = decode_values(raw, "float32", footprint.segments)
+        channel, start = world.channel("up", footprint), world.start(mask)[footprint.keep]
+        values = channel.read(raw, start) + (start if channel.relative else 0)
         FixedPointMean(footprint.count, samples, buffers=footprint.buffers).check(values, samples)
         model = np.zeros_like(world.initial)
         model[footprint.keep] = values
         self._first = mask, model
-        bound = mask_bound_bits(mask, classes=world.classes) / 8 + len(raw)
-        return Receipt(world.layout.total / 8 + 4.0 * footprint.count, bound, mask)
+        bound = mask_bound_bits(mask, classes=world.classes) / 8
+        bound += channel.bound(raw, start)
+        return Receipt(world.layout.total / 8 + channel.formula_bytes, bound, mask)
 
     def finish_round(self, enough: bool) -> dict[str, Any]:
         """Take over the first mask, or publish the mean under the old mask or a new one."""
         if self.phase == "mask":
             if self._first:
-                self._publish(*self._first)
+                mask, model = self._first
+                self.change_mask(mask)
+                self.publish(model)
                 self.state.phase = "train"
             return {}
         share = self._share
@@ -150,9 +155,6 @@ class PruneFl(WeightMethod):
             self._world.experiment.prune.min_units,
         )
         self.state.step += 1
-        self._publish(mask, model)
-        return {"moved": 1 - before.jaccard(mask)}
-
-    def _publish(self, mask: Mask, model: Floats) -> None:
         self.change_mask(mask)
         self.publish(model)
+        return {"moved": 1 - before.jaccard(mask)}

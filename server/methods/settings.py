@@ -8,12 +8,14 @@ from fnmatch import fnmatch
 from mpfl.config import Experiment, to_mapping
 from mpfl.faults.attacks import byzantine_clients
 from mpfl.faults.stress import stressed_clients
+from mpfl.methods import Codecs
 from mpfl.nested import dotted
 from mpfl.ranking.schedule import density_path
 from mpfl.registry import parse_spec
 from mpfl.regrow import regrowth
 from mpfl.wire.values import value_codec
 from mpfl.world import World
+from server.methods.averaging import WEIGHTS
 from server.methods.base import ServerMethod
 
 DECLARED = ("train.*", "prune.*", "wire.*", "comparator.*")
@@ -95,6 +97,7 @@ def _of_others(world: World) -> Found:
         (world.structure.buffers.total == 0, ("model.batch_norm",), "the model has no statistics"),
         *_of_training(experiment),
         *_of_pruning(experiment),
+        *_of_codecs(Codecs.of(experiment)),
         *_of_faults(experiment),
         *_of_stopping(experiment),
     ]
@@ -135,12 +138,7 @@ def _of_pruning(experiment: Experiment) -> Rules:
             ("prune.tie",),
             f"{prune.vote} knows no tied majority",
         ),
-        (own and dense, ("wire.*_values", "wire.error_feedback"), "no round trains weights"),
-        (
-            own and not value_codec(experiment.wire.uplink_values).relative,
-            ("wire.error_feedback",),
-            f"{experiment.wire.uplink_values} keeps no errors to feed back",
-        ),
+        (own and dense, WEIGHTS, "no round trains weights"),
         (experiment.wire.mask_codec == "raw", ("wire.mask_classes",), "raw has no statistics"),
         (
             experiment.method == "prunefl" and every >= rounds - 1,
@@ -148,6 +146,23 @@ def _of_pruning(experiment: Experiment) -> Rules:
             "the run is too short for a change of the mask",
         ),
     ]  # fmt: skip
+
+
+def _of_codecs(codecs: Codecs) -> Rules:
+    names = " and ".join(dict.fromkeys((codecs.up, codecs.down)))
+    both = value_codec(codecs.up), value_codec(codecs.down)
+    return [
+        (
+            not any(codec.feedback for codec in both),
+            ("wire.error_feedback",),
+            f"what {names} loses needs no feedback",
+        ),
+        (
+            not any(codec.relative for codec in both),
+            ("wire.value_classes",),
+            f"with {names} no differences travel",
+        ),
+    ]
 
 
 def _regrows(experiment: Experiment) -> bool:

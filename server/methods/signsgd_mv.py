@@ -19,17 +19,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mpfl.mask import Mask
-from mpfl.methods import Codecs
 from mpfl.seeding import numpy_rng
 from mpfl.training.decay import learning_rate
 from mpfl.vote import Tally
 from mpfl.wire.frame import Frame, Kind, Section
 from mpfl.wire.masks import decode_mask, mask_bound_bits
 from mpfl.wire.sections import Sync
+from mpfl.wire.values import encode_values
+from mpfl.wire.values.channel import Channel
 from mpfl.world import World
 from server.methods.base import Floats, Receipt, Request, ServerMethod
 from server.methods.buffers import BufferRound
-from server.versions import Broadcaster, Channel
+from server.versions import Broadcaster
 
 
 def majority_signs(
@@ -64,9 +65,7 @@ class SignSgd(ServerMethod):
         super().__init__(world)
         self._layout = world.parameter_layout
         footprint = world.footprint(Mask.full(world.layout), with_buffers=False)
-        self._channel = Channel(
-            Codecs.of(world.experiment).downlink, world.experiment.seed, footprint
-        )
+        self._channel = Channel("sign", footprint)
         self.state = SignState(Broadcaster(world.initial), world.b0)
         self.begin_round(0, [])
 
@@ -107,8 +106,8 @@ class SignSgd(ServerMethod):
             rng = numpy_rng(config.seed, "ties", self._round)
             plus = majority_signs(self._tally.counts(), self._tally.weight, rng)
             move = np.where(plus, step, -step).astype(np.float32)
-            version = self.state.model.version + 1
-            self.state.model.append(self._channel.encode(move, version), self._channel)
+            payload = encode_values(move, "sign", self._channel.footprint.segments)
+            self.state.model.append(payload, self._channel)
             self.state.buffers = self._buffers.mean(self.state.buffers)
         return {}
 

@@ -20,7 +20,7 @@ from mpfl.ranking.selection import best_overall, units_to_keep
 from mpfl.wire.frame import Frame, Kind, Section
 from mpfl.wire.values import decode_values
 from mpfl.world import World
-from server.methods.averaging import WeightMethod
+from server.methods.averaging import WEIGHTS, WeightMethod
 from server.methods.base import Receipt, Request, claimed_samples
 
 
@@ -32,6 +32,7 @@ class Ssfl(WeightMethod):
         *("prune.density", "prune.granularity", "prune.min_units", "prune.score_samples"),
         "prune.rescale",
         *("wire.mask_codec", "wire.mask_classes"),
+        *WEIGHTS,
     )
 
     def __init__(self, world: World) -> None:

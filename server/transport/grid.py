@@ -319,8 +319,13 @@ def ended_text(status: int | None) -> str:
 
 
 def worker_count(workers: int, nodes: int) -> int:
-    """Return how many processes to use; never more than nodes, 0 where fork is missing."""
-    if "fork" not in multiprocessing.get_all_start_methods():
+    """Return how many processes to use; never more than nodes.
+
+    0 where fork is missing, and in daemonic processes such as those of a `multiprocessing.Pool`,
+    which may have no children.
+    """
+    forks = "fork" in multiprocessing.get_all_start_methods()
+    if not forks or multiprocessing.current_process().daemon:
         return 0
     if workers < 0:
         affinity = getattr(os, "sched_getaffinity", None)

@@ -106,7 +106,9 @@ def work(connection: Connection, others: Sequence[Connection], site: Site) -> No
     others
         Inherited ends of other workers' pipes: closed, so that those see their own end.
     """
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides what Ctrl-C means
+    for number in (signal.SIGINT, signal.SIGHUP):  # the parent decides what Ctrl-C means
+        signal.signal(number, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
     for other in others:
         other.close()
     inbox: queue.SimpleQueue[list[Task]] = queue.SimpleQueue()

@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 
-from benchmarks.running.comparison import compare, plan_cells, split_table
+from benchmarks.running.compare_config import split_table
+from benchmarks.running.comparison import compare, plan_cells
 from benchmarks.running.experiment import run
 from mpfl.config import to_mapping, to_toml
 from server.records import RoundRecord, Summary, from_json
@@ -114,5 +115,5 @@ def _edit_points(folder: Path, points: Sequence[tuple[int, float]]) -> None:
 
 
 def _copy(source: Path, target: Path) -> None:
-    skipped = shutil.ignore_patterns("checkpoint")
+    skipped = shutil.ignore_patterns("checkpoint", "manifest.json")  # tests edit their copies
     shutil.copytree(source, target, ignore=skipped, dirs_exist_ok=True)

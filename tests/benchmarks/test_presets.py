@@ -11,15 +11,16 @@ import numpy as np
 import pytest
 import torch
 
-from benchmarks.presets import describe, load_table, preset_names, resolve
 from benchmarks.running import comparison
-from benchmarks.running.comparison import Cell, plan_cells, split_table
+from benchmarks.running.compare_config import split_table
+from benchmarks.running.comparison import Cell, plan_cells
 from benchmarks.running.experiment import run, validate
 from mpfl.config import DataConfig, from_mapping
 from mpfl.data import DATASETS, DataMissing, Dataset, Samples
 from mpfl.faults.attacks import byzantine_clients
 from mpfl.faults.stress import stressed_clients
 from mpfl.nested import with_override
+from mpfl.presets import describe, load_table, preset_names, resolve
 from mpfl.scores import SCORES
 from server.methods import METHODS
 

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import datetime
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mpfl.config import Experiment, from_mapping, from_toml, to_mapping, to_toml
+from mpfl.config import RULES, Experiment, from_mapping, from_toml, to_mapping, to_toml
+from mpfl.errors import InputError
 from mpfl.nested import with_override
+from mpfl.presets import load_table
 
 
 def leaves(table, prefix=""):
@@ -168,3 +172,85 @@ def test_values_out_of_range_name_the_key(key, worst):
 def test_clients_are_trained_together_where_asked_for_and_on_a_gpu(device, vectorised, together):
     table = {"train": {"device": device}, "engine": {"vectorised": vectorised}}
     assert from_mapping(table).together == together
+
+
+ODD = {
+    "a number": 3,
+    "negative": -1,
+    "beyond 64 bits": 10**30,
+    "four hundred digits": 10**400,
+    "unprintable digits": 1 << 40_000,
+    "large": 1e300,
+    "small": 1e-300,
+    "nothing": "",
+    "a list": [1],
+    "a table": {"a": 1},
+    "brackets": "a(b(c))",
+    "many brackets": "(" * 5000,
+    "control": "\x1b[31m\n",
+    "a page": "x" * 10**6,
+    "a date": datetime.date(2020, 1, 1),
+}
+
+
+@pytest.mark.parametrize("kind", ODD)
+def test_no_key_answers_an_odd_value_with_more_than_a_line(kind):
+    for key in ALL:
+        with contextlib.suppress(InputError):
+            from_mapping(with_override({}, key, ODD[kind]))
+            continue
+        with pytest.raises(InputError) as raised:
+            from_mapping(with_override({}, key, ODD[kind]))
+        assert "\n" not in str(raised.value)
+        assert len(str(raised.value)) < 500
+
+
+@pytest.mark.parametrize("value", [None, [], 10**30])
+@pytest.mark.parametrize("key", RULES)
+def test_what_is_made_in_python_is_checked_by_name_as_well(key, value):
+    table, _, name = key.rpartition(".")
+    make = type(getattr(Experiment(), table)) if table else Experiment
+    if value == 10**30 and type(ALL[key]) is float:
+        value = -1.0
+    with pytest.raises(InputError, match=key):
+        make(**{name: value})
+
+
+@pytest.mark.parametrize("depth", [50, 100_000])
+def test_keys_nested_without_end_are_refused(depth):
+    with pytest.raises(InputError, match="nested that deeply"):
+        with_override({}, ".".join("a" * depth), 1)
+
+
+class TestExtends:
+    def test_tables_are_merged_along_a_chain_of_files_and_presets(self, tmp_path):
+        (tmp_path / "inner").mkdir()
+        base = tmp_path / "inner" / "base.toml"
+        base.write_text('extends = "demo"\nseed = 3\n[train]\nlr = 0.5\nepochs = 7\n')
+        top = tmp_path / "top.toml"
+        top.write_text('extends = "inner/base.toml"\n[train]\nlr = 0.25\n')
+        table = load_table(str(top))
+        assert "extends" not in table
+        found = from_mapping({key: value for key, value in table.items() if key != "compare"})
+        assert (found.seed, found.train.lr, found.train.epochs) == (3, 0.25, 7)
+        assert found.prune.ranking == "erk"
+        assert table["compare"] == load_table("demo")["compare"]
+
+    def test_a_path_begins_at_the_file_that_names_it(self, tmp_path):
+        (tmp_path / "a").mkdir()
+        (tmp_path / "base.toml").write_text("seed = 5\n")
+        (tmp_path / "a" / "x.toml").write_text('extends = "../base.toml"\n')
+        assert load_table(str(tmp_path / "a" / "x.toml")) == {"seed": 5}
+
+    def test_a_circle_is_refused_with_its_files(self, tmp_path):
+        (tmp_path / "a.toml").write_text('extends = "b.toml"\n')
+        (tmp_path / "b.toml").write_text('extends = "a.toml"\n')
+        with pytest.raises(InputError, match=r"extends itself: .*a.toml -> .*b.toml -> .*a.toml"):
+            load_table(str(tmp_path / "a.toml"))
+
+    def test_text_for_flower_takes_a_preset_without_its_comparison(self):
+        found = from_toml('extends = "demo"\ndata.clients = 2\n')
+        table = {key: value for key, value in load_table("demo").items() if key != "compare"}
+        assert found == from_mapping(with_override(table, "data.clients", 2))
+        with pytest.raises(InputError, match="unknown preset 'dem'"):
+            from_toml('extends = "dem"')

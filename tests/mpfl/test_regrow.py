@@ -73,8 +73,8 @@ def test_masks_change_at_constant_density_and_regrown_weights_start_at_zero(
             prune__regrow=regrow,
             prune__rounds=1,
             federation__rounds=9,
-            wire__uplink_values=codec,
-            wire__downlink_values=codec,
+            wire__up=codec,
+            wire__down=codec,
         )
     )
     federation.play(2)

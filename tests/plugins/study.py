@@ -69,8 +69,8 @@ class Options:
 
 
 def codecs(_: Any, options: Options) -> Codecs:
-    """Sparse both ways, with feedback."""
-    return Codecs(f"sparse({options.fraction})", "sparse", feedback=True)
+    """Sparse both ways."""
+    return Codecs(f"sparse({options.fraction})", "sparse")
 
 
 class Sparse(WeightMethod):

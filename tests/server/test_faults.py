@@ -130,7 +130,7 @@ def test_values_that_are_not_finite_never_get_in(tmp_path: Path, method: str, up
     experiment = tiny(
         method=method,
         faults__not_finite=1.0,
-        wire__uplink_values=uplink,
+        wire__up=uplink,
         prune__recovery="finetune",
         federation__rounds=3,
     )

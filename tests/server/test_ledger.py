@@ -46,8 +46,8 @@ def counted(request, tmp_path_factory):
     text = to_toml(experiment)
     world = world_from_toml(text)
     grid = CountingGrid(client_app, 4, {"experiment": text}, workers=0)
-    with grid:
-        summary = run_session(world, grid, RunFolder.create(out, experiment))
+    with grid, RunFolder.create(out, experiment) as folder:
+        summary = run_session(world, grid, folder)
     return experiment, world, out, summary, grid.seen
 
 

@@ -10,6 +10,7 @@ from benchmarks.running.experiment import run
 from clients.client import Client
 from clients.methods import METHODS as CLIENT_METHODS
 from clients.replica import ClientState
+from mpfl.recipes import recipes
 from mpfl.wire import Section, WireError
 from mpfl.world import build_world
 from server.methods import METHODS
@@ -54,7 +55,7 @@ def rounds(world, method, **overrides):
 
 def test_both_halves_of_every_method_are_registered():
     assert METHODS.names() == CLIENT_METHODS.names()
-    assert set(METHODS.names()) == {*ALL, "centralized"}
+    assert {*METHODS.names(), *recipes()} >= {*ALL, "centralized"} >= set(METHODS.names())
 
 
 @pytest.mark.parametrize("method", ALL)

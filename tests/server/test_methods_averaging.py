@@ -7,7 +7,6 @@ from flwr.app import Array, ArrayRecord, Message, MetricRecord, RecordDict
 from flwr.serverapp.strategy import FedAvg
 
 from mpfl.average import OverlapMean
-from mpfl.methods import Codecs
 from mpfl.models import build_model
 from mpfl.seeding import torch_generator
 from mpfl.wire.frame import Section
@@ -57,20 +56,9 @@ def test_fedavg_is_flowers_own_fedavg_on_the_same_replies():
     np.testing.assert_allclose(game.method.model(), arrays["all"].numpy(), atol=1e-7)
 
 
-def test_fedavg_is_float32_and_fedavg_q8_int8_whatever_the_wire_section_says():
-    for method, each in (("fedavg", 4.0), ("fedavg_q8", 1.0)):
-        game = Federation(
-            tiny(method=method, wire__uplink_values="int4", wire__downlink_values="int4")
-        )
-        game.play(2)
-        size = game.world.w0.size
-        for frame in (game.requests[0], game.replies[0]):
-            got = len(frame.sections[Section.VALUES]) / size
-            assert got == each if each == 4.0 else 0.5 < got < 1.01
-
-
 def test_quantised_averaging_stays_close_to_the_exact_one():
-    exact, coarse = (Federation(tiny(method=m)) for m in ("fedavg", "fedavg_q8"))
+    exact = Federation(tiny(method="fedavg"))
+    coarse = Federation(tiny(method="fedavg", wire__up="int8", wire__down="int8"))
     exact.play(3)
     coarse.play(3)
     moved = np.linalg.norm(exact.method.model() - exact.world.w0)
@@ -101,16 +89,16 @@ def test_fedavg_prune_keeps_the_largest_weights_of_the_mean(schedule):
 
 def test_topk_of_everything_is_fedavg():
     exact = Federation(tiny(method="fedavg"))
-    sparse = Federation(tiny(method="topk", comparator__topk_fraction=1.0))
+    sparse = Federation(tiny(method="fedavg", wire__up="sparse", wire__down="sparse"))
     exact.play(3)
     sparse.play(3)
     np.testing.assert_allclose(sparse.method.model(), exact.method.model(), atol=1e-5)
 
 
 def test_topk_sends_k_entries_and_feedback_loses_nothing_over_time():
-    experiment = tiny(method="topk", comparator__topk_fraction=0.02)
-    game = Federation(experiment)
-    codec, size = Codecs.of(experiment).uplink, game.world.w0.size
+    codec = "sparse(0.02)"
+    game = Federation(tiny(method="fedavg", wire__up=codec, wire__down="sparse"))
+    size = game.world.w0.size
     segments = game.world.parameter_layout.units
     sent = np.zeros((4, size))
     wanted = np.zeros((4, size))
@@ -123,7 +111,7 @@ def test_topk_sends_k_entries_and_feedback_loses_nothing_over_time():
             assert np.count_nonzero(decoded) == round(0.02 * size)
             sent[number] += decoded
             wanted[number] += game.trained[number] - public
-    owed = np.stack([game.states[number].residual for number in range(4)])
+    owed = np.stack([game.states[number].sent.residual for number in range(4)])
     np.testing.assert_allclose(sent + owed, wanted, atol=1e-5)
     assert np.abs(owed).max() > 1e-3
 

@@ -87,8 +87,8 @@ MODELS.register("partly", Partly)
     "overrides",
     [
         *({"method": method} for method in METHODS.names()),
-        {"wire__uplink_values": "int4", "wire__downlink_values": "float16"},
-        {"wire__uplink_values": "sparse(0.1)", "prune__regrow": "gradient"},
+        {"wire__up": "int4", "wire__down": "float16"},
+        {"wire__up": "sparse(0.1)", "prune__regrow": "gradient"},
         {"prune__rescale": True, "train__optimizer": "adam"},
     ],
     ids=lambda overrides: ", ".join(map(str, overrides.values())),

@@ -49,9 +49,7 @@ def test_finetuning_continues_from_the_mean_under_the_new_mask() -> None:
 
 @pytest.mark.parametrize("codec", ["float32", "int8"])
 def test_finetuning_clients_and_server_agree_on_the_model(codec: str) -> None:
-    federation = Federation(
-        tiny(prune__recovery="finetune", wire__uplink_values=codec, wire__downlink_values=codec)
-    )
+    federation = Federation(tiny(prune__recovery="finetune", wire__up=codec, wire__down=codec))
     for _ in range(3):
         federation.play()
         federation.method.begin_round(federation.number + 1, list(federation.states))

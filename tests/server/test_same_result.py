@@ -90,8 +90,8 @@ def test_partial_participation_and_quantised_updates_survive_a_restart(tmp_path)
     overrides = {
         "federation__clients_per_round": 2,
         "federation__rounds": 7,
-        "wire__uplink_values": "int8",
-        "wire__downlink_values": "int8",
+        "wire__up": "int8",
+        "wire__down": "int8",
     }
     wanted = run_small(tmp_path / "whole", **overrides)
     stopped = []

@@ -104,8 +104,8 @@ def test_a_server_killed_many_times_at_random_moments_comes_to_the_same_result(
         federation__rounds=ROUNDS,
         federation__eval_every=5,
         federation__clients_per_round=3,
-        wire__uplink_values="int8",
-        wire__downlink_values="int8",
+        wire__up="int8",
+        wire__down="int8",
         engine__workers=1,
     )
     started = time.monotonic()

@@ -15,7 +15,7 @@ from benchmarks.cli.main import invoke
 from benchmarks.cli.pivot import _table
 from benchmarks.results.measures import mean_interval
 from server.runfolder import SUMMARY
-from tests.runs import SMALL
+from tests.runs import SMALL, unseal
 
 ACCURACIES = {
     ("majority", 0.0): (0.90, 0.90),
@@ -45,7 +45,7 @@ def compared(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for run in comparison.runs:
         place = run.data.label, run.data.sweep["faults.stress"]
         edit(run.folder, test_accuracy=ACCURACIES[place][run.data.seed])
-    return out
+    return unseal(out)
 
 
 @pytest.fixture

@@ -42,8 +42,8 @@ KEYS = {
     "faults.byzantine": 0.34,
     "faults.attack": "own_attack",
     "wire.mask_codec": "own_raw",
-    "wire.uplink_values": "own_float",
-    "wire.downlink_values": "own_float",
+    "wire.up": "own_float",
+    "wire.down": "own_float",
     "engine.record_ballots": True,
 }
 """A part of one's own wherever a configuration can name one."""

@@ -8,13 +8,14 @@ import pytest
 import torch
 
 from benchmarks.cli.main import invoke
+from benchmarks.results.loading import load_run
 from mpfl.central import central_retrain, pooled_samples
 from mpfl.mask import Mask
 from mpfl.seeding import torch_generator
 from mpfl.training.local import evaluate, train
 from mpfl.world import build_world
 from tests.networks import random_mask
-from tests.runs import run_small, small
+from tests.runs import run_small, small, unseal
 
 
 @pytest.fixture(scope="module")
@@ -48,8 +49,10 @@ def test_it_prints_one_line_and_writes_one_file_and_touches_nothing_else(run_fol
     assert record["losses"][1] < record["losses"][0]
     assert record["test_accuracy"] > 0.5
     after = content(run_folder)
-    assert {name: after[name] for name in before} == before
     assert {name.name for name in after.keys() - before.keys()} == {"central_retrain.json"}
+    changed = {name.name for name in before if after[name] != before[name]}
+    assert changed == {"manifest.json"}, "which lists the new file"
+    assert load_run(run_folder).sealed
 
 
 def test_json_says_what_the_file_says_and_both_repeat(run_folder, tmp_path, capsys):
@@ -162,7 +165,7 @@ CASES = {
 
 @pytest.mark.parametrize("message", CASES)
 def test_bad_input_is_one_line_and_status_2_and_writes_nothing(run_folder, capsys, message):
-    CASES[message](run_folder)
+    CASES[message](unseal(run_folder))
     before = content(run_folder)
     assert invoke(["retrain", str(run_folder), "--epochs", "1"]) == 2
     error = capsys.readouterr().err

@@ -10,7 +10,7 @@ import pytest
 from benchmarks.cli.main import invoke
 from benchmarks.results.ballots import judge
 from mpfl.mask import Mask
-from tests.runs import records, run_small
+from tests.runs import records, run_small, unseal
 
 
 @pytest.fixture(scope="module")
@@ -93,7 +93,7 @@ def test_a_round_without_ballots_names_those_that_have_some(run_folder, capsys):
 
 def test_changed_damaged_and_missing_ballots_are_noticed(run_folder, tmp_path, capsys):
     folder = tmp_path / "copy"
-    shutil.copytree(run_folder, folder)
+    unseal(shutil.copytree(run_folder, folder))
     victim = folder / "ballots" / "round-2" / "client-1.mpfl"
     whole = victim.read_bytes()
     victim.write_bytes(whole[:-1])

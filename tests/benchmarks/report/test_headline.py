@@ -9,6 +9,7 @@ from pathlib import Path
 from benchmarks.report.headline import comparison_headline, doubts, setting
 from benchmarks.results.loading import load_folders, load_run
 from benchmarks.results.rows import comparison_table
+from benchmarks.results.rundata import RunData
 from mpfl.config import from_mapping, from_toml, to_toml
 from mpfl.nested import read_toml, with_override
 from server.records import Row
@@ -18,6 +19,11 @@ Make = Callable[..., Path]
 
 
 FEDAVG = [(10_000, 0.5), (20_000, 0.9), (30_000, 0.9), (40_000, 0.9)]
+
+
+def vouched(folder: Path) -> RunData:
+    """Read a folder that a test has edited as if it were sealed."""
+    return replace(load_run(folder), sealed=True)
 
 
 def headline(**points: list[tuple[int, float]]) -> str:
@@ -61,14 +67,14 @@ def test_a_ledger_that_does_not_add_up_is_said(make_run: Make, tmp_path: Path) -
     *lines, last = (folder / "ledger.csv").read_text().splitlines()
     (folder / "ledger.csv").write_text("\n".join(lines) + "\n")
     less = sent - Row.from_csv(last).message_bytes
-    *_, said = doubts([load_run(folder)])
+    *_, said = doubts([vouched(folder)])
     assert said == f"The ledger of fedavg, seed 0, adds up to {less} bytes, its rounds to {sent}."
 
 
 def test_replies_that_did_not_count_are_said_with_their_reasons(
     make_run: Make, tmp_path: Path
 ) -> None:
-    run = load_run(make_run(tmp_path / "run"))
+    run = vouched(make_run(tmp_path / "run"))
     first, second, *rest = run.rounds
     lines = (replace(first, rejected={"no reply": 2}), replace(second, rejected={"late": 1}), *rest)
     (said,) = doubts([replace(run, rounds=lines)])
@@ -77,9 +83,14 @@ def test_replies_that_did_not_count_are_said_with_their_reasons(
 
 def test_runs_on_different_work_are_said(make_run: Make, tmp_path: Path) -> None:
     runs = [
-        load_run(make_run(tmp_path / label, label, data__clients=clients))
+        vouched(make_run(tmp_path / label, label, data__clients=clients))
         for label, clients in (("fedavg", 3), ("mpfl", 4))
     ]
     assert doubts(runs) == ["Not the same work for all: data.clients differs."]
     swept = [replace(run, sweep={"data.clients": len(run.evaluated)}) for run in runs]
     assert doubts(swept) == []
+
+
+def test_runs_that_nobody_vouches_for_are_said(make_run: Make, tmp_path: Path) -> None:
+    run = load_run(make_run(tmp_path / "run"))
+    assert doubts([run]) == ["Unsealed, nothing tells whether they were edited: run."]

@@ -15,6 +15,7 @@ from benchmarks.report.table import table_csv, table_tex, table_text
 from benchmarks.results.loading import load_folders
 from benchmarks.results.rows import comparison_table
 from benchmarks.results.rundata import RunData
+from tests.handmade import run_of
 
 
 @pytest.fixture(scope="module")
@@ -47,7 +48,7 @@ def test_the_latex_table_escapes_and_has_one_line_a_method(runs: list[RunData]) 
     text = table_tex(rows)
     body = [line for line in text.splitlines() if line.endswith(r"\\")]
     assert len(body) == 1 + len(rows)
-    assert {line.count(" & ") for line in body} == {9}
+    assert {line.count(" & ") for line in body} == {13}
     assert r"signsgd\_mv" in text
     assert not re.search(r"(?<!\\)[_%#]", text)
 
@@ -61,3 +62,9 @@ def test_the_terminal_table_fits_80_columns_and_loses_nothing(runs: list[RunData
     for row in rows:
         (line,) = [line for line in text.splitlines() if line.startswith(row.method + " ")]
         assert f"{100 * row.accuracy.mean:.2f}±" in line
+
+
+@pytest.mark.parametrize(("label", "shown"), [("=cmd()", "'=cmd()"), ("a\x1b[31m", "a␛[31m")])
+def test_no_label_is_a_formula_or_steers_a_terminal(label: str, shown: str) -> None:
+    text = table_csv(comparison_table([run_of([(10, 0.5)], label)]))
+    assert next(csv.DictReader(io.StringIO(text)))["method"] == shown

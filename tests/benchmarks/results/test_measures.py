@@ -20,8 +20,10 @@ from benchmarks.results.measures import (
     accuracy_within,
     area_under_curve,
     baseline_of,
+    bits_per_parameter,
     byte_composition,
     bytes_to_accuracy,
+    bytes_with_transport,
     client_spread,
     common_rounds,
     final_accuracy,
@@ -35,7 +37,9 @@ from benchmarks.results.measures import (
     transfer_seconds,
 )
 from benchmarks.results.rundata import RunData
+from mpfl.errors import InputError
 from server.records import KINDS
+from server.transport.overhead import transport_overhead
 from tests.handmade import ledger, run_of
 
 curves = st.lists(
@@ -214,6 +218,31 @@ class TestBytes:
         for direction, kinds in byte_composition(run).items():
             for kind, count in kinds.items():
                 assert sum(phase[direction][kind] for phase in phases) == count
+
+    def test_bits_per_parameter_are_those_of_a_message(self) -> None:
+        messages = ledger([(1, 0, False, 100), (1, 0, True, 50), (1, 1, True, 150)])
+        run = run_of([(300, 0.5)], messages=messages)
+        run = replace(run, summary=replace(run.summary, parameters=400))
+        assert bits_per_parameter(run, "uplink") == pytest.approx(8 * 200 / (2 * 400))
+        assert bits_per_parameter(run, "downlink") == pytest.approx(8 * 100 / 400)
+        assert bits_per_parameter(run_of([(0, 0.5)]), "uplink") is None
+
+    def test_transport_is_measured_where_it_was_and_estimated_elsewhere(self) -> None:
+        messages = ledger([(1, 0, False, 100), (1, 0, True, 50), (1, 1, True, 150)])
+        run = run_of([(300, 0.5)], messages=messages)
+        assert bytes_with_transport(run) == 300 + transport_overhead(2, 1)
+        assert bytes_with_transport(replace(run, socket_bytes=15_000)) == 15_000
+
+    def test_what_sockets_carried_is_read_from_the_folder(
+        self, make_run: Callable[..., Path], tmp_path: Path
+    ) -> None:
+        folder = make_run(tmp_path / "run")
+        assert load_run(folder).socket_bytes is None
+        (folder / "sockets.json").write_text('{"run_socket_bytes": [7000, 8000]}')
+        assert load_run(folder).socket_bytes == 15_000
+        (folder / "sockets.json").write_text('{"run_socket_bytes": [7000]}')
+        with pytest.raises(InputError, match=r"sockets\.json: damaged"):
+            load_run(folder)
 
     def test_no_messages_take_no_time(self) -> None:
         assert transfer_seconds(run_of([(0, 0.5)]), Link("x", 1, 1, 1)) == 0

@@ -20,9 +20,10 @@ from benchmarks.cli.main import main
 from benchmarks.report import write as report
 from benchmarks.report.write import write_report
 from benchmarks.running import comparison
-from benchmarks.running.comparison import CELLS, COMPARISON, plan_cells, split_table
-from benchmarks.running.folder_lock import held
+from benchmarks.running.compare_config import split_table
+from benchmarks.running.comparison import CELLS, COMPARISON, plan_cells
 from mpfl.config import to_mapping
+from server.custody import held
 from server.runfolder import LEDGER, MASK, MODEL, ROUNDS, SUMMARY
 from tests.federation import tiny
 from tests.processes import PATIENCE_SECONDS, ended, forked, killed_before, until
@@ -191,11 +192,13 @@ def test_cells_end_with_a_comparison_that_was_killed_alone(tmp_path: Path) -> No
     assert not any((cell / SUMMARY).exists() for cell in (out / CELLS).iterdir())
 
 
-def test_a_folder_in_use_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(comparison, "held", lambda out: held(out, patience=0))
+def test_a_folder_in_use_is_refused(tmp_path: Path) -> None:
     tables = table(["fedavg"], [0], federation__rounds=1)
     compare(tables, tmp_path / "c")
-    with held(tmp_path / "c"), pytest.raises(ValueError, match="another comparison is running"):
+    with (
+        held(tmp_path / "c"),
+        pytest.raises(ValueError, match=f"in use: process {os.getpid()} works on it"),
+    ):
         compare(tables, tmp_path / "c")
 
 

@@ -12,8 +12,9 @@ import torch
 from PIL import Image
 
 from mpfl.config import DataConfig
-from mpfl.data import load_data
+from mpfl.data import folder, load_data
 from mpfl.data.vision import CIFAR10_CLASSES
+from mpfl.errors import InputError
 
 
 def picture(value, size=(4, 3), mode="RGB"):
@@ -23,15 +24,15 @@ def picture(value, size=(4, 3), mode="RGB"):
     return buffer.getvalue()
 
 
-def write(folder, files):
+def write(root, files):
     for name, content in files.items():
-        path = folder / name
+        path = root / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(content)
 
 
-def load(folder, name="imagefolder"):
-    return load_data(DataConfig(name=name, folder=str(folder)), 0)
+def load(root, name="imagefolder"):
+    return load_data(DataConfig(name=name, folder=str(root)), 0)
 
 
 def test_folders_are_read_in_order_of_class_and_name(tmp_path):
@@ -173,3 +174,145 @@ def test_a_damaged_tar_file_is_refused_by_name(tmp_path, keep):
     with pytest.raises(ValueError, match=r"cifar10-jpeg.tar.xz"):
         load(tmp_path, "cifar10")
     assert not list(tmp_path.glob("*.npz"))
+
+
+RAMP = np.arange(256).reshape(16, 16)
+
+
+def encoded(pixels, form="PNG", mode=None, **options):
+    picture = Image.fromarray(pixels)
+    buffer = io.BytesIO()
+    (picture.convert(mode) if mode else picture).save(buffer, form, **options)
+    return buffer.getvalue()
+
+
+def one_class(content, ending="png"):
+    return {f"{part}/a/0.{ending}": content for part in ("train", "test")}
+
+
+BYTES = RAMP.astype(np.uint8)
+AS_BYTES = {
+    "8 bit": encoded(BYTES),
+    "16 bit": encoded((RAMP * 257).astype(np.uint16)),
+    "16 bit TIFF": encoded((RAMP * 257).astype(np.uint16), "TIFF"),
+    "32 bit TIFF": encoded((RAMP * 257).astype(np.int32), "TIFF"),
+    "shares": encoded((RAMP / 255).astype(np.float32), "TIFF"),
+    "alpha": encoded(BYTES, mode="LA"),
+    "colour and alpha": encoded(BYTES, mode="RGBA"),
+    "palette": encoded(BYTES, mode="P"),
+    "palette, transparent": encoded(BYTES, mode="P", transparency=bytes(range(256))),
+    "colour": encoded(BYTES, "BMP", mode="RGB"),
+    "CMYK": encoded(BYTES, "TIFF", mode="CMYK"),
+}
+
+
+@pytest.mark.parametrize("kind", AS_BYTES)
+def test_every_kind_of_image_gives_the_same_bytes(tmp_path, kind):
+    write(tmp_path, one_class(AS_BYTES[kind]))
+    pixels = load(tmp_path).train.inputs[0].numpy()
+    assert all((channel == BYTES).all() for channel in pixels)
+
+
+def test_sixteen_bits_are_read_among_colours_and_a_bit_is_black_or_white(tmp_path):
+    write(
+        tmp_path,
+        one_class(encoded(BYTES, mode="RGB"))
+        | {
+            "train/a/1.png": encoded((RAMP * 257).astype(np.uint16)),
+            "train/a/2.png": encoded(RAMP > 99),
+        },
+    )
+    found = load(tmp_path).train.inputs.numpy()
+    assert (found[1] == BYTES).all()
+    assert (found[2] == 255 * (RAMP > 99)).all()
+
+
+def test_images_stand_as_their_orientation_says(tmp_path):
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    write(tmp_path, one_class(encoded(BYTES[:8], "PNG", exif=exif)))
+    data = load(tmp_path)
+    assert data.input_shape == (1, 16, 8)
+    assert (data.train.inputs[0, 0].numpy() == np.rot90(BYTES[:8], -1)).all()
+
+
+@pytest.mark.parametrize(
+    "name",
+    [".DS_Store/x.png", ".ipynb_checkpoints/x.png", "__MACOSX/x.png", "a/.x.png", "a/._0.png",
+     "a/__MACOSX/x.png", "Thumbs.db", "a/Thumbs.db", "notes.txt", "a/notes.txt"],
+)  # fmt: skip
+def test_what_systems_leave_behind_is_no_data(tmp_path, name):
+    write(tmp_path, one_class(picture(1)) | {f"train/{name}": picture(2)})
+    data = load(tmp_path)
+    assert (data.classes, len(data.train)) == (1, 1)
+
+
+def test_links_and_folders_in_a_class_are_followed_but_not_in_circles(tmp_path):
+    write(tmp_path, one_class(picture(1)) | {"train/a/z/b/1.png": picture(2)})
+    write(tmp_path, {"elsewhere/x.png": picture(3)})
+    (tmp_path / "train" / "a" / "back").symlink_to(tmp_path / "train" / "a")
+    (tmp_path / "train" / "c").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "train" / "a" / "gone.png").symlink_to(tmp_path / "nowhere")
+    data = load(tmp_path)
+    assert data.train.inputs[:, 0, 0, 0].tolist() == [1, 2, 3]
+    assert data.train.targets.tolist() == [0, 0, 1]
+
+
+HUGE = encoded(np.zeros((20000, 20000), bool))
+UNREADABLE = {
+    "nothing": b"",
+    "half": AS_BYTES["16 bit"][:60],
+    "a page": b"<html>not found</html>",
+    "huge": HUGE,
+    "not a share": encoded((RAMP / 25).astype(np.float32), "TIFF"),
+    "no number": encoded(np.full((4, 4), np.nan, np.float32), "TIFF"),
+    "beyond 16 bits": encoded((RAMP * 70000).astype(np.int32), "TIFF"),
+}
+
+
+@pytest.mark.parametrize("kind", UNREADABLE)
+def test_an_image_that_cannot_be_used_is_named_in_one_line(tmp_path, kind):
+    write(tmp_path, one_class(picture(1)) | {"train/b/bad.png": UNREADABLE[kind]})
+    with pytest.raises(InputError, match=r"^[^\n]*train/b/bad.png: [^\n]+$"):
+        load(tmp_path)
+
+
+def test_a_class_without_images_and_an_oversized_file_are_named(tmp_path):
+    write(tmp_path, one_class(picture(1)))
+    (tmp_path / "train" / "b").mkdir()
+    with pytest.raises(InputError, match="train/b: a class without images"):
+        load(tmp_path)
+    with (tmp_path / "train" / "b" / "x.png").open("wb") as file:
+        file.truncate(2**40)
+    with pytest.raises(InputError, match=r"train/b/x.png: 1,099,511,627,776 bytes"):
+        load(tmp_path)
+
+
+@pytest.mark.parametrize("damage", ["half", "flip", "empty", "another file", "strange labels"])
+def test_a_damaged_decoded_copy_is_made_again(tmp_path, damage):
+    pack(tmp_path / "cifar10-jpeg.tar.xz", cifar_like())
+    fresh = load(tmp_path, "cifar10")
+    (copy,) = tmp_path.glob("*.npz")
+    whole = copy.read_bytes()
+    with np.load(copy) as stored:
+        arrays = dict(stored)
+    if damage == "strange labels":
+        np.savez(copy, **{**arrays, "test_labels": arrays["test_labels"] + 10})
+    else:
+        place = len(whole) // 2
+        flipped = whole[:place] + bytes([whole[place] ^ 1]) + whole[place + 1 :]
+        copy.write_bytes(
+            {"half": whole[:place], "flip": flipped, "empty": b"", "another file": HUGE}[damage]
+        )
+    again = load(tmp_path, "cifar10")
+    assert torch.equal(again.train.inputs, fresh.train.inputs)
+    with np.load(copy) as stored:
+        assert all((stored[name] == arrays[name]).all() for name in arrays)
+
+
+def test_a_packed_set_that_unpacks_without_end_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr(folder, "_MOST_UNPACKED", 100_000)
+    path = tmp_path / "cifar10-jpeg.tar.xz"
+    pack(path, {"train/cat/0.png": picture(1), "zeros": bytes(10**6)})
+    with pytest.raises(InputError, match=r"cifar10-jpeg.tar.xz: unpacks to more than 100,000"):
+        load(tmp_path, "cifar10")

@@ -13,7 +13,8 @@ import pytest
 import torch
 
 from mpfl.config import DataConfig
-from mpfl.data import DATASETS, DataMissing, load_data
+from mpfl.data import DATASETS, DataMissing, load_data, vision
+from mpfl.errors import InputError
 
 
 def test_digits_are_all_there_and_split_in_proportion():
@@ -74,7 +75,7 @@ def test_an_unknown_name_names_the_nearest():
         load_data(DataConfig(name="mnits"), 0)
 
 
-@pytest.mark.parametrize("name", sorted(set(DATASETS.names()) - {"digits", "pydoc"}))
+@pytest.mark.parametrize("name", sorted(set(DATASETS.built_in()) - {"digits", "pydoc"}))
 def test_missing_files_name_the_folder_and_the_flag(name, tmp_path):
     with pytest.raises(DataMissing) as caught:
         load_data(DataConfig(name=name, folder=str(tmp_path)), 0)
@@ -138,11 +139,30 @@ def test_writing_to_samples_never_reaches_the_file(tmp_path):
         ("train_images", idx(np.zeros((11, 4, 3))), "11 train images but 12 labels"),
         ("t10k_labels", idx(np.zeros((5, 1))), "not an idx file of labels"),
         ("t10k_labels", b"PK\3\4" + bytes(20), "not an idx file of labels"),
+        ("t10k_labels", b"\x89PNG\r\n" + bytes(20), "not an idx file of labels"),
+        ("t10k_labels", idx(np.full(5, 255)), "labels-idx1-ubyte: a label 255, expected 0 to 9"),
+        ("t10k_images", idx(np.zeros((5, 3, 4))), "train images of .4, 3. pixels, but t10k ones"),
+        ("t10k_images", idx(np.zeros((0, 4, 3))), "t10k-images-idx3-ubyte: holds no images"),
+        ("t10k_images", idx(np.zeros((5, 4, 3)))[:4] + b"\xff" * 12, "28 bytes|16 bytes"),
     ],
 )
 def test_damaged_idx_files_are_refused_by_name(tmp_path, name, content, message):
     write_idx(tmp_path, **{name: content})
     with pytest.raises(ValueError, match=message):
+        load_data(DataConfig(name="mnist", folder=str(tmp_path)), 0)
+
+
+@pytest.mark.parametrize("damage", ["half", "flip", "no gzip", "bomb"])
+def test_a_damaged_packed_file_is_refused_by_name_in_one_line(tmp_path, damage, monkeypatch):
+    write_idx(tmp_path, pack=True)
+    path = tmp_path / "MNIST" / "raw" / "train-images-idx3-ubyte.gz"
+    whole = path.read_bytes()
+    middle = len(whole) // 2
+    flipped = whole[:middle] + bytes([whole[middle] ^ 255]) + whole[middle + 1 :]
+    monkeypatch.setattr(vision, "_MOST_IDX", 10_000)
+    contents = {"half": whole[:middle], "flip": flipped, "no gzip": b"<html>not found</html>"}
+    path.write_bytes(contents.get(damage, gzip.compress(bytes(10**6))))
+    with pytest.raises(InputError, match=r"^[^\n]*train-images-idx3-ubyte.gz: [^\n]+$"):
         load_data(DataConfig(name="mnist", folder=str(tmp_path)), 0)
 
 

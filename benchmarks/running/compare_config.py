@@ -1,0 +1,86 @@
+"""The table ``[compare]`` of a configuration: what is compared, and what nobody can run."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from mpfl.errors import InputError, shown
+from mpfl.nested import build, fail
+
+_MOST_CELLS = 10_000
+_LONGEST_LABEL = 100
+
+
+@dataclass(frozen=True)
+class CompareConfig:
+    """The table ``[compare]`` of a configuration."""
+
+    methods: list[str] = field(default_factory=lambda: ["mpfl", "fedavg", "centralized"])
+    """Methods, recipes (``mpfl list recipes``), or names of variants."""
+    seeds: list[int] = field(default_factory=lambda: [0])
+    """Every method runs once for each."""
+    baseline: str = "fedavg"
+    """What the others are measured against."""
+    margin: float = 0.005
+    """The target is the accuracy the baseline holds at its end minus this, 0 <= margin < 1."""
+    variants: dict[str, dict[str, Any]] = field(default_factory=dict)
+    """Name → dotted keys that differ, e.g. ``{"method": "mpfl", "prune.density": 0.05}``."""
+    sweep: dict[str, list[Any]] = field(default_factory=dict)
+    """Dotted key → values; every combination is run. Those of ``method`` replace ``methods``."""
+    adjust: list[dict[str, dict[str, Any]]] = field(default_factory=list)
+    """Rules ``{"when": {...}, "set": {...}}`` of dotted keys: the cells that have all the values of
+    ``when`` get those of ``set``, in order. There, ``label`` is the method's or variant's name."""
+    wire: str = ""
+    """Codec of all weights, up and down, in every cell, whatever else says (empty: each has its
+    own). Of methods that differ by their wire alone only the baseline, or the first, is run."""
+
+
+def split_table(table: Mapping[str, Any]) -> tuple[dict[str, Any], CompareConfig]:
+    """Separate ``[compare]`` from the experiment's tables; InputError for what is wrong in it."""
+    rest = {key: value for key, value in table.items() if key != "compare"}
+    config = build(CompareConfig, table.get("compare", {}), "compare.")
+    if config.wire and config.sweep.keys() & {"wire.up", "wire.down"}:
+        fail("compare.wire", config.wire, "nothing, because the sweep sets the wire of its cells")
+    if "method" in config.sweep:
+        config = _swept_methods(config)
+    if not 0 <= config.margin < 1:
+        fail("compare.margin", config.margin, "a share, 0 <= margin < 1")
+    for rule in config.adjust:
+        if set(rule) != {"when", "set"}:
+            fail("compare.adjust", rule, "the tables when and set")
+    _check_axes(config)
+    for label in (*config.methods, *config.variants):
+        _check_label(label)
+    return rest, config
+
+
+def _swept_methods(config: CompareConfig) -> CompareConfig:
+    """Return the same with the values of a swept ``method`` in place of the methods."""
+    sweep = {key: values for key, values in config.sweep.items() if key != "method"}
+    methods = [str(value) for value in config.sweep["method"]]
+    return replace(config, methods=methods, sweep=sweep)
+
+
+def _check_axes(config: CompareConfig) -> None:
+    """Refuse what nobody can run: no value or the same one twice on an axis, far too many cells."""
+    swept = {f"compare.sweep.{key}": values for key, values in config.sweep.items()}
+    axes: dict[str, list[Any]] = {"compare.methods": config.methods, "compare.seeds": config.seeds}
+    axes |= swept
+    count = math.prod(map(len, axes.values()))
+    if count > _MOST_CELLS:
+        raise InputError(f"compare: {count:,} runs, expected at most {_MOST_CELLS:,}")
+    for key, values in axes.items():
+        if not values:
+            fail(key, [], "at least one")
+        for place, value in enumerate(values):
+            if value in values[:place]:
+                raise InputError(f"{key}: {shown(value)} stands there twice")
+
+
+def _check_label(label: str) -> None:
+    if not label.isprintable() or not 0 < len(label.strip()) == len(label) <= _LONGEST_LABEL:
+        expected = f"printable names of 1 to {_LONGEST_LABEL} characters, no spaces at their ends"
+        fail("compare.methods, compare.variants", label, expected)
