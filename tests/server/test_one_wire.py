@@ -6,6 +6,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from clients.client import Client
+from mpfl.methods import METHODS, Codecs, Method
 from mpfl.recipes import recipes
 from mpfl.wire.frame import Section
 from mpfl.wire.values import value_codec
@@ -108,6 +109,20 @@ def test_every_method_that_exchanges_weights_obeys_the_wire(method):
             for g in (plain, coded)
         )
         assert 0 < short < 0.3 * whole, frames
+
+
+@pytest.fixture
+def thrifty():
+    """Lend a method that writes weights in its own way."""
+    METHODS.lend("thrifty", Method(codecs=lambda *_: Codecs("sparse(0.05)", "int8")))
+    yield "thrifty"
+    METHODS.take_back("thrifty")
+
+
+def test_where_the_wire_says_nothing_the_method_does(thrifty):
+    assert Codecs.of(tiny(method=thrifty)) == Codecs("sparse(0.05)", "int8")
+    assert Codecs.of(tiny(method=thrifty, wire__up="int4")) == Codecs("int4", "int8")
+    assert Codecs.of(tiny(method="ssfl")) == Codecs("float32", "float32")
 
 
 @pytest.mark.parametrize("codec", CODECS)

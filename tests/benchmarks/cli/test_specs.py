@@ -38,6 +38,8 @@ KEYS: dict[str, Registry[Any]] = {
     "faults.attack": ATTACKS,
     "faults.stress_kind": SPOILERS,
 }
+MAY_BE_EMPTY = ("wire.up", "wire.down")
+"""They say nothing then, and the method decides."""
 UNFIT = ("(1", ")", "(1)(1)", "(,)", "(1, 1, 1, 1)", "(many)", "(nan)", "(-inf)", "(x=1)")
 """What no part of any kind takes after its name."""
 
@@ -60,7 +62,8 @@ OUT_OF_RANGE = {
 
 def unfit() -> Iterator[tuple[str, str]]:
     for key, registry in KEYS.items():
-        yield from ((key, spec) for spec in ("", "()", "nonsense", "nonsense(1)"))
+        empty = [] if key in MAY_BE_EMPTY else [""]
+        yield from ((key, spec) for spec in (*empty, "()", "nonsense", "nonsense(1)"))
         plain, *rest = registry.names()
         tried = [plain, *(name for name in rest if registry.usage(name) != name)]
         yield from ((key, name + end) for name in tried for end in UNFIT)
