@@ -15,6 +15,7 @@ from mpfl.registry import Registry, unknown_name
 from mpfl.wire.errors import WireError
 from mpfl.wire.masks.bernoulli import decode_segments, encode_segments
 from mpfl.wire.masks.matrix import decode_matrix, encode_matrix, fit_matrix
+from mpfl.wire.masks.packed import unpack_bits
 from mpfl.wire.masks.plan import Plan, magnitude_classes, make_plan, matrix_widths
 
 __all__ = ["MASK_CODECS", "MaskCodec", "check_mask_codec", "decode_mask", "encode_mask",
@@ -245,16 +246,6 @@ def _encode_raw(content: Content) -> bytes:
 
 def _decode_raw(payload: memoryview, plan: Plan) -> Mask:
     return plan.put(unpack_bits(payload, plan.count, "mask.raw"))
-
-
-def unpack_bits(packed: bytes | memoryview, count: int, field: str) -> Bools:
-    """Return `count` bits from ⌈count/8⌉ bytes with zero padding; WireError otherwise."""
-    if len(packed) != (count + 7) // 8:
-        raise WireError(field, f"got {len(packed)} bytes for {count} units")
-    raw = np.frombuffer(packed, np.uint8)
-    if count % 8 and raw[-1] >> (count % 8):
-        raise WireError(field, "padding bits are not zero")
-    return np.unpackbits(raw, count=count, bitorder="little").view(np.bool_)
 
 
 MASK_CODECS: Registry[MaskCodec] = Registry(

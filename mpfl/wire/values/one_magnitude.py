@@ -15,7 +15,7 @@ from mpfl.mask import Mask
 from mpfl.ranking.selection import top
 from mpfl.wire.errors import WireError
 from mpfl.wire.masks import decode_mask, encode_mask, mask_bound_bits
-from mpfl.wire.masks.codecs import unpack_bits
+from mpfl.wire.masks.packed import unpack_bits
 from mpfl.wire.values.base import Classes, Context, Floats, Segments, Stream, cut
 from mpfl.wire.values.sparse import segment_layout
 from mpfl.wire.varint import decode_varint, encode_varint
