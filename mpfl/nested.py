@@ -154,7 +154,7 @@ def leaves(cls: type[Any]) -> tuple[str, ...]:
     --------
     >>> from mpfl.config import Experiment
     >>> leaves(Experiment)[:3]
-    ('seed', 'method', 'data.name')
+    ('seed', 'method', 'plugins')
     """
     kinds, _ = _keys(cls)  # type: ignore[arg-type]
     found: list[str] = []

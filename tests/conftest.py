@@ -21,6 +21,9 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 settings.register_profile("mpfl", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("mpfl")
 
+collect_ignore = ["plugins"]
+"""A user's own files: importing them, as looking for doctests does, registers their parts."""
+
 _DEFAULT = Path(__file__).resolve().parent.parent.parent / "shared" / "data"
 
 
