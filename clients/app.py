@@ -111,6 +111,9 @@ def answer(blob: bytes, context: Context, world: World) -> bytes:
     try:
         with streams:  # whatever modules and methods draw from global generators
             reply = handler(world.experiment.method)(request, client)
+        if not isinstance(reply, Frame):
+            kind, name = type(reply).__name__, world.experiment.method
+            raise TypeError(f"the client half of {name!r} returned {kind}, expected a Frame")
     except Uninformed:
         return encode_frame(Frame(Kind.REFUSAL, request.round, {}))
     if arrays := flatten(client.state):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import fields, replace
 from functools import partial
 from typing import Any
 
@@ -102,7 +102,7 @@ def _round(
     for delivery in courier.deliver(state.round, exchange.requests(clients)):
         exchange.receive(delivery)
     enough = exchange.accepted >= min(experiment.federation.min_replies, len(clients))
-    columns = method.finish_round(enough)
+    columns = _checked(method.finish_round(enough))
     result = _evaluate(world, state)
     mask = method.mask()
     density, density_all = world.structure.densities(mask)
@@ -126,6 +126,18 @@ def _round(
         seconds=round(state.seconds, 3),
         **{"counted": enough, **columns},
     )
+
+
+def _checked(columns: dict[str, Any]) -> dict[str, Any]:
+    """Return what a method adds to a round's record; TypeError if that is no such thing."""
+    for key in columns.keys() - {item.name for item in fields(RoundRecord)}:
+        text = f"finish_round returned {key!r}; numbers of a method's own go into 'extra'"
+        raise TypeError(text)
+    for key, value in (columns.get("extra") or {}).items():
+        if not isinstance(value, int | float):
+            kind = type(value).__name__
+            raise TypeError(f"finish_round: extra[{key!r}] is of type {kind}, expected a number")
+    return columns
 
 
 def evaluate_model(world: World, method: ServerMethod) -> Evaluation:

@@ -154,6 +154,9 @@ class WeightMethod(ServerMethod):
 
     def publish(self, model: Floats) -> None:
         """Make float32[P + B] the common model, as far as it travels and its codec writes it."""
+        model, expected = np.asarray(model, np.float32), self._world.initial.shape
+        if model.shape != expected:
+            raise ValueError(f"publish: got float32{list(model.shape)}, expected {list(expected)}")
         experiment = self._world.experiment
         progress = min(1.0, self.state.step / experiment.federation.rounds)
         self.state.model.publish(model, self.channel, experiment.seed, progress)
