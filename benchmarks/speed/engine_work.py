@@ -11,7 +11,6 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
-from functools import cache
 from itertools import pairwise
 from typing import Any
 
@@ -22,7 +21,7 @@ from flwr.serverapp import Grid, ServerApp
 from torch.nn import functional
 
 from clients.app import app as training_app
-from clients.app import client_app, introduce
+from clients.app import client_app
 from mpfl.config import Experiment, from_mapping, to_toml
 from mpfl.errors import InputError
 from mpfl.models import build_model
@@ -42,12 +41,9 @@ echo_app = ClientApp()
 @echo_app.query()
 def introduce_echo(message: Message, context: Context) -> Message:
     """Say who this is; the common ground of all is the experiment of defaults."""
-    return introduce(message, context, lambda _: _defaults())
+    from clients.app import app  # Ray carries this function away, but not what it refers to here
 
-
-@cache
-def _defaults() -> World:
-    return world_from_toml("")
+    return app(message, context)
 
 
 @echo_app.train()
@@ -248,7 +244,7 @@ def _round(job: Job, world: World | None, grid: Grid) -> Callable[[int], None]:
 
     def once(number: int) -> None:
         if not courier:
-            common = world or _defaults()
+            common = world or world_from_toml("")
             courier.append(Courier(grid, job.clients, _TIMEOUT, lambda: common.fingerprint))
         if method is not None:
             method.begin_round(number, range(job.clients))

@@ -67,6 +67,7 @@ class NormalisedBlock(nn.Module):
 
 
 def group_resnet(shapes: Shapes, channels: int = 8) -> nn.Module:
+    """A small residual network with group normalisation."""
     return nn.Sequential(
         nn.Conv2d(shapes.input_shape[0], channels, 3, padding=1),
         NormalisedBlock(channels),
