@@ -170,10 +170,9 @@ class Broadcaster:
         """Make what `payload` leads to the newest version; it is what clients will decode."""
         keep = channel.footprint.keep
         reference = self.public[keep]
-        values = channel.read(payload, reference)
         bound = channel.bound(payload, reference)
         self.public = self.public.copy()
-        self.public[keep] = reference + values if channel.relative else values
+        self.public[keep] = channel.arrived(payload, reference)
         self.version += 1
         chain = channel.relative
         self.links = [*self.links, payload] if chain else [payload]

@@ -65,8 +65,7 @@ def _received(world: World, held: Mask, request: Frame) -> np.ndarray:
     if request.sync.values_version:
         channel = world.channel("down", world.footprint(held))
         keep, payload = channel.footprint.keep, request.sections.get(Section.VALUES, b"")
-        values = channel.read(payload, start[keep])
-        start[keep] = start[keep] + values if channel.relative else values
+        start[keep] = channel.arrived(payload, start[keep])
     return start
 
 

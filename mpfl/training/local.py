@@ -17,8 +17,8 @@ from mpfl.errors import InputError
 from mpfl.network.flat import FlatModel, Working
 from mpfl.seeding import derived, lent, lent_from
 from mpfl.training.losses import (
+    Change,
     GradientHook,
-    GradientInputs,
     Loss,
     batch_loss,
     gradient_named,
@@ -181,7 +181,7 @@ def train(
         perceptron = Perceptron.of(model.module, samples.inputs.dim()) if written_out else None
         change = None
         if gradient is not None:
-            change = _Change(gradient, work, lr, derived(generator, "gradient"))
+            change = Change(gradient, work, lr, derived(generator, "gradient"))
         step = _step(
             model.module, work, config, lr, kept, optimizer, perceptron, observer, loss, change
         )
@@ -202,7 +202,7 @@ def _step(
     perceptron: Perceptron | None,
     observer: Observer | None,
     loss: Loss | None,
-    change: _Change | None,
+    change: Change | None,
 ) -> Callable[[Tensor, Tensor], Tensor]:
     """Return the function that trains on one batch and returns its loss."""
     if perceptron is not None and optimizer.plain and observer is None and change is None:
@@ -221,26 +221,6 @@ def _step(
         return found
 
     return step
-
-
-class _Change:
-    """Has a hook change the gradients of a `Working`, step after step."""
-
-    def __init__(
-        self, hook: GradientHook, work: Working, lr: float, generator: torch.Generator
-    ) -> None:
-        self._hook, self._work, self._lr, self._generator = hook, work, lr, generator
-        self._start, self._step = work.restore(work.values).clone(), 0
-
-    @torch.no_grad()
-    def __call__(self) -> None:
-        work = self._work
-        gradient, weights = work.restore(work.grads).clone(), work.restore(work.values).clone()
-        inputs = GradientInputs(
-            gradient, weights, self._start, self._lr, self._step, self._generator
-        )
-        work.grads.copy_(work.arrange(self._hook(inputs)))
-        self._step += 1
 
 
 def _descend(

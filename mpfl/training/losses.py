@@ -11,6 +11,7 @@ from torch.nn import functional
 
 from mpfl.config import TrainConfig
 from mpfl.errors import InputError, keyed
+from mpfl.network.flat import Working
 from mpfl.registry import Registry
 from mpfl.seeding import torch_generator
 
@@ -145,6 +146,27 @@ def gradient_named(config: TrainConfig) -> GradientHook | None:
     with keyed("train.gradient"):
         hook = GRADIENTS.bind(config.gradient)
     return None if config.gradient.strip() == PLAIN else hook
+
+
+class Change:
+    """Has a hook change the gradients of a `Working`, step after step."""
+
+    def __init__(
+        self, hook: GradientHook, work: Working, lr: float, generator: torch.Generator
+    ) -> None:
+        self._hook, self._work, self._lr, self._generator = hook, work, lr, generator
+        self._start, self._step = work.restore(work.values).clone(), 0
+
+    @torch.no_grad()
+    def __call__(self) -> None:
+        """Replace the gradients there are by what the hook makes of them."""
+        work = self._work
+        gradient, weights = work.restore(work.grads).clone(), work.restore(work.values).clone()
+        inputs = GradientInputs(
+            gradient, weights, self._start, self._lr, self._step, self._generator
+        )
+        work.grads.copy_(work.arrange(self._hook(inputs)))
+        self._step += 1
 
 
 def named_weights(module: nn.Module) -> dict[str, Tensor]:

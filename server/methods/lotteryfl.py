@@ -115,7 +115,7 @@ class LotteryFl(ServerMethod):
         keep, payload = channel.footprint.keep, reply.sections.get(Section.VALUES, b"")
         known = world.initial[keep]
         full = np.zeros_like(self.state.model)
-        full[keep] = channel.read(payload, known) + (known if channel.relative else 0)
+        full[keep] = channel.arrived(payload, known)
         self._mean.add(full, keep, samples)
         if Section.MASK in reply.sections:
             self.state.masks[client] = mask

@@ -122,7 +122,7 @@ class PruneFl(WeightMethod):
         footprint = world.footprint(mask)
         raw = reply.sections.get(Section.VALUES, b"")
         channel, start = world.channel("up", footprint), world.start(mask)[footprint.keep]
-        values = channel.read(raw, start) + (start if channel.relative else 0)
+        values = channel.arrived(raw, start)
         FixedPointMean(footprint.count, samples, buffers=footprint.buffers).check(values, samples)
         model = np.zeros_like(world.initial)
         model[footprint.keep] = values

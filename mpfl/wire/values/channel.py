@@ -121,6 +121,11 @@ class Channel:
         context = self._context(reference)
         return decode_values(payload, self.codec, self.footprint.segments, context=context)
 
+    def arrived(self, payload: bytes, reference: Floats) -> Floats:
+        """Return what a receiver that held `reference` holds after a payload; WireError if bad."""
+        values = self.read(payload, reference)
+        return reference + values if self.relative else values
+
     def bound(self, payload: bytes, reference: Floats) -> float:
         """Return the entropy bound of a legal payload in bytes."""
         context = self._context(reference)
