@@ -175,7 +175,7 @@ class World:
     def channel(self, way: Literal["up", "down"], footprint: Footprint) -> Channel:
         """Return how weights are written to the server (up) or to clients (down)."""
         wire = self.experiment.wire
-        start = self.initial if wire.value_classes else None
+        start = self.start(footprint.mask) if wire.value_classes else None
         codec = getattr(Codecs.of(self.experiment), way)
         return Channel(codec, footprint, wire.error_feedback, start)
 

@@ -17,6 +17,8 @@ class Footprint:
 
     Attributes
     ----------
+    mask
+        What it is the footprint of.
     keep
         bool[P + B] over parameters and then buffers.
     segments
@@ -29,6 +31,7 @@ class Footprint:
         How many entries of buffers travel, after all others.
     """
 
+    mask: Mask
     keep: NDArray[np.bool_]
     segments: tuple[int, ...]
     shapes: tuple[tuple[int, ...], ...]
@@ -52,7 +55,7 @@ class Footprint:
         shapes = tuple(shape if count == size else () for count, size, shape in parts if count)
         keep = np.concatenate([parameters, buffers])
         tensors = tuple(shape for _, _, shape in parts)
-        return cls(keep, segments, shapes, tensors, int(buffers.sum()))
+        return cls(mask, keep, segments, shapes, tensors, int(buffers.sum()))
 
     @property
     def count(self) -> int:

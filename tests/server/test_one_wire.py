@@ -6,6 +6,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from clients.client import Client
+from mpfl.mask import Mask
 from mpfl.methods import METHODS, Codecs, Method
 from mpfl.recipes import recipes
 from mpfl.wire.frame import Section
@@ -161,3 +162,12 @@ def test_every_recipe_runs_and_learns_something(name):
     game = Federation(tiny(method=name, federation__rounds=3))
     game.play(3)
     assert np.abs(game.method.model() - game.world.initial).max() > 1e-3
+
+
+def test_classes_are_told_from_where_training_under_the_mask_starts():
+    # With prune.rescale survivors start above w0: what they were scaled by is no movement.
+    world = build_world(tiny(prune__rescale=True, wire__value_classes=True))
+    mask = Mask.from_bools(world.layout, np.arange(world.layout.total) % 4 == 0)
+    channel = world.channel("up", world.footprint(mask))
+    np.testing.assert_array_equal(channel.start, world.start(mask))
+    assert not np.array_equal(world.start(mask), world.initial * channel.footprint.keep)

@@ -66,8 +66,9 @@ class Channel:
     feedback
         Whether what the codec loses is added to the next difference, where it needs that.
     start
-        float32[P + B], w0 and b0: differences are coded in classes by how far rows and columns
-        of the reference have moved from there (`movement_classes`). None: in one class.
+        float32[P + B], what training under the footprint's mask starts from: differences are coded
+        in classes by how far rows and columns of the reference have moved from there
+        (`movement_classes`). None: in one class.
     """
 
     codec: str
