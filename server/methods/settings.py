@@ -41,10 +41,15 @@ def ignored_settings(world: World, method: ServerMethod) -> dict[str, str]:
 def told_settings(
     experiment: Experiment, ignored: Mapping[str, str], given: Collection[str] = ()
 ) -> dict[str, str]:
-    """Return of the ignored keys those that somebody set: given, or with no default value."""
+    """Return of the ignored keys those that somebody set: given, or with no default value.
+
+    An empty text asks for nothing, even where it is given.
+    """
     usual, now = dotted(to_mapping(Experiment())), dotted(to_mapping(experiment))
     return {
-        key: why for key, why in ignored.items() if key in given or now.get(key) != usual.get(key)
+        key: why
+        for key, why in ignored.items()
+        if now.get(key) != usual.get(key) or (key in given and now.get(key) != "")
     }
 
 

@@ -27,6 +27,7 @@ from mpfl.wire.errors import WireError
 from mpfl.wire.frame import Frame, Section
 from mpfl.wire.values import VALUE_CODECS, value_codec
 from mpfl.world import build_world
+from server.methods.settings import told_settings
 from tests.federation import Federation, tiny
 from tests.runs import digests, records, run_in_vain
 
@@ -373,6 +374,12 @@ def test_what_has_an_effect_is_not_named() -> None:
         wire__mask_codec="rans", federation__rounds=8,
     )  # fmt: skip
     assert plan(experiment).notes() == []
+
+
+def test_an_empty_text_that_is_ignored_is_not_told():
+    ignored = {"wire.up": "why", "prune.rescale": "why"}
+    assert list(told_settings(Experiment(), ignored, given=ignored)) == ["prune.rescale"]
+    assert not told_settings(Experiment(), ignored)
 
 
 @pytest.mark.parametrize(("changes", "key", "why"), IGNORED)
