@@ -8,21 +8,16 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 os.environ.setdefault("FLWR_TELEMETRY_ENABLED", "0")
 os.environ.setdefault("FLWR_DISABLE_UPDATE_CHECK", "1")
 
-from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from rich.console import Console
 from safetensors.numpy import load_file
 
-from benchmarks.figures.curves import draw_accuracy_against_bytes
-from benchmarks.figures.groups import drawn_groups
-from benchmarks.figures.one_run import draw_run
 from benchmarks.report.table import table_text
-from benchmarks.report.write import write_report
 from benchmarks.results.frames import comparison_frame, ledger_frame, rounds_frame
 from benchmarks.results.loading import (
     comparison_settings,
@@ -47,6 +42,9 @@ from mpfl.registry import unknown_name
 from server.custody import check_file
 from server.records import RoundRecord, to_json
 from server.runfolder import MODEL
+
+if TYPE_CHECKING:  # figures are imported when one is asked for
+    from matplotlib.figure import Figure
 
 Config = str | Path | Mapping[str, Any] | Experiment
 """A preset's name, the path of a TOML file, nested tables, or an experiment."""
@@ -117,11 +115,15 @@ class Run:
 
     def plot(self) -> Figure:
         """Return a figure: test accuracy per round, and bytes sent until then by direction."""
+        from benchmarks.figures.one_run import draw_run
+
         figure: Figure = draw_run(self.data)
         return figure
 
     def report(self) -> Path:
         """Write ``report.html`` with its figures into the folder; returns the page."""
+        from benchmarks.report.write import write_report
+
         return write_report(self.folder).path
 
 
@@ -168,6 +170,9 @@ class Comparison:
         InputError
             If no run sends anything.
         """
+        from benchmarks.figures.curves import draw_accuracy_against_bytes
+        from benchmarks.figures.groups import drawn_groups
+
         groups = drawn_groups([run.data for run in self.runs], self.rows, self.baseline)
         figure: Figure | None = draw_accuracy_against_bytes(groups)
         if figure is None:
@@ -176,6 +181,8 @@ class Comparison:
 
     def report(self) -> Path:
         """Write ``report.html`` with its figures and tables; returns the page."""
+        from benchmarks.report.write import write_report
+
         return write_report(self.folder).path
 
 

@@ -4,7 +4,11 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable, Hashable
-from typing import Generic, TypeVar
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
 
 Key = TypeVar("Key", bound=Hashable)
 Value = TypeVar("Value")
@@ -37,3 +41,36 @@ class Recent(Generic[Key, Value]):
         while sum(map(self._size, self._values.values())) > self._most:
             self._values.popitem(last=False)
         return value
+
+
+@dataclass(frozen=True, eq=False)
+class Fixed:
+    """A vector to look up by: a read-only one by what it is, any other by its content.
+
+    What all clients of a round need again is so found without reading millions of entries.
+
+    Attributes
+    ----------
+    vector
+        Read-only.
+    key
+        What equal ones have in common.
+    """
+
+    vector: NDArray[Any]
+    key: Hashable
+
+    @classmethod
+    def of(cls, vector: NDArray[Any]) -> Fixed:
+        """Return the vector itself if nobody can write to it, else a copy."""
+        if vector.flags.writeable or vector.base is not None:
+            content = vector.tobytes()
+            same = np.frombuffer(content, vector.dtype).reshape(vector.shape)
+            return cls(same, (vector.shape, vector.dtype.str, content))
+        return cls(vector, id(vector))  # which is nobody else's while this is kept
+
+    def __hash__(self) -> int:
+        return hash(self.key)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Fixed) and self.key == other.key

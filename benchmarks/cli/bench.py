@@ -16,7 +16,7 @@ from rich.table import Table
 
 from benchmarks.cli.console import Reporter
 from benchmarks.cli.options import Json
-from benchmarks.speed.codec import ballot_table, codec_table
+from benchmarks.speed.codec import ballot_table, codec_table, model_table
 from benchmarks.speed.compact import compact_table
 from benchmarks.speed.engine import engine_table
 from benchmarks.speed.votes import votes_table
@@ -56,9 +56,15 @@ def codec(
     ballots: Annotated[
         Path | None, typer.Option(help="Folder of a run: its recorded ballots instead.")
     ] = None,
+    model: Annotated[
+        str | None, typer.Option(help="A network: ballots of it, as a run codes them, instead.")
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Encode masks: every codec against zlib and bitarray."""
+    if model:
+        _show(f"ballots of {model}, one thread", model_table(model), as_json)
+        return
     if ballots:
         _show(f"ballots of {ballots}", ballot_table(ballots), as_json)
         return

@@ -13,7 +13,6 @@ import typer
 from benchmarks.cli import options
 from benchmarks.cli.console import Reporter, rounds_done
 from benchmarks.report.table import table_text
-from benchmarks.report.write import write_report
 from benchmarks.running import comparison as comparing
 from benchmarks.running.compare_config import split_table
 from benchmarks.running.interruption import resumable
@@ -77,6 +76,8 @@ def compare_cells(table: Mapping[str, Any], out: Path, reporter: Reporter, sink:
             reporter.warn(f"failed: {name}: {error}")
         if len(failed) == len(cells):
             raise RunError(f"all {len(cells)} runs of this comparison failed")
+        from benchmarks.report.write import write_report  # figures: when all runs are over
+
         report = write_report(out)
     reporter.say(table_text(report.rows, report.baseline))
     reporter.say(f"report: {out / 'report.html'}")

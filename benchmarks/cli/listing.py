@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import inspect
+import json
+import sys
 from collections.abc import Callable
 from importlib import import_module
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -34,7 +37,10 @@ REGISTRIES = {
     "attacks": ("mpfl.faults.attacks", "ATTACKS"),
     "stress": ("mpfl.faults.stress", "SPOILERS"),
 }
-"""What is listed -> where the registry is; imported only when it is asked for."""
+"""What is listed -> where the registry is; most import torch."""
+WRITTEN = Path(__file__).with_name("parts.json")
+"""The library's own parts: listing them imports nothing. ``python -m benchmarks.cli.listing``
+writes it, and a test holds it to the registries."""
 
 
 def list_(
@@ -59,6 +65,9 @@ def list_(
 def list_parts(kind: str) -> dict[str, dict[str, str]]:
     """Return {kind: {how it is written: first line of its documentation}}.
 
+    Registries that are in memory are asked, for there may be parts of one's own in them; others
+    are read from `WRITTEN`.
+
     Parameters
     ----------
     kind
@@ -82,6 +91,14 @@ def list_parts(kind: str) -> dict[str, dict[str, str]]:
 
 
 def _parts(kind: str) -> dict[str, str]:
+    if REGISTRIES[kind][0] in sys.modules:
+        return registered(kind)
+    written: dict[str, dict[str, str]] = json.loads(WRITTEN.read_text("utf-8"))
+    return written[kind]
+
+
+def registered(kind: str) -> dict[str, str]:
+    """Return what stands in a registry now, as `list_parts` does."""
     module, name = REGISTRIES[kind]
     parts = getattr(import_module(module), name)
     return {parts.usage(key): _about(kind, key, parts[key]) for key in parts.names()}
@@ -108,3 +125,8 @@ def _about(kind: str, name: str, part: Any) -> str:
     if described := getattr(part, "description", None):
         return str(described)
     return (inspect.getdoc(getattr(part, "func", part)) or "").partition("\n")[0]
+
+
+if __name__ == "__main__":
+    found = {kind: registered(kind) for kind in REGISTRIES}
+    WRITTEN.write_text(json.dumps(found, indent=1, ensure_ascii=False) + "\n", "utf-8")

@@ -13,8 +13,7 @@ from benchmarks.cli import options
 from benchmarks.cli.compare import compare_cells
 from benchmarks.cli.console import Reporter
 from benchmarks.engines.ray import run_on_ray
-from benchmarks.report.write import REPORT, write_report
-from benchmarks.results.loading import is_comparison, read_summary
+from benchmarks.results.loading import REPORT, is_comparison, read_summary
 from benchmarks.running import experiment as running
 from benchmarks.running.compare_config import split_table
 from benchmarks.running.comparison import CELLS, COMPARISON, read_comparison
@@ -101,6 +100,8 @@ def _check_alone(folder: Path) -> None:
 
 def _conclude(reporter: Reporter, folder: Path, summary: Mapping[str, Any]) -> None:
     """Write the report of a finished run and say what came out."""
+    from benchmarks.report.write import write_report  # figures: not before the rounds are over
+
     write_report(folder)
     reporter.say(
         f"test accuracy {summary['test_accuracy']:.4f}  density {summary['density']:.4f}  "

@@ -22,14 +22,13 @@ from benchmarks.figures.sweeps import sweep_pictures
 from benchmarks.report import sections
 from benchmarks.report.headline import comparison_headline, doubts, run_headline, setting
 from benchmarks.report.table import table_csv, table_tex
-from benchmarks.results.loading import comparison_settings, load_failures, load_folders
+from benchmarks.results.loading import REPORT, comparison_settings, load_failures, load_folders
 from benchmarks.results.measures import LINKS, group_runs
 from benchmarks.results.rows import Row, comparison_table
 from benchmarks.results.rundata import RunData
 from mpfl.errors import InputError
 from server.custody import held, write_atomically, writing
 
-REPORT = "report.html"
 _MOST_MASKS = 6
 
 _TONES = {INK: "var(--ink)", MUTED: "var(--muted)", GRID: "var(--line)", PAPER: "var(--card)"}

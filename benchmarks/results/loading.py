@@ -32,6 +32,9 @@ from server.runfolder import (
     tell_unsealed,
 )
 
+REPORT = "report.html"
+"""The page of a folder, which `benchmarks.report` writes."""
+
 
 def load_run(folder: Path) -> RunData:
     """Read one run folder.

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from statistics import fmean
 
 import numpy as np
-from scipy.special import stdtrit
 
 from benchmarks.results.rundata import RunData
 from mpfl.errors import InputError
@@ -93,6 +92,8 @@ def mean_interval(values: Sequence[float]) -> Estimate:
     if len(values) < 2:
         return Estimate(mean, None, None, 1)
     deviation = math.sqrt(math.fsum((v - mean) ** 2 for v in values) / (len(values) - 1))
+    from scipy.special import stdtrit  # half a second that a run of one seed does without
+
     quantile = float(stdtrit(len(values) - 1, 0.975))
     half = quantile * deviation / math.sqrt(len(values))
     return Estimate(mean, mean - half, mean + half, len(values))

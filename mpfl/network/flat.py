@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -71,33 +71,37 @@ class Working:
     ----------
     values, grads
         float32[P].
-    order
-        int64[P], place in the usual order of each element; None where the order is the usual.
+    turned
+        Where convolutions are stored channels-last, and their shapes; none: the usual order.
     """
 
     values: Tensor
     grads: Tensor
-    order: Tensor | None
+    turned: tuple[tuple[slice, tuple[int, ...]], ...] = ()
 
     def arrange(self, vector: Tensor) -> Tensor:
         """Bring a vector[P] from the usual order into this one."""
-        return vector if self.order is None else vector[self.order]
+        if not self.turned:
+            return vector
+        out = vector.clone()
+        for where, shape in self.turned:
+            _channels_last(out[where], shape).copy_(vector[where].view(shape))
+        return out
 
     def restore(self, vector: Tensor) -> Tensor:
         """Bring a vector[P] from this order into the usual one."""
-        if self.order is None:
+        if not self.turned:
             return vector
-        return torch.empty_like(vector).index_copy_(0, self.order, vector)
+        out = vector.clone()
+        for where, shape in self.turned:
+            out[where].view(shape).copy_(_channels_last(vector[where], shape))
+        return out
 
 
-def _channels_last_order(binds: list[Bind], device: torch.device) -> Tensor:
-    parts = []
-    for _, where, shape in binds:
-        index = torch.arange(where.start, where.stop, device=device)
-        if len(shape) == 4:
-            index = index.view(shape).permute(0, 2, 3, 1).reshape(-1)
-        parts.append(index)
-    return torch.cat(parts)
+def _channels_last(stored: Tensor, shape: tuple[int, ...]) -> Tensor:
+    """Return a view [out, in, h, w] of what is stored as [out, h, w, in]."""
+    out, channels, height, width = shape
+    return stored.view(out, height, width, channels).permute(0, 3, 1, 2)
 
 
 class FlatModel:
@@ -131,9 +135,8 @@ class FlatModel:
         self._binds: list[Bind] = [
             (parameter, *parameters.place(name)) for name, parameter in module.named_parameters()
         ]
-        stored = [shape for _, _, shape in self._binds if len(shape) == 4]
-        change = manner.channels_last and stored
-        self._order = _channels_last_order(self._binds, device) if change else None
+        stored = tuple((where, shape) for _, where, shape in self._binds if len(shape) == 4)
+        self._turned = stored if manner.channels_last else ()
         self.values = torch.zeros(parameters.total, device=device)
         self.grads = torch.zeros(parameters.total, device=device)
         self.buffers = torch.zeros(buffers.total, device=device)
@@ -208,24 +211,24 @@ class FlatModel:
         the module reads and writes the vectors of the returned `Working`; afterwards `values`
         holds the result. Without convolutions, or where not asked for, they are the same.
         """
-        if not channels_last or self._order is None:
-            yield Working(self.values, self.grads, None)
+        usual = Working(self.values, self.grads)
+        if not channels_last or not self._turned:
+            yield usual
             return
-        work = Working(self.values[self._order], torch.zeros_like(self.grads), self._order)
+        arranged = replace(usual, turned=self._turned).arrange(self.values)
+        work = Working(arranged, torch.zeros_like(self.grads), self._turned)
         self._bind(work.values, work.grads, channels_last=True)
         try:
             yield work
         finally:
-            self.values[self._order] = work.values
+            self.values.copy_(work.restore(work.values))
             self._bind(self.values, self.grads, channels_last=False)
 
     def _bind(self, values: Tensor, grads: Tensor, channels_last: bool) -> None:
         for parameter, where, shape in self._binds:
             if channels_last and len(shape) == 4:
-                out, channels, height, width = shape
-                stored = (out, height, width, channels)
-                parameter.data = values[where].view(stored).permute(0, 3, 1, 2)
-                grad = grads[where].view(stored).permute(0, 3, 1, 2)
+                parameter.data = _channels_last(values[where], shape)
+                grad = _channels_last(grads[where], shape)
             else:
                 parameter.data = values[where].view(shape)
                 grad = grads[where].view(shape)

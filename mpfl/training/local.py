@@ -257,7 +257,7 @@ def by_autograd(
 
 
 def _arranged(inputs: Tensor, work: Working) -> Tensor:
-    if work.order is None or inputs.dim() != 4:
+    if not work.turned or inputs.dim() != 4:
         return inputs
     return inputs.contiguous(memory_format=torch.channels_last)
 

@@ -10,11 +10,13 @@ from __future__ import annotations
 import math
 import struct
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mpfl.mask import Mask
+from mpfl.recent import Fixed
 from mpfl.wire.errors import WireError
 from mpfl.wire.floats import check_floats
 
@@ -106,7 +108,15 @@ def mask_context(
     """
     if subset:
         return base, classes
-    return None, (classes * 2 + base.bools()).astype(np.uint8)
+    return None, _inside_and_outside(Fixed.of(classes), base)
+
+
+@lru_cache(maxsize=2)  # all ballots of a round have the same
+def _inside_and_outside(classes: Fixed, base: Mask) -> NDArray[np.uint8]:
+    refined: NDArray[np.uint8] = classes.vector * np.uint8(2)
+    refined += base.bools()
+    refined.setflags(write=False)
+    return refined
 
 
 def split_floats(payload: bytes, count: int) -> tuple[NDArray[np.float32], bytes]:

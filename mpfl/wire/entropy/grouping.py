@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
+
+COMPILED: Any = None
+"""The loops in C, where a compiler was there when the package was installed."""
+with suppress(ImportError):
+    from mpfl.wire.entropy import _order
+
+    COMPILED = _order if sys.byteorder == "little" else None
 
 Bools = NDArray[np.bool_]
 Keys = NDArray[np.uint8]
@@ -15,6 +24,8 @@ Scalar = TypeVar("Scalar", bound=np.generic)
 
 BLOCK = 1 << 13
 """Entries that are sorted at a time: the indices of a block are all that is ever held."""
+_ASIDE = 256
+"""What the kernel adds to the key of an entry that does not count."""
 
 
 @dataclass(frozen=True)
@@ -33,18 +44,28 @@ class Grouping:
         bool[n], which entries count; None: all of them.
     counts
         For every span the entries of each key, int64[256] or, without keys, int64[1].
+    parts
+        The same for every quarter of a span as int64[4, 512], from 256 on those that do not
+        count: what the kernel starts from. Empty without keys or kernel.
     """
 
     spans: tuple[slice, ...]
     keys: Keys | None
     inside: Bools | None
     counts: tuple[NDArray[np.int64], ...]
+    parts: tuple[NDArray[np.int64], ...] = ()
 
     @classmethod
     def of(cls, spans: Sequence[slice], keys: Keys | None, inside: Bools | None) -> Grouping:
         """Count what there is."""
-        counts = tuple(_count(span, keys, inside) for span in spans)
-        return cls(tuple(spans), keys, inside, counts)
+        if keys is None or COMPILED is None:
+            counts = tuple(_count(span, keys, inside) for span in spans)
+            return cls(tuple(spans), keys, inside, counts)
+        parts = tuple(np.zeros((4, 2 * _ASIDE), np.int64) for _ in spans)
+        for span, part in zip(spans, parts, strict=True):
+            COMPILED.count(keys[span], _part_of(inside, span), part)
+        counts = tuple(part[:, :_ASIDE].sum(axis=0) for part in parts)
+        return cls(tuple(spans), keys, inside, counts, parts)
 
     @property
     def lengths(self) -> tuple[int, ...]:
@@ -73,6 +94,12 @@ class Grouping:
 
     def gather(self, values: NDArray[Scalar]) -> NDArray[Scalar]:
         """Return the entries that count, in coded order."""
+        if self._compiled(values):
+            # One more: where the kernel puts what does not count.
+            coded = np.empty(self.count + 1, values.dtype)
+            for span, keys, inside, following in self._starts(aside=self.count):
+                COMPILED.gather(keys, inside, following, values[span], coded)
+            return coded[:-1]
         out = np.empty(self.count, values.dtype)
         for place, order, runs in self._blocks():
             part = values[place] if order is None else values[place][order]
@@ -82,6 +109,10 @@ class Grouping:
 
     def scatter(self, coded: NDArray[Scalar], out: NDArray[Scalar]) -> None:
         """Put entries in coded order back where they belong in `out`; the rest of it stays."""
+        if coded.size and self._compiled(out) and self._compiled(coded):
+            for span, keys, inside, following in self._starts(aside=0):
+                COMPILED.scatter(keys, inside, following, coded, out[span])
+            return
         for place, order, runs in self._blocks():
             if order is None:
                 first, begin, size = runs[0]
@@ -91,6 +122,25 @@ class Grouping:
             for first, begin, size in runs:
                 part[first : first + size] = coded[begin : begin + size]
             out[place][order] = part
+
+    def _compiled(self, values: NDArray[Scalar]) -> bool:
+        """Tell whether the kernel moves such values: single bytes."""
+        return bool(self.parts and COMPILED) and values.itemsize == 1 and values.flags.c_contiguous
+
+    def _starts(self, aside: int) -> Iterator[tuple[slice, Keys, Any, NDArray[np.int64]]]:
+        """Give for every span its keys, what is inside, and where its entries go in coded order.
+
+        The last is int64[4, 512], by quarter and key; `aside` is for what does not count.
+        """
+        keys, done = self.keys, 0
+        if keys is None:
+            return
+        for span, counts, parts in zip(self.spans, self.counts, self.parts, strict=True):
+            following = np.full(parts.shape, aside, np.int64)
+            following[:, :_ASIDE] = np.cumsum(parts, axis=0)[:, :_ASIDE] - parts[:, :_ASIDE]
+            following[:, :_ASIDE] += done + np.cumsum(counts) - counts
+            done += int(counts.sum())
+            yield span, keys[span], _part_of(self.inside, span), following
 
     def _blocks(
         self,
@@ -129,6 +179,11 @@ class Grouping:
         chosen = np.flatnonzero(self.inside[place])
         keys = keys[chosen]
         return chosen[np.argsort(keys, kind="stable")], np.bincount(keys)
+
+
+def _part_of(inside: Bools | None, span: slice) -> Any:
+    """Return a span's part for the kernel, to which no bytes stand for all."""
+    return b"" if inside is None else inside[span]
 
 
 def _set_places(flags: Bools) -> Iterator[NDArray[np.intp]]:

@@ -18,11 +18,21 @@ from mpfl.wire.entropy.rans_states import (
     stride,
     unpack_states,
 )
-from mpfl.wire.entropy.tables import PRECISION, Contexts, Ints, Slots, Tables
+from mpfl.wire.entropy.tables import (
+    PRECISION,
+    Contexts,
+    Ints,
+    Slots,
+    Tables,
+    information_table,
+)
 from mpfl.wire.errors import WireError
 from mpfl.wire.varint import decode_varint
 
 _MAX_SYMBOLS = 1 << 48
+Taker = Callable[[Ints, Tables, NDArray[np.uint8]], None]
+"""Takes symbols of the tables with these numbers."""
+
 _CHUNK = 1 << 13
 """Symbols whose tables are looked up at a time."""
 
@@ -78,29 +88,33 @@ class Decoder:
     def take(self, contexts: Contexts, tables: Tables) -> NDArray[np.uint8]:
         """Return the next symbols, one for each context (the number of its table)."""
         symbols = np.empty(contexts.size, np.uint8)
-        slots = tables.slots(contexts.size)
+        take = self._take_compiled if rans_states.COMPILED else self._interpreter(symbols, tables)
         done = 0
         while done < contexts.size:
             self._enter_stage()
             end = done + min(contexts.size - done, self._at_once())
-            some = contexts[done:end].astype(np.int64)
-            certain = tables.certain.take(some)
-            if (certain >= 0).all():  # these say nothing and leave all states alone
-                symbols[done:end] = certain
-                self._row = (self._row + end - done) % self._states.size
-            else:
-                self._step()(some, tables, slots, symbols[done:end])
-            some *= tables.frequencies.shape[1]
-            some += symbols[done:end]
-            self._information += tables.information(some)
+            take(contexts[done:end].astype(np.int64), tables, symbols[done:end])
             self._count(end - done)
             done = end
         return symbols
 
-    def _step(self) -> Callable[[Ints, Tables, Slots, NDArray[np.uint8]], None]:
-        if rans_states.COMPILED:
-            return self._take_compiled
-        return self._take_rows if self._states.size > 1 else self._take_scalar
+    def _interpreter(self, symbols: NDArray[np.uint8], tables: Tables) -> Taker:
+        """Return what takes symbols without the kernel, as many in all as `symbols` holds."""
+        slots = tables.slots(symbols.size)
+
+        def take(some: Ints, tables: Tables, out: NDArray[np.uint8]) -> None:
+            certain = tables.certain.take(some)
+            if (certain >= 0).all():  # these say nothing and leave all states alone
+                out[:] = certain
+                self._row = (self._row + out.size) % self._states.size
+            else:
+                step = self._take_rows if self._states.size > 1 else self._take_scalar
+                step(some, tables, slots, out)
+            some *= tables.frequencies.shape[1]
+            some += out
+            self._information += tables.information(some)
+
+        return take
 
     def _at_once(self) -> int:
         """Return how many symbols may be taken until something is to be looked at."""
@@ -148,18 +162,17 @@ class Decoder:
         if self._given and (not exact or self._taken % stride(self._states.size)):
             raise WireError("rans.count", "a stage is longer or shorter than the words it gives")
 
-    def _take_compiled(
-        self, contexts: Ints, tables: Tables, slots: Slots, out: NDArray[np.uint8]
-    ) -> None:
+    def _take_compiled(self, contexts: Ints, tables: Tables, out: NDArray[np.uint8]) -> None:
         states = self._states.astype(np.uint32)
         frequencies, starts = tables.frequencies, tables.starts
-        following = rans_states.COMPILED.decode(
+        following, information = rans_states.COMPILED.decode(
             states, self._row, self._words, self._next, contexts, frequencies, starts,
-            frequencies.shape[1], b"" if slots.symbols is None else slots.symbols, out,
+            frequencies.shape[1], information_table(), out,
         )  # fmt: skip
         if following < 0:
             raise WireError("rans.words", "the stream ends before its last symbol")
         self._states, self._next = states.astype(np.int64), following
+        self._information += information
         self._row = (self._row + out.size) % states.size
 
     def _take_scalar(

@@ -15,9 +15,9 @@ from mpfl.wire.errors import WireError
 COMPILED: Any = None
 """The loops in C, where a compiler was there when the package was installed."""
 with suppress(ImportError):
-    from mpfl.wire.entropy import _rans
+    from mpfl.wire.entropy import _lanes
 
-    COMPILED = _rans if sys.byteorder == "little" else None
+    COMPILED = _lanes if sys.byteorder == "little" else None
 
 Ints = NDArray[np.int64]
 
@@ -25,8 +25,9 @@ LOWEST = 1 << 16
 """States are at least this, and below its square."""
 MAX_LANES_LOG = 11
 _MIDDLE_LANES_LOG = 6
-_FEWEST_LANES_LOG = 5  # a row of fewer symbols takes NumPy longer than one after another
-_BYTES_PER_LANE = 192
+# A row of fewer symbols than 2 ** 5 takes NumPy longer than one after another.
+_LANES_LOGS = range(5, MAX_LANES_LOG + 1)
+_BYTES_PER_LANE, _BYTES_PER_FURTHER_LANE = 192, 1024
 _SCALAR_STRIDE = 256
 
 
@@ -38,8 +39,8 @@ def stages(lanes_log: int) -> list[int]:
 
 def lanes_log(information: int) -> int:
     """Return log2 of the lanes of the first stage, given what all symbols say, in `tables.BIT`."""
-    log = (information // (8 * BIT * _BYTES_PER_LANE)).bit_length() - 1
-    return min(log, MAX_LANES_LOG) if log >= _FEWEST_LANES_LOG else 0
+    fitting = [log for log in _LANES_LOGS if _least_bytes(log) * 8 * BIT <= information]
+    return max(fitting, default=0)
 
 
 def check_length(log: int, size: int) -> None:
@@ -47,9 +48,17 @@ def check_length(log: int, size: int) -> None:
 
     `lanes_log` tells exactly, but only when all is decoded, which with few lanes takes time.
     """
-    least, most = _BYTES_PER_LANE << log, _BYTES_PER_LANE << max(log + 1, _FEWEST_LANES_LOG)
+    least, most = _least_bytes(log), _least_bytes(max(log + 1, _LANES_LOGS[0]))
     if (log and 2 * size < least) or (log < MAX_LANES_LOG and size > 2 * most):
         raise WireError("rans.lanes", f"2 to the power of {log} do not belong to {size} bytes")
+
+
+def _least_bytes(log: int) -> int:
+    """Return from how many bytes on a stream has 2 ** log lanes.
+
+    To end one takes half a byte, so that many are only worth it where they are hardly noticed.
+    """
+    return (_BYTES_PER_LANE if log <= _MIDDLE_LANES_LOG else _BYTES_PER_FURTHER_LANE) << log
 
 
 def stride(lanes: int) -> int:

@@ -135,7 +135,7 @@ def encode_with_parameters(
             above = np.repeat(model.depth >= level, model.blocks_at(level - 1))
             blocks.append(_pack(blocks[-1][above] > 0, model.lengths_at(level)))
         else:
-            blocks.append(_pack(_variable(bits, model, lengths), model.lengths))
+            blocks.append(_pack(bits, np.array(lengths), model.lengths > 0, model.flip))
     encoder = Encoder()
     for level in model.levels():
         end = 0
@@ -148,19 +148,6 @@ def encode_with_parameters(
                 symbols, contexts = symbols[coded], contexts[coded]
             encoder.put(symbols, contexts, some.tables_at(level))
     return encoder.finish()
-
-
-def _variable(bits: Bools, model: _Model, lengths: tuple[int, ...]) -> Bools:
-    """Return the bits of all segments that are not constant, flipped where that is agreed."""
-    parts = []
-    end = 0
-    for n, variable, flip in zip(lengths, model.lengths > 0, model.flip, strict=True):
-        end += n
-        if variable:
-            parts.append(~bits[end - n : end] if flip else bits[end - n : end])
-    if len(parts) == 1:
-        return parts[0]
-    return np.concatenate(parts) if parts else np.zeros(0, np.bool_)
 
 
 def decode_segments(payload: bytes | memoryview, lengths: tuple[int, ...]) -> Bools:
@@ -185,11 +172,13 @@ def decode_with_parameters(
     """Read what `encode_with_parameters` wrote; raises WireError and nothing else."""
     model = _Model.read(parameters, lengths)
     decoder = Decoder(stream)
-    bits = np.zeros(0, np.bool_)
+    blocks, bits = np.zeros(0, np.uint8), np.zeros(0, np.bool_)
     for level in model.levels():
-        bits = _unpack(_take_level(decoder, model, level, bits), model.lengths_at(level))
+        blocks = _take_level(decoder, model, level, bits)
+        if level > 1:
+            bits = _unpack(blocks, model.lengths_at(level))
     decoder.finish()
-    return _restore(bits, model, lengths)
+    return _unpack(blocks, np.array(lengths, np.int64), model.lengths > 0, model.flip)
 
 
 def _take_level(decoder: Decoder, model: _Model, level: int, above: Bools) -> NDArray[np.uint8]:
@@ -211,20 +200,6 @@ def _take_level(decoder: Decoder, model: _Model, level: int, above: Bools) -> ND
         symbols[begin:end][coded] = decoder.take(contexts[coded], some.tables_at(level))
         begin = end
     return symbols
-
-
-def _restore(bits: Bools, model: _Model, lengths: tuple[int, ...]) -> Bools:
-    """Undo `_variable`, constant segments included."""
-    out = bits if bits.size == sum(lengths) else np.empty(sum(lengths), np.bool_)
-    begin = taken = 0
-    for n, variable, flip in zip(lengths, model.lengths > 0, model.flip, strict=True):
-        if not variable:
-            out[begin : begin + n] = flip
-        elif flip or out is not bits:
-            np.logical_xor(bits[taken : taken + n], flip, out=out[begin : begin + n])
-        taken += n if variable else 0
-        begin += n
-    return out
 
 
 def fit_parameters(bits: Bools, lengths: tuple[int, ...]) -> NDArray[np.uint8]:
@@ -255,25 +230,53 @@ def _edges() -> Ints:
     return whole
 
 
-def _pack(bits: Bools, lengths: Ints) -> NDArray[np.uint8]:
-    """Pack each segment's bits to bytes of its own, padded with zeros."""
-    ends = np.cumsum(lengths)
-    parts = [bits[end - n : end] for n, end in zip(lengths, ends, strict=True) if n]
-    packed = [np.packbits(part, bitorder="little") for part in parts]
+def _pack(
+    bits: Bools, lengths: Ints, coded: Bools | None = None, flip: Bools | None = None
+) -> NDArray[np.uint8]:
+    """Pack each segment's bits to bytes of its own, padded with zeros.
+
+    Segments that are not `coded` are left out; those with `flip` are inverted.
+    """
+    packed = []
+    end = 0
+    for i, n in enumerate(lengths.tolist()):
+        end += n
+        if not n or (coded is not None and not coded[i]):
+            continue
+        part = np.packbits(bits[end - n : end], bitorder="little")
+        if flip is not None and flip[i]:
+            _invert(part, n)
+        packed.append(part)
     return np.concatenate(packed) if packed else np.zeros(0, np.uint8)
 
 
-def _unpack(blocks: NDArray[np.uint8], lengths: Ints) -> Bools:
-    """Undo `_pack`."""
-    sizes = (lengths + 7) // 8
+def _unpack(
+    blocks: NDArray[np.uint8],
+    lengths: Ints,
+    coded: Bools | None = None,
+    flip: Bools | None = None,
+) -> Bools:
+    """Undo `_pack`; segments that are not `coded` hold nothing but `flip`."""
     out = np.empty(int(lengths.sum()), np.bool_)
     begin = first = 0
-    for n, size in zip(lengths.tolist(), sizes.tolist(), strict=True):
-        part = blocks[first : first + size]
+    for i, n in enumerate(lengths.tolist()):
+        whole, begin = out[begin : begin + n], begin + n
+        if coded is not None and flip is not None and not coded[i]:
+            whole[:] = flip[i]
+            continue
+        size = (n + 7) // 8
+        part, first = blocks[first : first + size], first + size
         for done in range(0, size, _UNPACKED):
             few = part[done : done + _UNPACKED]
-            count = min(n - 8 * done, 8 * few.size)
-            place = begin + 8 * done
-            out[place : place + count] = np.unpackbits(few, count=count, bitorder="little")
-        begin, first = begin + n, first + size
+            if flip is not None and flip[i]:
+                few = ~few
+            place = whole[8 * done : 8 * done + 8 * few.size]
+            place[:] = np.unpackbits(few, count=place.size, bitorder="little")
     return out
+
+
+def _invert(packed: NDArray[np.uint8], bits: int) -> None:
+    """Turn over so many packed bits; the padding stays zero."""
+    np.invert(packed, out=packed)
+    if bits % 8:
+        packed[-1] &= (1 << bits % 8) - 1

@@ -10,9 +10,13 @@ from numpy.typing import NDArray
 
 from mpfl.mask import Layout, Mask
 from mpfl.network.layers import Structure
+from mpfl.recent import Fixed
 from mpfl.wire.entropy.grouping import Grouping
 
 Bools = NDArray[np.bool_]
+
+_AT_ONCE = 1 << 15
+"""Values that are compared at a time."""
 
 
 @dataclass(frozen=True)
@@ -73,12 +77,12 @@ def make_plan(layout: Layout, within: Mask | None, classes: NDArray[np.uint8] | 
     if classes is not None and (classes.shape != (layout.total,) or classes.dtype != np.uint8):
         got = f"{classes.dtype}{list(classes.shape)}"
         raise ValueError(f"classes: got {got}, expected uint8[{layout.total}]")
-    return _plan(layout, within, None if classes is None else classes.tobytes())
+    return _plan(layout, within, None if classes is None else Fixed.of(classes))
 
 
 @lru_cache(maxsize=4)  # many masks are coded with the same context
-def _plan(layout: Layout, within: Mask | None, classes: bytes | None) -> Plan:
-    keys = None if classes is None else np.frombuffer(classes, np.uint8)
+def _plan(layout: Layout, within: Mask | None, classes: Fixed | None) -> Plan:
+    keys = None if classes is None else classes.vector
     inside = None if within is None or within.count() == layout.total else within.bools()
     grouping = Grouping.of(layout.slices(), keys, inside)
     return Plan(layout, grouping, grouping.lengths)
@@ -133,11 +137,24 @@ def _binned(
 ) -> NDArray[np.uint8]:
     if not 1 <= count <= 64:
         raise ValueError(f"count: got {count}, expected 1 to 64")
-    out = [np.zeros(0, np.uint8)]
-    for layer in values:
-        order = np.argsort(layer, kind="stable")
-        edges = (layer.size * np.array(shares)).astype(np.intp)
-        classes = np.empty(layer.size, np.uint8)
-        classes[order] = np.searchsorted(edges, np.arange(layer.size), side="right")
-        out.append(classes)
-    return np.concatenate(out)
+    every = np.concatenate([np.zeros(0, np.uint8), *(_bins(layer, shares) for layer in values)])
+    every.setflags(write=False)
+    return every
+
+
+def _bins(values: NDArray[np.float32], shares: list[float]) -> NDArray[np.uint8]:
+    """Return how many of the shares begin at or before each value's place in ascending order."""
+    bins = np.zeros(values.size, np.uint8)
+    edges = (values.size * np.array(shares)).astype(np.intp)
+    if not values.size or not edges.size:
+        return bins
+    limits = np.partition(values, np.unique(edges))[edges]  # far quicker than to sort all
+    for begin in range(0, values.size, _AT_ONCE):
+        part = slice(begin, begin + _AT_ONCE)
+        for limit in limits:
+            bins[part] += values[part] >= limit
+    for edge, limit in zip(edges.tolist(), limits, strict=True):
+        before = edge - int(np.count_nonzero(values < limit))
+        if before:  # as many of those equal to the limit come before it
+            bins[np.flatnonzero(values == limit)[:before]] -= 1
+    return bins

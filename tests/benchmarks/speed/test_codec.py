@@ -3,7 +3,7 @@
 import pytest
 
 from benchmarks.cli.main import invoke
-from benchmarks.speed.codec import ballot_table, codec_table
+from benchmarks.speed.codec import ballot_table, codec_table, model_table
 
 
 def test_every_codec_is_measured_against_the_same_bound():
@@ -42,6 +42,20 @@ def test_recorded_ballots_are_measured_with_what_a_run_knows(tmp_path):
         assert size["mpfl matrix"] > 0
         ratio = {row["codec"]: row["size_over_bound"] for row in rows if row["ballot"] == title}
         assert ratio["mpfl auto"] <= 1.02
+
+
+def test_ballots_of_a_network_are_coded_near_what_the_receiver_does_not_know_yet():
+    rows = model_table("lenet300", densities=(0.5, 0.1))
+    auto = {row["ballot"]: row for row in rows if row["codec"] == "mpfl auto"}
+    assert list(auto) == ["density 0.5", "density 0.1", "density 0.1 after 0.5"]
+    for title in auto:
+        size = {row["codec"]: row["bytes"] for row in rows if row["ballot"] == title}
+        assert size["mpfl auto"] == min(size[f"mpfl {name}"] for name in ("raw", "rans", "matrix"))
+
+
+def test_a_network_that_does_not_exist_is_refused():
+    with pytest.raises(ValueError, match="resnet-18"):
+        model_table("resnet-18")
 
 
 def test_a_folder_without_ballots_is_refused(tmp_path):

@@ -105,6 +105,20 @@ def test_size_is_within_two_percent_of_the_conditional_bound(bernoulli, fraction
     assert decode_mask(payload, mask.layout, within=within, classes=classes) == mask
 
 
+@pytest.mark.parametrize("fraction", [0.1, 0.5])
+def test_a_million_units_are_within_a_five_hundredth_of_the_bound(fraction):
+    """Ballots in eight classes of |w0|, in each of which other shares are kept."""
+    rng = np.random.default_rng(0)
+    layout = Layout(("a", "b"), (900_000, 300_000))
+    w0 = [np.abs(rng.standard_normal(units)).astype(np.float32) for units in layout.units]
+    score = np.concatenate(w0) * np.exp(0.5 * rng.standard_normal(layout.total))
+    mask = Mask.from_bools(layout, score > np.quantile(score, 1 - fraction))
+    classes = magnitude_classes(w0, 8)
+    payload = encode_mask(mask, classes=classes)
+    assert 8 * len(payload) <= 1.002 * mask_bound_bits(mask, None, classes)
+    assert decode_mask(payload, layout, classes=classes) == mask
+
+
 @pytest.mark.parametrize("fraction", [0.0, 1.0])
 def test_constant_masks_take_a_few_bytes(bernoulli, fraction):
     mask = bernoulli((500_000, 3000, 10), fraction)
@@ -166,6 +180,20 @@ def test_magnitude_classes_break_ties_by_index():
     assert magnitude_classes([np.ones(8, np.float32)], 1).tolist() == [0] * 8
     with pytest.raises(ValueError, match="count"):
         magnitude_classes([np.ones(8, np.float32)], 0)
+
+
+@given(st.integers(0, 2**32), st.integers(1, 9), st.integers(0, 300), st.integers(1, 40))
+def test_classes_are_shares_of_a_stable_sort(seed, count, size, different):
+    values = np.random.default_rng(seed).integers(0, different, size).astype(np.float32)
+    places = np.empty(size, int)
+    places[np.argsort(values, kind="stable")] = np.arange(size)
+    for classes, shares in (
+        (magnitude_classes, [1 - 0.5**i for i in range(1, count)]),
+        (quantile_classes, [i / count for i in range(1, count)]),
+    ):
+        edges = [int(size * share) for share in shares]
+        expected = [sum(place >= edge for edge in edges) for place in places]
+        assert classes([values], count).tolist() == expected
 
 
 def test_quantile_classes_hold_equal_shares_of_every_segment():

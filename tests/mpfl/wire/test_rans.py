@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 from mpfl.wire import WireError
 from mpfl.wire.entropy.rans_decoder import Decoder
 from mpfl.wire.entropy.rans_encoder import Encoder
-from mpfl.wire.entropy.tables import PRECISION, Tables
+from mpfl.wire.entropy.rans_states import lanes_log
+from mpfl.wire.entropy.tables import BIT, PRECISION, Tables
 
 
 def draw(tables, count, seed):
@@ -43,6 +44,14 @@ def test_round_trip_in_pieces(seed, count, contexts_count, alphabet):
     pieces = [decoder.take(part, tables) for part in np.split(contexts, cuts)]
     decoder.finish()
     np.testing.assert_array_equal(np.concatenate(pieces), symbols)
+
+
+@pytest.mark.parametrize("size", [7_000, 20_000, 100_000, 140_000, 600_000, 3_000_000])
+def test_lanes_cost_a_quarter_of_a_percent_at_most_and_a_tenth_of_long_streams(size):
+    """To end one takes half a byte."""
+    lanes = 1 << lanes_log(8 * size * BIT)
+    assert lanes / 2 <= (0.0027 if size < 30_000 else 0.001) * size
+    assert lanes >= min(2048, size // 2500)
 
 
 @pytest.mark.parametrize("count", [20_000, 400_000])

@@ -21,7 +21,7 @@ NEARLY_CERTAIN = b"\xff\x02\x00\x80"
 @pytest.fixture(params=["arrays", "compiled"])
 def kernel(request, monkeypatch):
     if request.param == "compiled" and COMPILED is None:
-        pytest.skip("mpfl.wire.entropy._rans is not built; `pip install .` builds it")
+        pytest.skip("mpfl.wire.entropy._lanes is not built; `pip install .` builds it")
     monkeypatch.setattr(rans_states, "COMPILED", COMPILED if request.param == "compiled" else None)
     return request.param
 
@@ -75,7 +75,7 @@ def test_a_few_bytes_of_matrix_take_no_longer_than_a_legal_one(honest, width, st
 
 def test_streams_of_the_two_kernels_are_equal(monkeypatch):
     if COMPILED is None:
-        pytest.skip("mpfl.wire.entropy._rans is not built; `pip install .` builds it")
+        pytest.skip("mpfl.wire.entropy._lanes is not built; `pip install .` builds it")
     rng = np.random.default_rng(2)
     for count in (1, 300, 9_000, 70_000, 400_000):
         values = (rng.standard_normal(count) ** 5).astype(np.float32)

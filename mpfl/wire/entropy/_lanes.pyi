@@ -9,10 +9,10 @@ def decode(
     frequencies: Any,
     starts: Any,
     alphabet: int,
-    slots: Any,
+    says: Any,
     out: Any,
     /,
-) -> int: ...
+) -> tuple[int, int]: ...
 def encode(
     states: Any, frequencies: Any, starts: Any, words: Any, wanted: int, stride: int, /
 ) -> tuple[int, int]: ...
