@@ -38,8 +38,12 @@ from mpfl.wire.entropy import rans_encoder, symbols
 from mpfl.wire.masks import bernoulli, matrix
 from mpfl.wire.masks.plan import make_plan
 from mpfl.wire.sections import Metrics, Sync
+from mpfl.wire.values import FloatCodec, value_codec
+from mpfl.wire.values.base import NOTHING_KNOWN
 from mpfl.wire.values.draws import DrawCodec
+from mpfl.wire.values.eden import EdenCodec
 from mpfl.wire.values.levels import decode_levels, encode_levels
+from mpfl.wire.values.low_rank import LowRankCodec
 from mpfl.wire.values.sparse import segment_layout
 from mpfl.wire.varint import encode_varint
 
@@ -169,16 +173,25 @@ def value_targets(segments: tuple[int, ...], seed: int) -> Iterator[Target]:
 
 
 def _value_target(spec: str, values: Any, segments: tuple[int, ...], known: Context) -> Target:
-    name = spec.partition("(")[0]
+    name, codec = spec.partition("(")[0], value_codec(spec)
 
     def encode() -> bytes:
         return encode_values(values, spec, segments, np.random.default_rng(7), context=known)
 
     def read(payload: bytes) -> bytes:
-        return decode_values(payload, spec, segments, context=known).tobytes()
+        values = decode_values(payload, spec, segments, context=known)
+        if isinstance(codec, LowRankCodec):  # what travels are factors; others may come to the same
+            values = codec.inner.decode(payload, codec.factors(segments, known), NOTHING_KNOWN)
+        return values.tobytes()
 
     def written(payload: bytes) -> bytes | None:
         read = decode_values(payload, spec, segments, context=known)
+        if isinstance(codec, EdenCodec):
+            return codec.write(*codec.read(payload, segments))
+        if isinstance(codec, LowRankCodec) and isinstance(codec.inner, FloatCodec):
+            factors = codec.factors(segments, known)
+            numbers = codec.inner.decode(payload, factors, NOTHING_KNOWN)
+            return codec.inner.encode(numbers, factors, None, NOTHING_KNOWN)
         if "float" in name:
             return encode_values(read, spec, segments, context=known)
         if name == "sparse":
