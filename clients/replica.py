@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from mpfl.mask import Mask
 from mpfl.network.footprint import Footprint
+from mpfl.training.posterior import BetaPosterior
 from mpfl.wire.errors import WireError
 from mpfl.wire.frame import Frame, Section
 from mpfl.wire.masks import decode_mask
@@ -37,12 +38,15 @@ class ClientState:
         What its updates have lost so far, and the last of them.
     buffers
         Its own running statistics, float32[B].
+    posterior
+        Of masks drawn at random, where clients work it out themselves.
     """
 
     masks: dict[int, Mask] = field(default_factory=dict)
     values: dict[int, Floats] = field(default_factory=dict)
     sent: Memory = field(default_factory=Memory)
     buffers: Floats | None = None
+    posterior: BetaPosterior | None = None
 
 
 class Uninformed(Exception):  # noqa: N818 - an answer to the server, not a fault
@@ -165,7 +169,7 @@ def _public(
         return channel.read(payload, start)
     else:
         version, values = _base(state, sync, start)
-        links = list(_links(payload))
+        links = list(links_of(payload))
         if len(links) != sync.values_version - sync.values_base:
             raise WireError("values", f"{len(links)} updates do not lead to the announced version")
         for number, link in enumerate(links[version - sync.values_base :], version):
@@ -198,7 +202,8 @@ def _update(world: World, link: bytes, channel: Channel, version: int, held: Flo
     return world.updates.get(key, lambda: channel.read(link, held))
 
 
-def _links(payload: bytes) -> Iterator[bytes]:
+def links_of(payload: bytes) -> Iterator[bytes]:
+    """Give what leads from version to version, one after another; WireError if it is cut short."""
     start = 0
     while start < len(payload):
         if start + 4 > len(payload):

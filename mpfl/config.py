@@ -82,6 +82,7 @@ RULES: Mapping[str, Rule] = {
     "data.partition": _SPEC,
     "data.train_samples": _at_least(0),
     "data.test_samples": _at_least(0),
+    "model.size": _share("size"),
     "model.batch_norm": _choice("aggregate", "local", "freeze"),
     "train.epochs": _from(1, _MOST_ROUNDS),
     "train.batch_size": _from(1, 2**31 - 1),
@@ -197,6 +198,8 @@ class ModelConfig:
 
     name: str = "lenet300"
     """Model: see ``mpfl list models``. Recurrent ones take hidden units: ``lstm_lm(512)``."""
+    size: float = 1.0
+    """About what share of its parameters the network has: all hidden layers are narrowed alike."""
     batch_norm: str = "aggregate"
     """What happens to running statistics: ``aggregate`` (they travel and are averaged), ``local``
     (each client keeps its own; the server evaluates with batch statistics) or ``freeze`` (initial

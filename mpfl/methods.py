@@ -9,6 +9,7 @@ from typing import Any
 from mpfl.config import Experiment
 from mpfl.registry import Registry
 from mpfl.wire.frame import Frame
+from mpfl.wire.values.draws import DrawCodec
 
 
 @dataclass(frozen=True)
@@ -73,6 +74,8 @@ METHODS: Registry[Method] = Registry(
         "fedavg_prune": Method(),
         "signsgd_mv": Method(),
         "fedpm": Method(),
+        "klms": Method(options=DrawCodec),
+        "bicompfl": Method(options=DrawCodec),
         "ssfl": Method(),
         "prunefl": Method(),
         "lotteryfl": Method(),

@@ -292,7 +292,8 @@ def build_world(experiment: Experiment, load: Loader = load_data) -> World:
     check_stress(experiment, data)
     generator = torch_generator(experiment.seed, "w0")
     with keyed("model.name"):
-        module = build_model(experiment.model.name, data.classes, data.input_shape, generator)
+        size, name = experiment.model.size, experiment.model.name
+        module = build_model(name, data.classes, data.input_shape, generator, size=size)
     if experiment.model.weights:
         load_weights(module, Path(experiment.model.weights))
     prepare_module(module, experiment.train)

@@ -11,19 +11,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clients.client import Client
-from clients.methods import METHODS as CLIENT_METHODS
+from clients.methods import handler
 from clients.replica import ClientState, Uninformed
 from mpfl.config import Experiment
 from mpfl.state import flatten, restore
 from mpfl.wire.frame import Frame, decode_frame, encode_frame
 from mpfl.world import World, build_world
 from server.checkpoint import load_checkpoint, save_checkpoint
-from server.methods import METHODS as SERVER_METHODS
+from server.methods import server_method
 from server.sampling import asked_clients
 from tests.runs import small
 
 Order = Callable[[list[int]], Iterable[int]]
-WHOLE_REQUESTS = {"fedavg", "fedpm"}
+WHOLE_REQUESTS = {"fedavg", "fedpm", "klms"}
 """Methods whose requests build on nothing that a client must still hold."""
 
 
@@ -47,7 +47,7 @@ class Federation:
     def __init__(self, experiment: Experiment, world: World | None = None) -> None:
         self.world = world or build_world(experiment)
         # Any: tests look at what only one method has.
-        self.method: Any = SERVER_METHODS[experiment.method](self.world)
+        self.method: Any = server_method(self.world)
         self.states = {c: ClientState() for c in range(experiment.data.clients)}
         self.requests: dict[int, Frame] = {}
         self.replies: dict[int, Frame] = {}
@@ -91,7 +91,7 @@ class Federation:
     def _asked(self, number: int) -> bool:
         """Let a client answer; returns whether it could."""
         self.requests[number] = self._carried(self.method.request(number).frame)
-        handle = CLIENT_METHODS[self.world.experiment.method]
+        handle = handler(self.world.experiment.method)
         try:
             reply = handle(self.requests[number], self.client(number))
         except Uninformed:
@@ -105,7 +105,7 @@ class Federation:
         """Write a checkpoint and continue with a new server half that has read it."""
         save_checkpoint(path, {}, flatten(self.method.state))
         kind = type(self.method.state)
-        self.method = SERVER_METHODS[self.world.experiment.method](self.world)
+        self.method = server_method(self.world)
         _, arrays = load_checkpoint(path)
         self.method.restore(restore(kind, arrays, self.world.layout))
 

@@ -46,6 +46,7 @@ _METHODS = (
     "lotteryfl",
     "centralized",
 )
+_DRAWS = ("klms", "bicompfl")
 _RECIPES = ("fedavg_q8", "topk")
 _VALUES = (
     "float16",
@@ -147,6 +148,11 @@ CASES: dict[str, dict[str, Any]] = {
     **{
         f"residual {name}": {"method": name, **_RESNET, "prune.granularity": "weight"}
         for name in ("signsgd_mv", "fedpm", "ssfl", "lotteryfl")
+    },
+    **{name: {"method": name} for name in _DRAWS},
+    **{
+        f"{name}, strays": {"method": name, "faults.drop_after": 0.3, "faults.corrupt": 0.2}
+        for name in _DRAWS
     },
 }  # fmt: skip
 """What to run: dotted keys that differ from the common small experiment."""

@@ -6,9 +6,11 @@ from collections.abc import Callable
 
 from clients.client import Client
 from clients.methods import (
+    bicompfl,
     centralized,
     fedavg,
     fedpm,
+    klms,
     lotteryfl,
     mpfl,
     prunefl,
@@ -29,6 +31,8 @@ METHODS: Registry[Handler] = Registry(
         "fedavg_prune": fedavg.handle,
         "signsgd_mv": signsgd_mv.handle,
         "fedpm": fedpm.handle,
+        "klms": klms.handle,
+        "bicompfl": bicompfl.handle,
         "ssfl": ssfl.handle,
         "prunefl": prunefl.handle,
         "lotteryfl": lotteryfl.handle,

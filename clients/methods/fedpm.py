@@ -6,52 +6,79 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clients.client import Client
+from clients.replica import values_of
 from mpfl.mask import Mask
 from mpfl.training.decay import learning_rate
 from mpfl.training.local import TrainResult
+from mpfl.training.posterior import BetaPosterior
 from mpfl.training.stochastic_mask import frozen_weights, train_scores
 from mpfl.wire.errors import WireError
 from mpfl.wire.floats import float32_bytes
 from mpfl.wire.frame import Frame, Kind, Section
 from mpfl.wire.masks import encode_mask
 from mpfl.wire.sections import share_classes, split_floats
-from mpfl.wire.values.levels import decode_levels
+from mpfl.wire.values.levels import Levels, decode_levels
 
 Floats = NDArray[np.float32]
 
 
 def handle(request: Frame, client: Client) -> Frame:
     """Learn scores from the common probabilities and answer with one draw of a mask."""
-    if request.kind is not Kind.MASK_REQUEST:
-        raise WireError("kind", f"fedpm does not answer {request.kind.name}")
-    values = {Section.VALUES} if request.sync.values_version else set()
-    request.check_sections({Section.CONFIG, *values})
-    world, experiment = client.world, client.world.experiment
-    levels, top = np.ones(world.layout.total, np.uint8), 2
-    known = world.b0.copy()
-    if request.sync.values_version:
-        payload = request.sections.get(Section.VALUES, b"")
-        known[world.exchanged], coded = split_floats(payload, world.travelling_buffers)
-        levels, top = decode_levels(coded, world.layout.units)
-    theta, result = _learn(client, request, levels.astype(np.float32) / np.float32(top), known)
-    drawn = client.rng("uplink", request.round).random(theta.size, dtype=np.float32) < theta
-    ballot = Mask.from_bools(world.layout, drawn)
+    levels, top, buffers = sent_theta(request, client)
+    theta, result = learn(client, request, levels, top, buffers)
+    ballot, _ = draw(client, request, theta)
     payload = encode_mask(
-        client.vote(ballot, request.round, allowed=Mask.full(world.layout), share=0.5),
-        classes=share_classes(levels, top),
-        codec=experiment.wire.mask_codec,
+        ballot, classes=share_classes(levels, top), codec=client.world.experiment.wire.mask_codec
     )
+    return answer(client, request, payload, result)
+
+
+def sent_theta(request: Frame, client: Client) -> tuple[Levels, int, Floats]:
+    """Return θ as levels and their top, and the buffers float32[B], of a request with all of it."""
+    world, version = client.world, request.sync.values_version
+    request.check_sections({Section.CONFIG, *({Section.VALUES} if version else ())})
+    buffers, coded = sent_buffers(request, client)
+    if not version:
+        return *BetaPosterior.flat(world.layout.total).levels(), buffers
+    return *decode_levels(coded, world.layout.units), buffers
+
+
+def sent_buffers(request: Frame, client: Client) -> tuple[Floats, bytes]:
+    """Return the buffers float32[B] of a request, and what stands behind them in its values."""
+    if request.kind is not Kind.MASK_REQUEST:
+        method = client.world.experiment.method
+        raise WireError("kind", f"{method} does not answer {request.kind.name}")
+    world, buffers = client.world, client.world.b0.copy()
+    if Section.VALUES not in request.sections:
+        return buffers, b""
+    buffers[world.exchanged], rest = split_floats(values_of(request), world.travelling_buffers)
+    return buffers, rest
+
+
+def draw(client: Client, request: Frame, theta: Floats) -> tuple[Mask, bool]:
+    """Return a mask drawn from θ, and whether it is forged instead."""
+    world = client.world
+    drawn = client.rng("uplink", request.round).random(theta.size, dtype=np.float32) < theta
+    honest = Mask.from_bools(world.layout, drawn)
+    ballot = client.vote(honest, request.round, allowed=Mask.full(world.layout), share=0.5)
+    return ballot, ballot is not honest
+
+
+def answer(client: Client, request: Frame, payload: bytes, result: TrainResult) -> Frame:
+    """Return the reply: a mask's payload and, where they travel, the buffers."""
+    world = client.world
     sections = {Section.MASK: payload, Section.METRICS: client.metrics(result)}
     if world.travelling_buffers:
         sections[Section.VALUES] = float32_bytes(world.model.buffers.numpy()[world.exchanged])
     return Frame(Kind.UPDATE, request.round, sections)
 
 
-def _learn(
-    client: Client, request: Frame, theta: Floats, buffers: Floats
+def learn(
+    client: Client, request: Frame, levels: Levels, top: int, buffers: Floats
 ) -> tuple[Floats, TrainResult]:
-    """Train scores from `theta` with the experiment's work; a free-rider does nothing."""
+    """Train scores from θ with the experiment's work; a free-rider does nothing."""
     world, experiment = client.world, client.world.experiment
+    theta = levels.astype(np.float32) / np.float32(top)
     policy = experiment.model.batch_norm
     world.model.load(world.w0, client.first_buffers(buffers))
     if client.idle:

@@ -9,9 +9,10 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from mpfl.errors import keyed
+from mpfl.errors import InputError, keyed
 from mpfl.models import images, residual, text
 from mpfl.models.initialise import initialise
+from mpfl.models.narrow import narrowed
 from mpfl.models.own import build_own
 from mpfl.models.shapes import Builder, Shapes
 from mpfl.registry import Registry, parse_spec
@@ -51,6 +52,7 @@ def build_model(
     input_shape: tuple[int, ...],
     generator: torch.Generator,
     vocabulary: int = 256,
+    size: float = 1.0,
 ) -> nn.Module:
     """Build a network on the CPU with initial values drawn from `generator` alone.
 
@@ -68,19 +70,25 @@ def build_model(
         of torch, NumPy and Python follows from its state too, and these are not moved.
     vocabulary
         Number of different tokens that a text classifier reads (256 = bytes).
+    size
+        Share of its usual parameters that it has about; see `mpfl.models.narrow`.
 
     Raises
     ------
     InputError
-        If the name is unknown, the network cannot take inputs of this shape, or one of others is
-        not what `build_own` can build.
+        If the name is unknown, the network cannot take inputs of this shape or has no such size,
+        or one of others is not what `build_own` can build.
     """
     build, shapes = MODELS.bind(name), Shapes(classes, tuple(input_shape), vocabulary)
     if is_own(name):
+        if size != 1:
+            raise InputError(f"{name!r} is not of the library; only those take a model.size")
         with keyed(f"model {name!r}"):
             return build_own(build, shapes, generator)
     # On the meta device the constructors' own initialisation draws nothing.
     with torch.device("meta"):
+        if size != 1:
+            shapes = narrowed(name, build, shapes, size)
         model = build(shapes)
     # As `to_empty` does, whose `empty_like` imports PyTorch's compiler to leave that device.
     model._apply(lambda t: torch.empty(t.shape, dtype=t.dtype))  # type: ignore[no-untyped-call]

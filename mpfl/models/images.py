@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import OrderedDict
 
 from torch import nn
@@ -15,16 +16,14 @@ def _named(**modules: nn.Module) -> nn.Sequential:
 
 def lenet300(shapes: Shapes) -> nn.Module:
     """LeNet-300-100 (LeCun 1998): 266,610 parameters on 28x28; flattens any input."""
-    inputs = 1
-    for size in shapes.input_shape:
-        inputs *= size
+    inputs, first, second = math.prod(shapes.input_shape), shapes.wide(300), shapes.wide(100)
     return _named(
         flatten=nn.Flatten(),
-        fc1=nn.Linear(inputs, 300),
+        fc1=nn.Linear(inputs, first),
         relu1=nn.ReLU(),
-        fc2=nn.Linear(300, 100),
+        fc2=nn.Linear(first, second),
         relu2=nn.ReLU(),
-        fc3=nn.Linear(100, shapes.classes),
+        fc3=nn.Linear(second, shapes.classes),
     )
 
 
@@ -32,15 +31,16 @@ def lenet5_caffe(shapes: Shapes) -> nn.Module:
     """LeNet-5 as shipped with Caffe (20-50-500): 431,080 parameters on 28x28."""
     channels, height, width = image_shape("lenet5_caffe", shapes, 16)
     area = _after_caffe(height) * _after_caffe(width)
+    first, second, third = map(shapes.wide, (20, 50, 500))
     return _named(
-        conv1=nn.Conv2d(channels, 20, 5),
+        conv1=nn.Conv2d(channels, first, 5),
         pool1=nn.MaxPool2d(2),
-        conv2=nn.Conv2d(20, 50, 5),
+        conv2=nn.Conv2d(first, second, 5),
         pool2=nn.MaxPool2d(2),
         flatten=nn.Flatten(),
-        fc1=nn.Linear(50 * area, 500),
+        fc1=nn.Linear(second * area, third),
         relu1=nn.ReLU(),
-        fc2=nn.Linear(500, shapes.classes),
+        fc2=nn.Linear(third, shapes.classes),
     )
 
 
@@ -52,33 +52,35 @@ def lenet5(shapes: Shapes) -> nn.Module:
     """LeNet-5 (LeCun 1998; 6-16-120-84, ReLU, max pooling): 61,706 parameters on 28x28."""
     channels, height, width = image_shape("lenet5", shapes, 12)
     area = ((height // 2 - 4) // 2) * ((width // 2 - 4) // 2)
+    first, second, third, fourth = map(shapes.wide, (6, 16, 120, 84))
     return _named(
-        conv1=nn.Conv2d(channels, 6, 5, padding=2),
+        conv1=nn.Conv2d(channels, first, 5, padding=2),
         relu1=nn.ReLU(),
         pool1=nn.MaxPool2d(2),
-        conv2=nn.Conv2d(6, 16, 5),
+        conv2=nn.Conv2d(first, second, 5),
         relu2=nn.ReLU(),
         pool2=nn.MaxPool2d(2),
         flatten=nn.Flatten(),
-        fc1=nn.Linear(16 * area, 120),
+        fc1=nn.Linear(second * area, third),
         relu3=nn.ReLU(),
-        fc2=nn.Linear(120, 84),
+        fc2=nn.Linear(third, fourth),
         relu4=nn.ReLU(),
-        fc3=nn.Linear(84, shapes.classes),
+        fc3=nn.Linear(fourth, shapes.classes),
     )
 
 
 def _features(
-    channels: int, plan: tuple[int, ...], normalise: bool
+    channels: int, plan: tuple[int, ...], normalise: bool, shapes: Shapes
 ) -> tuple[nn.Sequential, int, int]:
     """Return 3x3 convolutions by plan (0 = pool by 2), last channels, and the shrink factor."""
     modules: list[nn.Module] = []
     shrink = 1
-    for width in plan:
-        if width == 0:
+    for usual in plan:
+        if usual == 0:
             modules.append(nn.MaxPool2d(2))
             shrink *= 2
             continue
+        width = shapes.wide(usual)
         modules.append(nn.Conv2d(channels, width, 3, padding=1))
         if normalise:
             modules.append(nn.BatchNorm2d(width))
@@ -89,15 +91,16 @@ def _features(
 
 def _conv(model: str, plan: tuple[int, ...], shapes: Shapes) -> nn.Module:
     channels, height, width = image_shape(model, shapes, 2 ** plan.count(0))
-    features, last, shrink = _features(channels, plan, normalise=False)
+    features, last, shrink = _features(channels, plan, normalise=False, shapes=shapes)
+    hidden = shapes.wide(256)
     return _named(
         features=features,
         flatten=nn.Flatten(),
-        fc1=nn.Linear(last * (height // shrink) * (width // shrink), 256),
+        fc1=nn.Linear(last * (height // shrink) * (width // shrink), hidden),
         relu1=nn.ReLU(),
-        fc2=nn.Linear(256, 256),
+        fc2=nn.Linear(hidden, hidden),
         relu2=nn.ReLU(),
-        fc3=nn.Linear(256, shapes.classes),
+        fc3=nn.Linear(hidden, shapes.classes),
     )
 
 
@@ -113,7 +116,7 @@ def conv6(shapes: Shapes) -> nn.Module:
 
 def _vgg(model: str, plan: tuple[int, ...], shapes: Shapes) -> nn.Module:
     channels, height, width = image_shape(model, shapes, 2 ** plan.count(0))
-    features, last, shrink = _features(channels, plan, normalise=True)
+    features, last, shrink = _features(channels, plan, normalise=True, shapes=shapes)
     return _named(
         features=features,
         flatten=nn.Flatten(),

@@ -66,11 +66,12 @@ class BasicBlock(nn.Module):
 
 def _cifar(model: str, blocks: int, shapes: Shapes) -> nn.Module:
     channels, _, _ = image_shape(model, shapes, 1)
-    stem = [nn.Conv2d(channels, 16, 3, padding=1, bias=False), nn.BatchNorm2d(16), nn.ReLU()]
+    first, second, third = map(shapes.wide, (16, 32, 64))
+    stem = [nn.Conv2d(channels, first, 3, padding=1, bias=False), nn.BatchNorm2d(first), nn.ReLU()]
     network = nn.Sequential()
     network.add_module("stem", nn.Sequential(*stem))
-    inputs = 16
-    for stage, outputs in enumerate((16, 32, 64), start=1):
+    inputs = first
+    for stage, outputs in enumerate((first, second, third), start=1):
         body = nn.Sequential()
         for block in range(blocks):
             stride = 2 if stage > 1 and block == 0 else 1
@@ -79,7 +80,7 @@ def _cifar(model: str, blocks: int, shapes: Shapes) -> nn.Module:
         network.add_module(f"stage{stage}", body)
     network.add_module("pool", nn.AdaptiveAvgPool2d(1))
     network.add_module("flatten", nn.Flatten())
-    network.add_module("classifier", nn.Linear(64, shapes.classes))
+    network.add_module("classifier", nn.Linear(third, shapes.classes))
     return network
 
 

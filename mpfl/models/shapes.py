@@ -22,11 +22,18 @@ class Shapes:
         Shape of one input: (channels, height, width), (features,) or (time,) for tokens.
     vocabulary
         Number of different tokens that a text model reads.
+    width
+        Share of its usual width that every hidden layer has.
     """
 
     classes: int
     input_shape: tuple[int, ...]
     vocabulary: int
+    width: float = 1.0
+
+    def wide(self, units: int) -> int:
+        """Return how many units a hidden layer has that usually has so many: at least one."""
+        return max(1, round(self.width * units))
 
 
 Builder = Callable[..., nn.Module]

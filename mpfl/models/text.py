@@ -72,5 +72,5 @@ def _network(
     if hidden < 1:
         raise InputError(f"got {hidden} hidden units, expected 1, 2, ...")
     vocabulary = shapes.classes if every_step else shapes.vocabulary
-    layer = kind(EMBEDDING, hidden, batch_first=True)
+    layer = kind(shapes.wide(EMBEDDING), shapes.wide(hidden), batch_first=True)
     return RecurrentNetwork(layer, vocabulary, shapes.classes, every_step=every_step)

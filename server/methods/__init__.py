@@ -9,10 +9,12 @@ from mpfl.methods import METHODS as ALL
 from mpfl.registry import Registry, parse_spec
 from mpfl.world import World
 from server.methods import (
+    bicompfl,
     centralized,
     fedavg,
     fedavg_prune,
     fedpm,
+    klms,
     lotteryfl,
     mpfl,
     prunefl,
@@ -29,6 +31,8 @@ METHODS: Registry[Callable[[World], ServerMethod]] = Registry(
         "fedavg_prune": fedavg_prune.FedAvgPrune,
         "signsgd_mv": signsgd_mv.SignSgd,
         "fedpm": fedpm.FedPm,
+        "klms": klms.Klms,
+        "bicompfl": bicompfl.BiCompFl,
         "ssfl": ssfl.Ssfl,
         "prunefl": prunefl.PruneFl,
         "lotteryfl": lotteryfl.LotteryFl,

@@ -18,12 +18,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from mpfl.errors import InputError
 from mpfl.mask import Mask
 from mpfl.seeding import numpy_rng
 from mpfl.training.losses import gradient_named
+from mpfl.training.posterior import BetaPosterior
 from mpfl.training.stochastic_mask import frozen_weights
 from mpfl.vote import Tally
 from mpfl.wire.frame import Frame, Kind, Section
@@ -36,52 +36,12 @@ from server.methods.buffers import BufferRound
 
 
 @dataclass
-class BetaPosterior:
-    """How often each weight was kept since the prior was last reset.
-
-    Attributes
-    ----------
-    kept
-        uint32[d], α − λ₀.
-    ballots
-        Ballots behind it, α + β − 2λ₀.
-    rounds
-        Rounds behind it.
-    """
-
-    kept: NDArray[np.uint32]
-    ballots: int = 0
-    rounds: int = 0
-
-    def update(self, kept: NDArray[np.uint32], ballots: int, reset: int) -> None:
-        """Take in a round's tally; first forget everything after `reset` rounds."""
-        if self.rounds >= reset:
-            self.kept = np.zeros_like(self.kept)
-            self.ballots = self.rounds = 0
-        self.kept = self.kept + kept
-        self.ballots += ballots
-        self.rounds += 1
-
-    def levels(self) -> tuple[NDArray[np.uint8], int]:
-        """Return θ, the mode (α − 1) / (α + β − 2) at λ₀ = 1, as levels and their top.
-
-        Without ballots it is a half.
-        """
-        if not self.ballots:
-            return np.ones(self.kept.size, np.uint8), 2
-        if self.ballots <= 255:
-            return self.kept.astype(np.uint8), self.ballots
-        return np.rint(self.kept * (255.0 / self.ballots)).astype(np.uint8), 255
-
-
-@dataclass
 class FedPmState:
-    """What a run keeps: θ's posterior, normalisation buffers float32[B], rounds, versions of θ."""
+    """What a run keeps: θ's posterior, normalisation buffers float32[B], and rounds."""
 
     posterior: BetaPosterior
     buffers: Floats
     step: int = 0
-    version: int = 0
 
 
 class FedPm(ServerMethod):
@@ -93,26 +53,27 @@ class FedPm(ServerMethod):
         At other granularities than single weights.
     """
 
-    reads = (
+    reads: tuple[str, ...] = (
         *("train.epochs", "train.batch_size", "train.lr_decay", "train.device"),
         *("comparator.fedpm_*", "prune.granularity", "wire.mask_codec"),
     )
 
     state: FedPmState
+    keeps = FedPmState
+    """Class of its state."""
     has_ballots = True
 
     def __init__(self, world: World) -> None:
-        granularity = world.experiment.prune.granularity
+        granularity, name = world.experiment.prune.granularity, world.experiment.method
         if granularity != "weight":
-            raise InputError(f"prune.granularity: got {granularity!r}, fedpm masks single weights")
+            raise InputError(f"prune.granularity: got {granularity!r}, {name} masks single weights")
         if gradient_named(world.experiment.train):
-            raise InputError("train.gradient: fedpm trains no weights; it takes no gradient hook")
+            raise InputError(f"train.gradient: {name} trains no weights; it takes no gradient hook")
         super().__init__(world)
         self._units = world.layout.units
         self._frozen = frozen_weights(world.structure, world.w0)
         self.begin_round(0, [])
-        posterior = BetaPosterior(np.zeros(world.layout.total, np.uint32))
-        self.restore(FedPmState(posterior, world.b0))
+        self.restore(self.keeps(BetaPosterior.flat(world.layout.total), world.b0))
 
     def restore(self, state: FedPmState) -> None:
         """Go on from a state."""
@@ -124,7 +85,7 @@ class FedPm(ServerMethod):
         self._levels, self._top = self.state.posterior.levels()
         self._payload = encode_levels(self._levels, self._top, self._units)
         self._bound = levels_bound_bytes(self._levels, self._units)
-        rng = numpy_rng(self._world.experiment.seed, "fedpm", self.state.version)
+        rng = numpy_rng(self._world.experiment.seed, "fedpm", self.state.posterior.updates)
         drawn = rng.random(self._levels.size) * self._top < self._levels
         self._mask = Mask.from_bools(self._world.layout, drawn)
 
@@ -142,9 +103,9 @@ class FedPm(ServerMethod):
     def request(self, client: int) -> Request:
         """Return θ as a request; it is complete, whatever the client holds."""
         state = self.state
-        sync = Sync(values_version=min(state.version, 1), step=state.step)
-        sections = {Section.CONFIG: sync.pack()}
-        if not state.version:
+        version = min(state.posterior.updates, 1)
+        sections = {Section.CONFIG: Sync(values_version=version, step=state.step).pack()}
+        if not version:
             return Request(Frame(Kind.MASK_REQUEST, self._round, sections))
         sections[Section.VALUES] = self._buffers.prefix(state.buffers) + self._payload
         extra = 4.0 * self._buffers.count
@@ -155,14 +116,18 @@ class FedPm(ServerMethod):
     def accept(self, client: int, reply: Frame) -> Receipt:
         """Count one client's mask."""
         buffers, samples = self._buffers.check(client, reply)
-        classes = share_classes(self._levels, self._top)
-        payload = reply.sections.get(Section.MASK, b"")
-        drawn = decode_mask(payload, self._world.layout, classes=classes)
+        receipt, drawn = self.read(client, reply.sections.get(Section.MASK, b""))
         self._tally.add(drawn)
         self._buffers.add(buffers, samples)
         extra = 4.0 * self._buffers.count
+        return Receipt(receipt.formula_bytes + extra, receipt.bound_bytes + extra, drawn)
+
+    def read(self, client: int, payload: bytes) -> tuple[Receipt, Mask]:
+        """Return a client's mask and what to book for it; WireError if it is not legal."""
+        classes = share_classes(self._levels, self._top)
+        drawn = decode_mask(payload, self._world.layout, classes=classes)
         bound = mask_bound_bits(drawn, classes=classes) / 8
-        return Receipt(self._world.layout.total / 8 + extra, bound + extra, drawn)
+        return Receipt(self._world.layout.total / 8, bound), drawn
 
     def finish_round(self, enough: bool) -> dict[str, Any]:
         """Update the posterior and draw the round's model from it."""
@@ -170,9 +135,9 @@ class FedPm(ServerMethod):
         state.step += 1
         if enough:
             reset = self._world.experiment.comparator.fedpm_reset
-            state.posterior.update(self._tally.counts(), self._tally.ballots, reset)
+            counts, ballots = self._tally.counts(), self._tally.ballots
+            state.posterior = state.posterior.after(counts, ballots, reset)
             state.buffers = self._buffers.mean(state.buffers)
-            state.version += 1
             self._draw()
         return {}
 

@@ -3,14 +3,19 @@
 import math
 import re
 from collections.abc import Mapping
+from itertools import pairwise
 
 import numpy as np
 import pytest
 import torch
 from torch import nn
 
+from mpfl.config import from_mapping
+from mpfl.errors import InputError
 from mpfl.models import MODELS, build_model
 from mpfl.models.initialise import initialise
+from mpfl.world import build_world
+from tests.federation import Federation, tiny
 from tests.networks import CIFAR, MNIST, TEXT, generator, inputs_for, shape_of
 
 
@@ -47,6 +52,64 @@ def recurrent(gates: int, vocabulary: int, outputs: int, e: int = 128, h: int = 
 )
 def test_parameter_counts(name, classes, shape, count):
     assert parameters(build_model(name, classes, shape, generator())) == count
+
+
+def dense(*sizes: int) -> int:
+    return sum(a * b + b for a, b in pairwise(sizes))
+
+
+def conv(inputs: int, outputs: int, side: int) -> int:
+    return inputs * outputs * side**2 + outputs
+
+
+def test_a_tenth_of_the_parameters_is_the_narrower_network_nearest_to_it():
+    model = build_model("lenet300", 10, MNIST, generator(), size=0.1)
+    assert parameters(model) == dense(784, 33, 11, 10)
+    nearest = min((dense(784, round(300 * w), round(100 * w), 10) for w in np.arange(1, 1e3) / 1e3),
+                  key=lambda count: abs(count - 26_661))  # fmt: skip
+    assert parameters(model) == nearest
+    model = build_model("lenet5_caffe", 10, MNIST, generator(), size=0.1)
+    first, second, third = [
+        p.shape[0] for name, p in model.named_parameters() if name.endswith("weight")
+    ][:3]
+    assert parameters(model) == conv(1, first, 5) + conv(first, second, 5) + dense(
+        16 * second, third, 10
+    )
+    assert abs(parameters(model) / 431_080 - 0.1) < 0.005
+
+
+@pytest.mark.parametrize(
+    "name", [n for n in MODELS.built_in() if n not in ("resnet18", "resnet34")]
+)
+@pytest.mark.parametrize("size", [0.1, 0.5])
+def test_every_network_of_the_library_can_be_narrowed(name, size):
+    full, less = (build_model(name, 10, shape_of(name), generator(), size=s) for s in (1.0, size))
+    assert parameters(less) / parameters(full) == pytest.approx(size, rel=0.03)
+    shapes = [[tuple(p.shape) for p in model.parameters()] for model in (full, less)]
+    assert len(shapes[0]) == len(shapes[1])
+    assert all(a <= b for x, y in zip(*shapes, strict=True) for b, a in zip(x, y, strict=True))
+    model = less(inputs_for(shape_of(name), 2))
+    assert torch.isfinite(model).all()
+
+
+def test_what_cannot_be_narrowed_that_far_says_so():
+    with pytest.raises(InputError, match=r"'resnet18' comes in one width; model\.size = 0\.1"):
+        build_model("resnet18", 10, CIFAR, generator(), size=0.1)
+    with pytest.raises(InputError, match=r"'lenet300' has \d+ parameters at least; .* for 267"):
+        build_model("lenet300", 10, MNIST, generator(), size=0.001)
+    with pytest.raises(InputError, match=r"model\.size: got 0\.0, expected 0 < size <= 1"):
+        from_mapping({"model": {"size": 0}})
+    with pytest.raises(InputError, match=r"model\.name: 'resnet18' comes in one width"):
+        build_world(tiny(method="small_dense", model__name="resnet18"))
+
+
+def test_small_dense_has_about_as_many_parameters_as_mpfl_keeps():
+    small = build_world(tiny(method="small_dense"))
+    game = Federation(tiny(method="mpfl", prune__density=0.1))
+    game.play(4)
+    survivors = int(game.survivors().sum())
+    assert abs(small.structure.parameters.total / survivors - 1) < 0.1
+    assert small.experiment.wire.up == ""
 
 
 @pytest.mark.parametrize("name", MODELS.built_in())

@@ -24,7 +24,7 @@ VARIANTS: dict[str, list[dict[str, Any]]] = {
     "mpfl": [{"prune__recovery": "finetune"}, {"prune__regrow": "random"}],
     "prunefl": [{"comparator__prunefl_every": 2}],
 }
-BUFFERS_ONLY = {("signsgd_mv", "UPDATE"), ("fedpm", "UPDATE")}
+BUFFERS_ONLY = {(name, "UPDATE") for name in ("signsgd_mv", "fedpm", "klms", "bicompfl")}
 
 
 def experiment(method, **changes):

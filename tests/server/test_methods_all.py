@@ -24,6 +24,8 @@ COMPARATORS = [
     "topk",
     "signsgd_mv",
     "fedpm",
+    "klms",
+    "bicompfl",
     "ssfl",
     "prunefl",
     "lotteryfl",

@@ -8,12 +8,12 @@ from mpfl.mask import Layout, Mask
 from mpfl.models import build_model
 from mpfl.regrow import reconfigure
 from mpfl.seeding import torch_generator
+from mpfl.training.posterior import BetaPosterior
 from mpfl.training.stochastic_mask import frozen_weights, logits, train_scores
 from mpfl.wire.frame import Section
 from mpfl.wire.masks import decode_mask
 from mpfl.wire.sections import share_classes
 from mpfl.wire.values.levels import decode_levels
-from server.methods.fedpm import BetaPosterior
 from server.methods.signsgd_mv import majority_signs
 from tests.federation import Federation, tiny
 
@@ -72,8 +72,7 @@ def test_fedpm_aggregates_as_the_closed_form_says(reset):
 
 
 def test_fedpm_sends_theta_rounded_once_more_ballots_than_levels_stand_behind_it():
-    posterior = BetaPosterior(np.zeros(3, np.uint32))
-    posterior.update(np.array([0, 150, 300], np.uint32), 300, 1)
+    posterior = BetaPosterior.flat(3).after(np.array([0, 150, 300], np.uint32), 300, 1)
     levels, top = posterior.levels()
     assert top == 255
     assert levels.tolist() == [0, 128, 255]

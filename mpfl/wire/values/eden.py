@@ -81,9 +81,9 @@ class EdenCodec:
             self._encode_block(values[place], Rotation(seed, number, size))
             for number, (place, size) in enumerate(blocks(segments))
         ]
-        scales = np.array([scale for scale, _ in coded], "<f4")
+        scales = np.array([scale for scale, _ in coded], np.float32)
         levels = np.concatenate([some for _, some in coded])
-        return seed.to_bytes(_SEED_BYTES, "little") + scales.tobytes() + self._write(levels)
+        return self.write(seed, scales, levels)
 
     def _encode_block(self, values: Floats, rotation: Rotation) -> tuple[np.float32, Levels]:
         """Return the scale and the levels that are sent."""
@@ -108,7 +108,7 @@ class EdenCodec:
         values = np.zeros(sum(segments), np.float32)
         if not values.size and not payload:
             return values
-        seed, scales, levels = self._read(payload, segments)
+        seed, scales, levels = self.read(payload, segments)
         table, begin = self._levels.astype(np.float32), 0
         for number, (place, size) in enumerate(blocks(segments)):
             if not scales[number]:
@@ -127,7 +127,7 @@ class EdenCodec:
         """Return the entropy of the levels, four bytes a block and five more."""
         if not payload and not sum(segments):
             return 0.0
-        _, scales, levels = self._read(payload, segments)
+        _, scales, levels = self.read(payload, segments)
         coded = levels_bound_bytes(levels, (levels.size,)) if levels.size else 0.0
         return _SEED_BYTES + 4 * scales.size + coded
 
@@ -136,12 +136,14 @@ class EdenCodec:
             return np.ones(rotation.size, np.bool_)
         return rotation.kept(self._share)
 
-    def _write(self, levels: Levels) -> bytes:
+    def write(self, seed: int, scales: Floats, levels: Levels) -> bytes:
+        """Return the payload of a seed, a scale a block, and the levels that are sent."""
+        head = seed.to_bytes(_SEED_BYTES, "little") + scales.astype("<f4").tobytes()
         if not levels.size:
-            return b""
-        return encode_levels(levels, self._levels.size - 1, (levels.size,))
+            return head
+        return head + encode_levels(levels, self._levels.size - 1, (levels.size,))
 
-    def _read(self, payload: bytes, segments: Segments) -> tuple[int, Floats, Levels]:
+    def read(self, payload: bytes, segments: Segments) -> tuple[int, Floats, Levels]:
         """Return seed, scales and levels; WireError if the payload is not legal."""
         sizes = [size for _, size in blocks(segments)]
         start = _SEED_BYTES + 4 * len(sizes)

@@ -69,7 +69,7 @@ class LowRankCodec:
 
     def numbers(self, segments: Segments, context: Context) -> int:
         """Return how many numbers stand for values in such segments."""
-        return sum(self._inside(segments, context))
+        return sum(self.factors(segments, context))
 
     def encode(self, values: Floats, segments: Segments, rng: Stream, context: Context) -> bytes:
         """Return the inner codec's payload; ValueError if a draw is due and there is no stream."""
@@ -85,7 +85,7 @@ class LowRankCodec:
             parts += [
                 within_float32(factor).ravel() for factor in _power_step(table, rank, start, rng)
             ]
-        inside = self._inside(segments, context)
+        inside = self.factors(segments, context)
         whole = np.concatenate([np.zeros(0, np.float32), *parts])
         return self.inner.encode(whole, inside, rng, _progress(context))
 
@@ -93,7 +93,7 @@ class LowRankCodec:
         """Return the Q of every matrix as the last payload has it; none if it does not fit."""
         if not context.previous:
             return []
-        inside = self._inside(segments, context)
+        inside = self.factors(segments, context)
         try:
             numbers = self.inner.decode(context.previous, inside, NOTHING_KNOWN)
         except WireError:  # values of another mask
@@ -109,7 +109,7 @@ class LowRankCodec:
 
     def decode(self, payload: bytes, segments: Segments, context: Context) -> Floats:
         """Multiply the factors; WireError if the payload is not legal."""
-        inside = self._inside(segments, context)
+        inside = self.factors(segments, context)
         numbers = self.inner.decode(payload, inside, NOTHING_KNOWN)
         values = np.zeros(sum(segments), np.float32)
         found = iter(cut(inside))
@@ -125,7 +125,7 @@ class LowRankCodec:
 
     def bound_bytes(self, payload: bytes, segments: Segments, context: Context) -> float:
         """Return what the inner codec says."""
-        return self.inner.bound_bytes(payload, self._inside(segments, context), NOTHING_KNOWN)
+        return self.inner.bound_bytes(payload, self.factors(segments, context), NOTHING_KNOWN)
 
     def _matrices(self, segments: Segments, context: Context) -> list[tuple[int, int, int] | None]:
         """Return rows, columns and rank of each segment, None where it travels as it is."""
@@ -140,7 +140,7 @@ class LowRankCodec:
             return None
         return rows, columns, self.rank
 
-    def _inside(self, segments: Segments, context: Context) -> list[int]:
+    def factors(self, segments: Segments, context: Context) -> list[int]:
         """Return the segments of the inner codec."""
         inside: list[int] = []
         for count, matrix in zip(segments, self._matrices(segments, context), strict=True):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import ClassVar
@@ -26,18 +27,13 @@ _GOLDEN_RATIO = (math.sqrt(5) + 1) / 2
 
 
 @dataclass(frozen=True)
-class StcCodec:
-    """The largest of each segment, as plus or minus their mean magnitude.
-
-    Sparse ternary compression (Sattler et al. 2019, arXiv 1903.02891, algorithm 1), tensor by
-    tensor. Places are coded by the mask codec, not by Golomb's code; values of zero are never
-    sent; equally large ones go by index. The payload is the length of the places (varint), the
-    places (see `_write_places`), and a bit a value, 1 for plus.
+class _OneMagnitude(ABC):
+    """What `stc` and `sbc` have in common: a share of each segment, and one scale for it.
 
     Attributes
     ----------
     share
-        p: of each segment ⌈p · n⌉ values are sent.
+        p: of each segment at most ⌈p · n⌉ values are sent.
     """
 
     relative: ClassVar[bool] = True
@@ -45,23 +41,51 @@ class StcCodec:
     share: Fraction
 
     def __post_init__(self) -> None:
-        _check_share(self.share)
+        if not 0 < self.share <= 1:
+            raise InputError(f"got share = {float(self.share):g}, expected 0 < share <= 1")
+
+    @abstractmethod
+    def _choose(self, values: Floats) -> tuple[NDArray[np.intp], np.float32]:
+        """Return which of a segment's values are sent, and their scale."""
+
+    def _chosen(self, values: Floats, segments: Segments) -> tuple[Floats, Bools]:
+        """Return a scale a segment, and bool[n]: which values are sent."""
+        keep = np.zeros(values.size, np.bool_)
+        scales = np.zeros(len(segments), np.float32)
+        for i, part in enumerate(cut(segments)):
+            chosen, scales[i] = self._choose(values[part])
+            keep[part][chosen] = True
+        return scales, keep
+
+    def _largest(self, sizes: Floats) -> NDArray[np.intp]:
+        """Return the indices of a segment's largest sizes, none of them 0, in ascending order."""
+        return np.sort(top([sizes], np.flatnonzero(sizes), _most(self.share, sizes.size)))
+
+
+@dataclass(frozen=True)
+class StcCodec(_OneMagnitude):
+    """The largest of each segment, as plus or minus their mean magnitude.
+
+    Sparse ternary compression (Sattler et al. 2019, arXiv 1903.02891, algorithm 1), tensor by
+    tensor. Places are coded by the mask codec, not by Golomb's code; values of zero are never
+    sent; equally large ones go by index. The payload is the length of the places (varint), the
+    places (see `_write_places`), and a bit a value, 1 for plus.
+    """
 
     @property
     def bits_each(self) -> float:
         """Golomb's code for the places, and a sign: equation 15 of the paper."""
         return float(self.share) * (golomb_bits(float(self.share)) + 1)
 
+    def _choose(self, values: Floats) -> tuple[NDArray[np.intp], np.float32]:
+        chosen = self._largest(np.abs(values))
+        return chosen, _mean(np.abs(values[chosen]))
+
     def encode(self, values: Floats, segments: Segments, rng: Stream, context: Context) -> bytes:
         """Return the payload; nothing for no values."""
         if not values.size:
             return b""
-        keep = np.zeros(values.size, np.bool_)
-        scales = np.zeros(len(segments), np.float32)
-        for i, part in enumerate(cut(segments)):
-            chosen = _largest(np.abs(values[part]), self.share)
-            keep[part][chosen] = True
-            scales[i] = _mean(np.abs(values[part][chosen]))
+        scales, keep = self._chosen(values, segments)
         places = _write_places(scales, keep, segments, context.classes)
         signs = np.packbits(values[keep] > 0, bitorder="little").tobytes()
         return encode_varint(len(places)) + places + signs
@@ -95,7 +119,7 @@ class StcCodec:
 
 
 @dataclass(frozen=True)
-class SbcCodec:
+class SbcCodec(_OneMagnitude):
     """The largest of one sign in each segment, as their mean.
 
     Sparse binary compression (Sattler et al. 2018, arXiv 1805.08768, algorithm 2), tensor by
@@ -103,38 +127,23 @@ class SbcCodec:
     from zero (plus, if neither is). Places are coded by the mask codec, not by Golomb's code;
     neither zeros nor values of the other sign are ever sent. The payload is the places (see
     `_write_places`).
-
-    Attributes
-    ----------
-    share
-        p.
     """
-
-    relative: ClassVar[bool] = True
-    feedback: ClassVar[bool] = True
-    share: Fraction
-
-    def __post_init__(self) -> None:
-        _check_share(self.share)
 
     @property
     def bits_each(self) -> float:
         """Golomb's code for the places: equation 5 of the paper."""
         return float(self.share) * golomb_bits(float(self.share))
 
+    def _choose(self, values: Floats) -> tuple[NDArray[np.intp], np.float32]:
+        sides = [self._largest(np.maximum(sign * values, 0)) for sign in (1, -1)]
+        plus, minus = (_mean(np.abs(values[side])) for side in sides)
+        return (sides[1], -minus) if minus > plus else (sides[0], plus)
+
     def encode(self, values: Floats, segments: Segments, rng: Stream, context: Context) -> bytes:
         """Return the payload; nothing for no values."""
         if not values.size:
             return b""
-        keep = np.zeros(values.size, np.bool_)
-        scales = np.zeros(len(segments), np.float32)
-        for i, part in enumerate(cut(segments)):
-            sides = [_largest(np.maximum(sign * values[part], 0), self.share) for sign in (1, -1)]
-            means = [_mean(np.abs(values[part][side])) for side in sides]
-            negative = int(means[1] > means[0])
-            keep[part][sides[negative]] = True
-            scales[i] = -means[1] if negative else means[0]
-        return _write_places(scales, keep, segments, context.classes)
+        return _write_places(*self._chosen(values, segments), segments, context.classes)
 
     def decode(self, payload: bytes, segments: Segments, context: Context) -> Floats:
         """Return the means where they stand; WireError if the payload is not legal."""
@@ -169,19 +178,9 @@ def golomb_bits(share: float) -> float:
     return exponent + 1 / -math.expm1(2**exponent * math.log1p(-share))
 
 
-def _check_share(share: Fraction) -> None:
-    if not 0 < share <= 1:
-        raise InputError(f"got share = {float(share):g}, expected 0 < share <= 1")
-
-
 def _most(share: Fraction, count: int) -> int:
     """Return how many of a segment's values may be sent."""
     return math.ceil(share * count)
-
-
-def _largest(sizes: Floats, share: Fraction) -> NDArray[np.intp]:
-    """Return the indices of the largest sizes, none of them 0, in ascending order."""
-    return np.sort(top([sizes], np.flatnonzero(sizes), _most(share, sizes.size)))
 
 
 def _mean(sizes: Floats) -> np.float32:

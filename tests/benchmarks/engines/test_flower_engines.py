@@ -17,6 +17,7 @@ from benchmarks.engines.deployment import SOCKETS, deploy
 from benchmarks.engines.ray import run_on_ray
 from benchmarks.running.experiment import run
 from mpfl.config import Experiment, from_mapping
+from mpfl.presets import changed
 from server.app import experiment_of, output_folder
 from tests.processes import ended, forked, until
 
@@ -54,6 +55,18 @@ def test_ray_gives_the_local_engines_result(tmp_path: Path) -> None:
     assert summary["engine"] == "ray"
     assert [record["round"] for record in records] == [1, 2]
     assert "round 2" in (tmp_path / "ray" / flower_tools.LOG).read_text()
+
+
+@pytest.mark.ray
+@pytest.mark.slow
+@needs_ray
+@pytest.mark.parametrize("method", ["stc", "bicompfl"])
+def test_ray_gives_the_same_result_where_both_ends_keep_something(
+    tmp_path: Path, method: str
+) -> None:
+    wanted = experiment(**dict(changed({}, {"method": method})))
+    summary = run_on_ray(wanted, tmp_path / "ray")
+    assert [summary[key] for key in DIGESTS] == local(wanted, tmp_path / "local")
 
 
 @pytest.mark.ray

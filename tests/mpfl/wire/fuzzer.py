@@ -38,7 +38,12 @@ from mpfl.wire.entropy import rans_encoder, symbols
 from mpfl.wire.masks import bernoulli, matrix
 from mpfl.wire.masks.plan import make_plan
 from mpfl.wire.sections import Metrics, Sync
+from mpfl.wire.values import FloatCodec, value_codec
+from mpfl.wire.values.base import NOTHING_KNOWN
+from mpfl.wire.values.draws import DrawCodec
+from mpfl.wire.values.eden import EdenCodec
 from mpfl.wire.values.levels import decode_levels, encode_levels
+from mpfl.wire.values.low_rank import LowRankCodec
 from mpfl.wire.values.sparse import segment_layout
 from mpfl.wire.varint import encode_varint
 
@@ -168,16 +173,25 @@ def value_targets(segments: tuple[int, ...], seed: int) -> Iterator[Target]:
 
 
 def _value_target(spec: str, values: Any, segments: tuple[int, ...], known: Context) -> Target:
-    name = spec.partition("(")[0]
+    name, codec = spec.partition("(")[0], value_codec(spec)
 
     def encode() -> bytes:
         return encode_values(values, spec, segments, np.random.default_rng(7), context=known)
 
     def read(payload: bytes) -> bytes:
-        return decode_values(payload, spec, segments, context=known).tobytes()
+        values = decode_values(payload, spec, segments, context=known)
+        if isinstance(codec, LowRankCodec):  # what travels are factors; others may come to the same
+            values = codec.inner.decode(payload, codec.factors(segments, known), NOTHING_KNOWN)
+        return values.tobytes()
 
     def written(payload: bytes) -> bytes | None:
         read = decode_values(payload, spec, segments, context=known)
+        if isinstance(codec, EdenCodec):
+            return codec.write(*codec.read(payload, segments))
+        if isinstance(codec, LowRankCodec) and isinstance(codec.inner, FloatCodec):
+            factors = codec.factors(segments, known)
+            numbers = codec.inner.decode(payload, factors, NOTHING_KNOWN)
+            return codec.inner.encode(numbers, factors, None, NOTHING_KNOWN)
         if "float" in name:
             return encode_values(read, spec, segments, context=known)
         if name == "sparse":
@@ -265,6 +279,24 @@ def level_targets(seed: int) -> Iterator[Target]:
     yield Target("levels", payload, read, written, lambda: iter(()), levels.size)
 
 
+def draw_targets(seed: int) -> Iterator[Target]:
+    rng, codec = np.random.default_rng(seed), DrawCodec(6)
+    layout = Layout(("first", "second"), (700, 90))
+    prior = rng.integers(1311, 64226, layout.total).astype(np.uint16)
+    posterior = np.clip(prior / 65536 + 0.1 * rng.standard_normal(layout.total), 0.02, 0.98)
+    streams = [np.random.Generator(np.random.PCG64(number)) for number in (1, 2)]
+    payload = codec.encode(posterior.astype(np.float32), prior, layout, *streams)
+
+    def read(blob: bytes) -> bytes:
+        shared = np.random.Generator(np.random.PCG64(1))
+        return codec.decode(blob, prior, layout, shared).to_bytes()
+
+    def written(blob: bytes) -> bytes:
+        return codec.write(*codec.read(blob, layout.units))
+
+    yield Target("draws", payload, read, written, lambda: iter(()), layout.total)
+
+
 def small_targets() -> Iterator[Target]:
     for sync in (Sync(1, 2, 3, 4, 5, 6), Sync(0, 0, 70_000, 1, 2, 3)):
         say = lambda blob: repr(Sync.unpack(blob)).encode()  # noqa: E731
@@ -313,7 +345,7 @@ def sealed(blob: bytes) -> bytes:
 
 
 def targets(rng: Rng) -> list[Target]:
-    found = [*level_targets(1), *small_targets(), *frame_targets(rng)]
+    found = [*level_targets(1), *draw_targets(1), *small_targets(), *frame_targets(rng)]
     for units, density in (((300, 77), 0.3), ((1000, 9), 0.01), ((5,), 0.5), ((700, 700), 0.9)):
         found += mask_targets(units, density, int(rng.integers(2**32)))
     for segments in ((60, 0, 5, 35), (1, 3), (500, 400)):
