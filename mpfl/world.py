@@ -32,7 +32,7 @@ from mpfl.network.structure import find_structure
 from mpfl.plugins import load as load_plugins
 from mpfl.ranking.coverage import Coverage
 from mpfl.ranking.fans import find_coverage
-from mpfl.recent import Recent
+from mpfl.recent import Fixed, Recent
 from mpfl.scores import check_score
 from mpfl.seeding import numpy_rng, torch_generator
 from mpfl.training.local import prepare_module
@@ -72,10 +72,11 @@ class World:
         Units per row of each layer's weight matrix, for mask codecs (0 where a unit is a row).
     coverage
         Who reads whom, where the ranking needs it.
-    starts, footprints, decoded, updates
+    starts, footprints, decoded, updates, moved
         What clients of a round would otherwise make again one by one: the start under a mask;
         what travels under it; the mask that a message leads to, by whether it is a subset, what
-        was held and payload; the update of the model that it holds, by payload, version, segments.
+        was held and payload; the update of the model that it holds, by payload, version, segments;
+        the classes of differences to it, see `Channel`.
     """
 
     experiment: Experiment
@@ -96,6 +97,9 @@ class World:
     decoded: Recent[tuple[bool, Mask, bytes], Mask] = field(default_factory=lambda: Recent(1))
     updates: Recent[tuple[bytes, int, tuple[int, ...]], NDArray[np.float32]] = field(
         default_factory=lambda: Recent(_UPDATE_VALUES, np.size)
+    )
+    moved: Recent[tuple[Fixed, Fixed, bytes], NDArray[np.uint8]] = field(
+        default_factory=lambda: Recent(1)
     )
 
     @property
@@ -177,7 +181,7 @@ class World:
         wire = self.experiment.wire
         start = self.start(footprint.mask) if wire.value_classes else None
         codec = getattr(Codecs.of(self.experiment), way)
-        return Channel(codec, footprint, wire.error_feedback, start)
+        return Channel(codec, footprint, wire.error_feedback, start, self.moved)
 
     def untravelled(self, mask: Mask) -> NDArray[np.float32]:
         """Return what nobody need be sent of a model under a mask, float32[P + B]; else zeros.

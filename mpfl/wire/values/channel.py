@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mpfl.network.footprint import Footprint
+from mpfl.recent import Fixed, Recent
 from mpfl.wire.values.base import Context
 from mpfl.wire.values.codecs import (
     decode_values,
@@ -69,12 +70,17 @@ class Channel:
         float32[P + B], what training under the footprint's mask starts from: differences are coded
         in classes by how far rows and columns of the reference have moved from there
         (`movement_classes`). None: in one class.
+    classes
+        Those of the last references: all clients of a round write against the same one.
     """
 
     codec: str
     footprint: Footprint
     feedback: bool = True
     start: Floats | None = None
+    classes: Recent[tuple[Fixed, Fixed, bytes], NDArray[np.uint8]] = field(
+        default_factory=lambda: Recent(1), repr=False, compare=False
+    )
 
     @property
     def relative(self) -> bool:
@@ -133,10 +139,14 @@ class Channel:
         return values_bound_bytes(payload, self.codec, self.footprint.segments, context=context)
 
     def _context(self, reference: Floats, previous: bytes = b"", progress: float = 0.0) -> Context:
-        classes = None
-        if self.start is not None and self.relative:
-            keep = self.footprint.keep
-            moved = np.zeros_like(self.start)
-            moved[keep] = reference - self.start[keep]
-            classes = movement_classes(moved, keep, self.footprint.tensors)[keep]
+        classes, start = None, self.start
+        if start is not None and self.relative:
+            key = (*map(Fixed.of, (reference, start)), np.packbits(self.footprint.keep).tobytes())
+            classes = self.classes.get(key, lambda: self._movement(reference, start))
         return Context(classes, self.footprint.shapes, previous, progress)
+
+    def _movement(self, reference: Floats, start: Floats) -> NDArray[np.uint8]:
+        keep = self.footprint.keep
+        moved = np.zeros_like(start)
+        moved[keep] = reference - start[keep]
+        return movement_classes(moved, keep, self.footprint.tensors)[keep]

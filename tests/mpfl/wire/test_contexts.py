@@ -4,6 +4,7 @@ import numpy as np
 
 from mpfl.wire import Context, encode_values
 from mpfl.wire.values.contexts import CLASSES, movement_classes
+from tests.federation import Federation, tiny
 
 SHAPES = ((200, 100), (200,), (20, 10, 3, 3))
 COUNT = 20_000 + 200 + 1800
@@ -61,3 +62,19 @@ def test_nothing_moved_is_one_class_and_the_unit_does_not_matter():
             movement_classes(scaled, EVERYTHING, SHAPES),
             movement_classes(moved, EVERYTHING, SHAPES),
         )
+
+
+def test_classes_are_made_once_for_all_replies_of_a_round(monkeypatch):
+    calls = []
+
+    def counted(moved, keep, shapes):
+        calls.append(keep.size)
+        return movement_classes(moved, keep, shapes)
+
+    monkeypatch.setattr("mpfl.wire.values.channel.movement_classes", counted)
+    game = Federation(tiny(method="dense_step", wire__value_classes=True, federation__rounds=4))
+    game.play(2)
+    calls.clear()
+    game.play(2)
+    assert len(game.replies) == 4
+    assert len(calls) == 2
