@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from mpfl.errors import InputError
 from mpfl.mask import Layout, Mask
-from mpfl.ranking.selection import at_least, best_overall, best_per_layer, units_to_keep
+from mpfl.ranking.selection import at_least, best_overall, best_per_layer, mark_top, units_to_keep
 from mpfl.registry import Registry
 
 
@@ -162,6 +162,21 @@ def layer_budget(vote: Vote) -> NDArray[np.bool_]:
     )
 
 
+def layer_mean(vote: Vote) -> NDArray[np.bool_]:
+    """Keep within each layer as many units as ballots keep there on average; ties as in budget.
+
+    The density is that of the ballots, layer by layer: what rankings like ``erk`` mean, and what
+    regrowth must leave as it is.
+    """
+    context = vote.context
+    keep = np.zeros(context.layout.total, np.bool_)
+    for part in context.layout.slices():
+        votes = int(vote.counts[part].sum(dtype=np.int64))
+        count = (2 * votes + vote.total) // (2 * vote.total)
+        keep[part] = mark_top([key[part] for key in vote.order], context.eligible[part], count)
+    return keep
+
+
 def layer_threshold(vote: Vote) -> NDArray[np.bool_]:
     """Per layer the highest vote threshold that still keeps the target density.
 
@@ -234,6 +249,7 @@ RULES: Registry[Rule] = Registry(
         "quorum": Rule(quorum, "quorum(0.7)"),
         "budget": Rule(budget, "budget"),
         "layer_budget": Rule(layer_budget, "layer_budget"),
+        "layer_mean": Rule(layer_mean, "layer_mean"),
         "layer_threshold": Rule(layer_threshold, "layer_threshold"),
         "histogram": Rule(histogram, "histogram(50)"),
         "trimmed": Rule(trimmed, "trimmed(0.2)", agreeing),

@@ -26,7 +26,10 @@ _WITHOUT_CLIENTS = (
     *("engine.record_ballots", "stop.byte_budget"),
 )
 _WITHOUT_DATA = ("magnitude", "movement", "bn_scale", "random")
-_WITHOUT_TIES = ("budget", "unanimous", "any", "quorum", "layer_budget", "layer_threshold")
+_WITHOUT_TIES = (
+    *("budget", "unanimous", "any", "quorum"),
+    *("layer_budget", "layer_mean", "layer_threshold"),
+)
 
 
 def ignored_settings(world: World, method: ServerMethod) -> dict[str, str]:

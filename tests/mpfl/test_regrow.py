@@ -10,11 +10,14 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 
 from mpfl.mask import Layout, Mask
 from mpfl.regrow import exchange, regrow_ballot, regrowth
 from mpfl.training.losses import loss_of
 from mpfl.wire.frame import Section
+from mpfl.wire.masks import decode_mask
+from mpfl.wire.sections import mask_context
 from mpfl.world import build_world
 from tests.federation import Federation, tiny
 
@@ -160,3 +163,75 @@ def test_only_regrowing_rounds_carry_ballots_in_phase_two() -> None:
 def test_removed_filters_cannot_be_regrown() -> None:
     with pytest.raises(ValueError, match=r"prune\.regrow: a removed filter"):
         build_world(tiny(prune__regrow="random", prune__granularity="filter"))
+
+
+def _plain_exchange(
+    keep: NDArray[np.bool_],
+    values: NDArray[np.float32],
+    gradient: NDArray[np.float32],
+    share: float,
+) -> NDArray[np.bool_]:
+    """Drop by |w| and regrow by |gradient| in one layer: sort and cut."""
+    inside = [int(i) for i in np.flatnonzero(keep)]
+    outside = [int(i) for i in np.flatnonzero(~keep)]
+    count = min(int(share * len(inside)), len(outside))
+    inside.sort(key=lambda i: (abs(float(values[i])), -i))
+    outside.sort(key=lambda i: (-abs(float(gradient[i])), i))
+    new = np.zeros_like(keep)
+    new[inside[count:] + outside[:count]] = True
+    return new
+
+
+def test_feddst_drops_by_size_regrows_by_gradient_and_keeps_every_layers_density() -> None:
+    game = Federation(tiny(method="feddst", prune__score_samples=0, federation__rounds=8))
+    world, layout = game.world, game.world.layout
+    game.play()
+    before = game.method.mask()
+    first = before.counts()
+    assert sum(first) == round(0.2 * layout.total)
+    # Erdős-Rényi: densities are to each other as (inputs + outputs) / (inputs · outputs)
+    densities = [count / units for count, units in zip(first, layout.units, strict=True)]
+    ratio = (64 + 300) / (64 * 300) / ((300 + 100) / (300 * 100))
+    assert densities[0] / densities[1] == pytest.approx(ratio, rel=1e-3)
+    changed = 0
+    for _ in range(7):
+        game.play()
+        after = game.method.mask()
+        assert after.counts() == first
+        share = regrowth(world.experiment, game.number, game.number - 2)
+        if not share:
+            assert after == before
+            continue
+        changed += after != before
+        tally = np.zeros(layout.total, np.int64)
+        for number, reply in game.replies.items():
+            trained = game.trained[number][: world.structure.parameters.total]
+            world.model.load(trained, world.b0)
+            samples = world.data.train.subset(torch.as_tensor(world.parts[number]))
+            module = copy.deepcopy(world.model.module)
+            inputs, targets = samples.batch(torch.arange(len(samples)))
+            loss_of(module(inputs), targets).backward()
+            weights = [(name, p) for name, p in module.named_parameters() if "weight" in name]
+            wanted = np.concatenate(
+                [
+                    _plain_exchange(
+                        before.bools()[part],
+                        parameter.detach().flatten().numpy(),
+                        parameter.grad.flatten().numpy(),
+                        share,
+                    )
+                    for part, (_, parameter) in zip(layout.slices(), weights, strict=True)
+                ]
+            )
+            _, classes = mask_context(world.classes, before, subset=False)
+            ballot = decode_mask(reply.sections[Section.MASK], layout, classes=classes).bools()
+            # gradients of one batch and of several differ in the last bits: few near ties
+            assert (ballot != wanted).mean() < 1e-3
+            assert (ballot != before.bools()).any()
+            tally += ballot * len(samples)
+        for part, count in zip(layout.slices(), first, strict=True):
+            order = np.lexsort((-world.tie_break[part], -tally[part]))
+            kept = set(np.flatnonzero(after.bools()[part]).tolist())
+            assert kept == set(order[:count].tolist())
+        before = after
+    assert changed == 4

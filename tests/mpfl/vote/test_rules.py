@@ -93,6 +93,19 @@ def test_layer_budget_takes_the_most_voted_of_every_layer(vote):
         assert set(np.flatnonzero(decided.bools()[part]) + part.start) == set(order[:kept])
 
 
+@given(votes())
+def test_layer_mean_keeps_as_many_as_ballots_do_on_average(vote):
+    counts, total, context = vote
+    context = dataclasses.replace(context, min_units=0)
+    decided = decide("layer_mean", counts, total, context).bools()
+    alive = np.ones_like(counts, bool) if context.allow_regrow else context.previous.bools()
+    for part in context.layout.slices():
+        order = [i for i in range(part.start, part.stop) if alive[i]]
+        order.sort(key=lambda i: (-int(counts[i]), -context.tie_break[i], i))
+        wanted = math.floor(Fraction(int(counts[part].sum()), total) + Fraction(1, 2))
+        assert set(np.flatnonzero(decided[part]) + part.start) == set(order[:wanted])
+
+
 @pytest.mark.parametrize("rule", ["budget", "layer_budget"])
 @settings(max_examples=50)
 @given(vote=votes())
