@@ -7,15 +7,18 @@ follows from the choice is written anew, and the whole must be the file.
 
 from __future__ import annotations
 
+import hashlib
+import math
 import struct
 import zlib
 from collections.abc import Sequence
-from itertools import chain
+from itertools import chain, pairwise
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-from tests.mpfl.wire.reader import byte_table, integer_weights, table_of
+from tests.mpfl.wire.reader import best_levels, byte_table, integer_weights, read_bits, table_of
 
 FOLDER = Path(__file__).parents[2] / "golden" / "wire"
 
@@ -168,3 +171,127 @@ def test_integers_by_steps_tables_and_stream(name: str, largest: int) -> None:
         nearest = [max(-largest, min(largest, round(VALUES[i] / step))) for i in part]
         sent += [(integer + 127, of) for integer in nearest]
     assert payload == payload[: 8 + length] + stream(sent)
+
+
+# ------------------------------------------------------------- one magnitude a segment: stc, sbc
+
+
+def rans_mask(parts: Sequence[list[bool]], parameters: bytes) -> bytes:
+    """Return the payload of a rANS mask of these segments; their parameters are the sender's."""
+    each = [levels(bits, q) for bits, q in zip(parts, parameters, strict=True)]
+    sent = [pair for top in (3, 2, 1, 0) for part in each for pair in chain(*part[top : top + 1])]
+    return b"\2" + parameters + stream(sent)
+
+
+def places(chosen: Sequence[tuple[float, set[int]]], payload: bytes) -> bytes:
+    """Return a magnitude a segment and the mask over those that are not 0."""
+    scales = struct.pack(f"<{len(chosen)}f", *(scale for scale, _ in chosen))
+    bits = [[i in some for i in part] for part, (scale, some) in zip(SEGMENTS, chosen, strict=True)
+            if scale]  # fmt: skip
+    return scales + rans_mask(bits, payload[len(scales) + 1 : len(scales) + 1 + len(bits)])
+
+
+def largest(part: range, sizes: dict[int, float]) -> set[int]:
+    """Return the tenth of a segment that is largest, rounded up, without zeros; ties by index."""
+    count = -(-len(part) // 10)
+    return set(sorted((i for i in part if sizes[i] > 0), key=lambda i: (-sizes[i], i))[:count])
+
+
+def mean(sizes: dict[int, float], some: set[int]) -> float:
+    return sum(sizes[i] for i in some) / len(some) if some else 0.0
+
+
+def test_stc_keeps_the_largest_of_each_segment() -> None:
+    sizes = {i: abs(value) for i, value in enumerate(VALUES)}
+    chosen = [(mean(sizes, some), some) for some in (largest(part, sizes) for part in SEGMENTS)]
+    payload = golden("values-stc-0-1-")
+    written = places(chosen, payload[1:])
+    kept = sorted(i for _, some in chosen for i in some)
+    assert len(kept) == 6 + 1 + 4
+    signs = packed([VALUES[i] > 0 for i in kept])
+    assert payload == varint(len(written)) + written + signs
+
+
+def test_sbc_keeps_the_largest_of_the_heavier_sign() -> None:
+    chosen = []
+    for part in SEGMENTS:
+        plus, minus = (
+            {i: max(sign * value, 0.0) for i, value in enumerate(VALUES)} for sign in (1, -1)
+        )
+        up, down = largest(part, plus), largest(part, minus)
+        heavier = mean(minus, down) > mean(plus, up)
+        chosen.append((-mean(minus, down), down) if heavier else (mean(plus, up), up))
+    assert {scale > 0 for scale, some in chosen if some} == {True, False}
+    payload = golden("values-sbc-0-1-")
+    assert payload == places(chosen, payload)
+
+
+# ----------------------------------------------------------------------------------------- eden
+
+
+def hadamard(values: list[float]) -> list[float]:
+    """Return the transform by its definition: signs are the parity of what indices share."""
+    return [
+        sum(-x if (i & j).bit_count() % 2 else x for j, x in enumerate(values))
+        for i in range(len(values))
+    ]
+
+
+def nearest_share(share: float) -> int:
+    """Return the number of the share nearest to this one, of two the greater share."""
+    shares = [(16 - s % 8) / 2 ** (4 + s // 8) for s in range(255)]
+    return min(range(255), key=lambda s: (abs(shares[s] - share), s))
+
+
+def level_payload(sent: Sequence[int], top: int) -> bytes:
+    counts = [sent.count(level) for level in range(top + 1)]
+    shares = [nearest_share(count / len(sent)) if count else 255 for count in counts]
+    weights = [0.0 if s == 255 else (16 - s % 8) / 2 ** (4 + s // 8) for s in shares]
+    table = table_of(weights)
+    return bytes((top, *shares)) + stream([(level, table) for level in sent])
+
+
+@pytest.mark.parametrize("bits", [0.5, 1, 2])
+def test_eden_rounds_what_it_has_rotated(bits: float) -> None:
+    payload = golden(f"values-eden-{str(bits).replace('.', '-')}-")
+    (seed,) = struct.unpack_from("<I", payload)
+    best = best_levels(round(2 ** max(bits, 1)))
+    edges = [(low + high) / 2 for low, high in pairwise(best)]
+    size, scales, sent = 128, [], list[int]()
+    for number, part in enumerate(part for part in SEGMENTS if part):  # a block each, filled up
+        data = hashlib.shake_128(struct.pack("<II", seed, number)).digest(size // 4 + 2 * size)
+        signs = [1 - 2 * bit for bit in read_bits(data, 2 * size)]
+        block = [VALUES[i] for i in part] + [0.0] * (size - len(part))
+        turned = hadamard([x * sign for x, sign in zip(block, signs[:size], strict=True)])
+        turned = hadamard([x * sign for x, sign in zip(turned, signs[size:], strict=True)])
+        rotated = [x / size for x in turned]
+        norm = math.sqrt(sum(x * x for x in block))
+        chosen = [sum(x / norm * math.sqrt(size) > edge for edge in edges) for x in rotated]
+        product = sum(x * best[level] for x, level in zip(rotated, chosen, strict=True))
+        scales.append(norm**2 / product / min(bits, 1))
+        draws = struct.unpack(f"<{size}H", data[size // 4 :])
+        sent += [level for level, draw in zip(chosen, draws, strict=True)
+                 if bits >= 1 or draw < round(65536 * bits)]  # fmt: skip
+    assert struct.unpack("<3f", payload[4:16]) == pytest.approx(scales, rel=1e-6)
+    assert payload == payload[:16] + level_payload(sent, len(best) - 1)
+
+
+# -------------------------------------------------------------------------------------- lowrank
+
+
+def test_low_rank_is_one_step_of_the_power_iteration() -> None:
+    draws = np.random.Generator(np.random.PCG64(5))  # the sender's, and so what it starts from
+    numbers = list[float]()
+    for part, rows in zip(SEGMENTS, (12, 0, 0, 7), strict=True):
+        if not rows:
+            numbers += [VALUES[i] for i in part]
+            continue
+        columns = len(part) // rows
+        matrix = [[VALUES[part[i * columns + j]] for j in range(columns)] for i in range(rows)]
+        start = draws.standard_normal(columns).tolist()
+        left = [sum(x * y for x, y in zip(row, start, strict=True)) for row in matrix]
+        norm = math.sqrt(sum(x * x for x in left))
+        left = [x / norm for x in left]
+        right = [sum(matrix[i][j] * left[i] for i in range(rows)) for j in range(columns)]
+        numbers += left + right
+    assert golden("values-lowrank-1-") == struct.pack(f"<{len(numbers)}f", *numbers)
