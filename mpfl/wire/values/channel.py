@@ -141,7 +141,8 @@ class Channel:
     def _context(self, reference: Floats, previous: bytes = b"", progress: float = 0.0) -> Context:
         classes, start = None, self.start
         if start is not None and self.relative:
-            key = (*map(Fixed.of, (reference, start)), np.packbits(self.footprint.keep).tobytes())
+            kept = np.packbits(self.footprint.keep).tobytes()
+            key = Fixed.of(reference), Fixed.of(start), kept
             classes = self.classes.get(key, lambda: self._movement(reference, start))
         return Context(classes, self.footprint.shapes, previous, progress)
 
