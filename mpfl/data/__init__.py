@@ -10,9 +10,10 @@ import torch
 from numpy.typing import NDArray
 
 from mpfl.config import DataConfig
+from mpfl.data.augment import check_augment
 from mpfl.data.folder import imagefolder
 from mpfl.data.partition import PARTITIONS, partition
-from mpfl.data.samples import DataMissing, Dataset, Samples, stratified
+from mpfl.data.samples import DataMissing, Dataset, Samples, stratified, unscaled
 from mpfl.data.summary import PartitionSummary, summary
 from mpfl.data.text import pydoc
 from mpfl.data.vision import cifar10, cifar100, digits, fashion_mnist, mnist
@@ -53,7 +54,7 @@ def load_data(config: DataConfig, seed: int) -> Dataset:
     Parameters
     ----------
     config
-        ``name``, ``folder``, ``download``, ``train_samples`` and ``test_samples`` are used.
+        All but ``clients`` and ``partition`` are used.
     seed
         The run's seed: decides which samples stay where not all are wanted. They are drawn
         stratified by class (or by group, of text).
@@ -68,6 +69,11 @@ def load_data(config: DataConfig, seed: int) -> Dataset:
     with keyed("data.name"):
         load = DATASETS[config.name]
     dataset = load(config)
+    if not config.standardise:
+        dataset = unscaled(dataset)
+    if config.augment:
+        dataset = replace(dataset, train=replace(dataset.train, augment=config.augment))
+        check_augment(dataset.train)
     if config.train_samples:
         dataset = _fewer_train(dataset, config.train_samples, seed)
     if config.test_samples:

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
 from mpfl.config import DataConfig
-from mpfl.data.samples import Dataset, Samples, data_folder, missing, normalisation
+from mpfl.data.samples import Dataset, Samples, Scaling, data_folder, missing, normalisation
 from mpfl.errors import InputError
 
 _SUFFIXES = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp"})
@@ -253,9 +253,7 @@ def _pixels(picture: Image.Image, form: tuple[str, tuple[int, int]]) -> NDArray[
     return np.moveaxis(flat.reshape(size[1], size[0], -1), -1, 0)
 
 
-def as_samples(
-    arrays: dict[str, NDArray[np.generic]], scale: dict[str, tuple[float, ...]]
-) -> tuple[Samples, Samples]:
+def as_samples(arrays: dict[str, NDArray[np.generic]], scale: Scaling) -> tuple[Samples, Samples]:
     """Return training and test samples of what `stack` returned."""
     train, test = (
         Samples(

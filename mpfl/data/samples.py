@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
+from typing import TypedDict
 
 import numpy as np
 import torch
@@ -40,12 +41,19 @@ class Samples:
     scale, shift
         A network sees ``inputs * scale + shift`` as float32, one number per channel (or one for
         all). Empty: inputs go as they are, tokens as int64.
+    augment
+        How images are changed as they are trained on, see `mpfl.data.augment`; `batch` never does.
+    black
+        What a network sees of a black pixel, where that is not `shift`: one number per channel, one
+        for all, or empty for zero.
     """
 
     inputs: Tensor
     targets: Tensor
     scale: tuple[float, ...] = ()
     shift: tuple[float, ...] = ()
+    augment: str = ""
+    black: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
         for name, tensor in (("inputs", self.inputs), ("targets", self.targets)):
@@ -139,7 +147,14 @@ class Samples:
         """
         if not self.scale and self.inputs.dtype != torch.uint8:
             return self
-        return Samples(self._normalise(self.inputs), self.targets)
+        seen, black = self._normalise(self.inputs), self.shift or self.black
+        return replace(self, inputs=seen, scale=(), shift=(), black=black)
+
+    def black_pixel(self, like: Tensor) -> Tensor:
+        """Return what a network sees of a black pixel, float32 [channels or 1, 1, ...]."""
+        black = self.shift or self.black or (0.0,)
+        shape = (-1, *[1] * (self.inputs.dim() - 2))
+        return torch.tensor(black, dtype=torch.float32, device=like.device).reshape(shape)
 
     def to(self, device: str) -> Samples:
         """Return the samples on another device."""
@@ -268,14 +283,35 @@ def missing(
     )
 
 
-def normalisation(
-    mean: tuple[float, ...], std: tuple[float, ...], white: float = 255.0
-) -> dict[str, tuple[float, ...]]:
+class Scaling(TypedDict):
+    """``scale`` and ``shift`` of `Samples`."""
+
+    scale: tuple[float, ...]
+    shift: tuple[float, ...]
+
+
+def normalisation(mean: tuple[float, ...], std: tuple[float, ...], white: float = 255.0) -> Scaling:
     """Return `scale` and `shift` that turn bytes 0..white into (x/white − mean) / std."""
     return {
         "scale": tuple(1.0 / (white * s) for s in std),
         "shift": tuple(-m / s for m, s in zip(mean, std, strict=True)),
     }
+
+
+def unscaled(dataset: Dataset) -> Dataset:
+    """Return the same data as shares of its brightest training pixel, 0 to 1.
+
+    Raises
+    ------
+    InputError
+        If its inputs are not bytes.
+    """
+    if dataset.train.inputs.dtype != torch.uint8:
+        raise InputError(f"data.standardise: {dataset.name} has no pixels of 0 to 255")
+    scale = (1 / max(1, int(dataset.train.inputs.max())),)
+    parts = (replace(part, scale=scale, shift=(0.0,)) for part in (dataset.train, dataset.test))
+    train, test = parts
+    return replace(dataset, train=train, test=test)
 
 
 def stratified(

@@ -25,7 +25,7 @@ from mpfl.scores import SCORES
 from server.methods import METHODS
 
 PRESETS = preset_names()
-TINY = {"mnist": (1, 28, 28), "cifar10": (3, 32, 32)}
+TINY = {"mnist": (1, 28, 28), "fashion_mnist": (1, 28, 28), "cifar10": (3, 32, 32)}
 SMALLER = {"vgg11": "conv4", "resnet18": "resnet20", "lstm_lm(512)": "lstm_lm(32)"}
 """What stands in for networks that would take ten seconds."""
 
@@ -61,11 +61,23 @@ def stand_ins() -> None:
         DATASETS.register(f"noise_{name}", noise(shape))
 
 
+def noisy(name: str) -> str:
+    """Return the name of what stands in for a data set."""
+    return f"noise_{name}" if name in TINY else name
+
+
 def quick(preset: str) -> dict[str, Any]:
     """Return a preset's tables on tiny data."""
     table = resolve(preset, (), QUICK)
-    if table["data"]["name"] in TINY:
-        table["data"]["name"] = f"noise_{table['data']['name']}"
+    table["data"]["name"] = noisy(table["data"]["name"])
+    compared = table["compare"]
+    if names := compared.get("sweep", {}).get("data.name"):
+        compared["sweep"]["data.name"] = [noisy(name) for name in names]
+    for rule in compared.get("adjust", []):
+        if "data.name" in rule["when"]:
+            rule["when"]["data.name"] = noisy(rule["when"]["data.name"])
+    if "labels(2)" in compared.get("sweep", {}).get("data.partition", []):
+        table["data"]["clients"] = 10  # one of each class
     name = table["model"]["name"]
     table["model"]["name"] = SMALLER.get(name, name)
     return table
@@ -91,7 +103,8 @@ def test_two_rounds_of_a_preset(preset: str, tmp_path: Path) -> None:
     summary = run(from_mapping(rest), tmp_path / "run")
     assert summary["rounds"] == 2
     assert summary["method"] == load_table(preset)["method"]
-    assert 0 < summary["density"] < 1
+    assert 0 < summary["density"] <= 1
+    assert (summary["density"] < 1) == (summary["method"] != "fedavg")
     assert 0 <= summary["test_accuracy"] <= 1
     assert summary["uplink_bytes"] > 0
 
@@ -104,6 +117,17 @@ def test_two_rounds_of_noniid_on_mnist(tmp_path: Path, data_folder: Path) -> Non
     except DataMissing as error:
         pytest.skip(str(error))
     assert summary["rounds"] == 2
+
+
+def test_niid_bench_is_the_table_of_fedavg() -> None:
+    cells = plan_cells(*split_table(quick("niid_bench")))
+    found = {(c.experiment.data.name, c.experiment.data.partition): c.experiment for c in cells}
+    assert len(found) == len(cells) == 9
+    assert {e.data.augment for (name, _), e in found.items() if "cifar" in name} == {"crop_flip"}
+    assert {e.data.augment for (name, _), e in found.items() if "mnist" in name} == {""}
+    published = split_table(load_table("niid_bench"))[1].published
+    told = {(p.when["data.name"], p.when["data.partition"]) for p in published}
+    assert {(name.removeprefix("noise_"), part) for name, part in found} <= told
 
 
 @pytest.mark.slow
