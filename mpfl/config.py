@@ -81,6 +81,8 @@ RULES: Mapping[str, Rule] = {
     "data.clients": _at_least(1),
     "data.partition": _SPEC,
     "data.augment": _choice("", "crop", "crop_flip"),
+    "data.level": _choice("character", "byte"),
+    "data.groups": _at_least(0),
     "data.train_samples": _at_least(0),
     "data.test_samples": _at_least(0),
     "model.size": _share("size"),
@@ -192,6 +194,11 @@ class DataConfig:
     standardise: bool = True
     """Whether networks see pixels with mean 0 and deviation 1, by the data set's own figures, or as
     shares of white from 0 to 1."""
+    level: str = "character"
+    """What a token of a ``textfolder`` is: ``character`` (newline, printable ASCII, one token for
+    all others) or ``byte``."""
+    groups: int = 0
+    """Use only this many of the data's natural clients, drawn from the seed (0 = all)."""
     train_samples: int = 0
     """Use only this many training samples, drawn from the seed (0 = all)."""
     test_samples: int = 0

@@ -266,7 +266,8 @@ def held_data(
 ) -> tuple[Dataset, tuple[NDArray[np.int64], ...]]:
     """Return the experiment's data, and the indices of each client's training samples."""
     config = experiment.data
-    data = load(config, experiment.seed if config.train_samples or config.test_samples else 0)
+    draws = config.train_samples or config.test_samples or config.groups
+    data = load(config, experiment.seed if draws else 0)
     parts = partition(config, data.train.targets.numpy(), experiment.seed, data.groups)
     return data, tuple(parts)
 

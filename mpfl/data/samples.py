@@ -15,6 +15,7 @@ from torch import Tensor
 
 from mpfl.config import DataConfig
 from mpfl.errors import InputError
+from mpfl.seeding import numpy_rng
 
 IGNORED = -100
 """A target that counts nowhere, PyTorch's default ``ignore_index``."""
@@ -193,6 +194,8 @@ class Dataset:
         Shape of one input: (channels, height, width) or (length,).
     groups
         The natural client of each training sample, int64 [n], where the data has one.
+    test_groups
+        The same of each test sample.
     """
 
     name: str
@@ -201,6 +204,7 @@ class Dataset:
     classes: int
     input_shape: tuple[int, ...]
     groups: NDArray[np.int64] | None = None
+    test_groups: NDArray[np.int64] | None = None
 
     def __post_init__(self) -> None:
         if self.classes < 1:
@@ -216,11 +220,11 @@ class Dataset:
             raise InputError(f"data set {self.name!r}: training and test targets differ in shape")
         if self.train.inputs.dtype.is_floating_point != self.test.inputs.dtype.is_floating_point:
             raise InputError(f"data set {self.name!r}: training and test inputs differ in type")
-        if self.groups is not None and len(self.groups) != len(self.train):
-            raise InputError(
-                f"data set {self.name!r}: {len(self.groups)} groups "
-                f"for {len(self.train)} training samples"
-            )
+        parts = ("training", self.groups, self.train), ("test", self.test_groups, self.test)
+        for part, groups, samples in parts:
+            if groups is not None and len(groups) != len(samples):
+                counts = f"{len(groups)} groups for {len(samples)} {part} samples"
+                raise InputError(f"data set {self.name!r}: {counts}")
 
     def contents(self) -> Iterator[bytes | memoryview]:
         """Yield what tells this data from other data: shapes, normalisation, every sample."""
@@ -281,6 +285,21 @@ def missing(
     return DataMissing(
         f"data.folder: no files of {name} in {looked}; name their folder with --data-dir{hint}"
     )
+
+
+def held_out(count: int, name: str, number: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return which of a natural client's samples are for training, and the fifth that is held out.
+
+    At least one of two is held out, the same ones whatever the run's seed.
+
+    Parameters
+    ----------
+    name, number
+        The data set's, and the client's in it.
+    """
+    aside = max(1, round(count / 5)) if count > 1 else 0
+    order = numpy_rng(0, f"{name} held out", number).permutation(count)
+    return np.sort(order[aside:]), np.sort(order[:aside])
 
 
 class Scaling(TypedDict):

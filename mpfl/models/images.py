@@ -72,37 +72,41 @@ def lenet5(shapes: Shapes) -> nn.Module:
 def niid_cnn(shapes: Shapes) -> nn.Module:
     """NIID-Bench's CNN (Li 2022; 6-16-120-84): 44,426 parameters on 28x28, 62,006 on CIFAR-10."""
     channels, height, width = image_shape("niid_cnn", shapes, 16)
+    area = _after_caffe(height) * _after_caffe(width)
+    first, second, third, fourth = map(shapes.wide, (6, 16, 120, 84))
     return _named(
-        conv1=nn.Conv2d(channels, 6, 5),
+        conv1=nn.Conv2d(channels, first, 5),
         relu1=nn.ReLU(),
         pool1=nn.MaxPool2d(2),
-        conv2=nn.Conv2d(6, 16, 5),
+        conv2=nn.Conv2d(first, second, 5),
         relu2=nn.ReLU(),
         pool2=nn.MaxPool2d(2),
         flatten=nn.Flatten(),
-        fc1=nn.Linear(16 * _after_caffe(height) * _after_caffe(width), 120),
+        fc1=nn.Linear(second * area, third),
         relu3=nn.ReLU(),
-        fc2=nn.Linear(120, 84),
+        fc2=nn.Linear(third, fourth),
         relu4=nn.ReLU(),
-        fc3=nn.Linear(84, shapes.classes),
+        fc3=nn.Linear(fourth, shapes.classes),
     )
 
 
 def pfl_cnn(shapes: Shapes) -> nn.Module:
     """pfl-research's CIFAR-10 CNN (32-64-128, two dropouts): 1,626,442 parameters on CIFAR-10."""
     channels, height, width = image_shape("pfl_cnn", shapes, 6)
+    area = ((height - 4) // 2) * ((width - 4) // 2)
+    first, second, third = map(shapes.wide, (32, 64, 128))
     return _named(
-        conv1=nn.Conv2d(channels, 32, 3),
+        conv1=nn.Conv2d(channels, first, 3),
         relu1=nn.ReLU(),
-        conv2=nn.Conv2d(32, 64, 3),
+        conv2=nn.Conv2d(first, second, 3),
         relu2=nn.ReLU(),
         pool=nn.MaxPool2d(2),
         dropout1=nn.Dropout(0.25),
         flatten=nn.Flatten(),
-        fc1=nn.Linear(64 * ((height - 4) // 2) * ((width - 4) // 2), 128),
+        fc1=nn.Linear(second * area, third),
         relu3=nn.ReLU(),
         dropout2=nn.Dropout(0.5),
-        fc2=nn.Linear(128, shapes.classes),
+        fc2=nn.Linear(third, shapes.classes),
     )
 
 
@@ -175,17 +179,18 @@ def vgg11(shapes: Shapes) -> nn.Module:
 def vgg11_plain(shapes: Shapes) -> nn.Module:
     """VGG-11 without normalisation, two hidden layers of 512 and dropout (FedNova): 9,750,922."""
     channels, height, width = image_shape("vgg11_plain", shapes, 32)
-    features, last, shrink = _features(channels, _VGG11, normalise=False)
+    features, last, shrink = _features(channels, _VGG11, normalise=False, shapes=shapes)
+    hidden = shapes.wide(512)
     return _named(
         features=features,
         flatten=nn.Flatten(),
         dropout1=nn.Dropout(),
-        fc1=nn.Linear(last * (height // shrink) * (width // shrink), 512),
+        fc1=nn.Linear(last * (height // shrink) * (width // shrink), hidden),
         relu1=nn.ReLU(),
         dropout2=nn.Dropout(),
-        fc2=nn.Linear(512, 512),
+        fc2=nn.Linear(hidden, hidden),
         relu2=nn.ReLU(),
-        fc3=nn.Linear(512, shapes.classes),
+        fc3=nn.Linear(hidden, shapes.classes),
     )
 
 

@@ -26,11 +26,19 @@ from server.methods import METHODS
 
 PRESETS = preset_names()
 TINY = {"mnist": (1, 28, 28), "fashion_mnist": (1, 28, 28), "cifar10": (3, 32, 32)}
-SMALLER = {"vgg11": "conv4", "resnet18": "resnet20", "lstm_lm(512)": "lstm_lm(32)"}
+SMALLER = {
+    "vgg11": "conv4",
+    "vgg16": "conv6",
+    "vgg11_plain": "conv4",
+    "resnet18": "resnet20",
+    "lstm_lm(512)": "lstm_lm(32)",
+    "lstm_lm(256)": "lstm_lm(16)",
+}
 """What stands in for networks that would take ten seconds."""
 
 QUICK = {
     "data.clients": 2,
+    "data.groups": 0,
     "data.train_samples": 40,
     "data.test_samples": 20,
     "train.epochs": 1,
@@ -63,7 +71,7 @@ def stand_ins() -> None:
 
 def noisy(name: str) -> str:
     """Return the name of what stands in for a data set."""
-    return f"noise_{name}" if name in TINY else name
+    return f"noise_{name}" if name in TINY else {"textfolder": "pydoc"}.get(name, name)
 
 
 def quick(preset: str) -> dict[str, Any]:
@@ -76,6 +84,8 @@ def quick(preset: str) -> dict[str, Any]:
     for rule in compared.get("adjust", []):
         if "data.name" in rule["when"]:
             rule["when"]["data.name"] = noisy(rule["when"]["data.name"])
+    if names := compared.get("sweep", {}).get("model.name"):
+        compared["sweep"]["model.name"] = [SMALLER.get(name, name) for name in names]
     if "labels(2)" in compared.get("sweep", {}).get("data.partition", []):
         table["data"]["clients"] = 10  # one of each class
     name = table["model"]["name"]

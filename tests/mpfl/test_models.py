@@ -46,6 +46,8 @@ def recurrent(gates: int, vocabulary: int, outputs: int, e: int = 128, h: int = 
         ("resnet18", 10, CIFAR, 11_181_642),
         ("resnet20", 10, CIFAR, 272_474),
         ("resnet56", 10, CIFAR, 855_770),
+        ("resnet20(8)", 10, CIFAR, 272_474),
+        ("resnet18(32)", 10, CIFAR, 11_181_642),
         ("lstm", 10, TEXT, recurrent(4, 256, 10)),
         ("gru", 10, TEXT, recurrent(3, 256, 10)),
         ("lstm_lm", 96, TEXT, recurrent(4, 96, 96)),
@@ -267,12 +269,27 @@ def test_unknown_model_names_the_nearest():
         ("lstm_lm(1, 2)", "takes one whole number"),
         ("lstm_lm(512", "expected a name or name"),
         ("vgg11(64)", "'vgg11' takes no argument"),
+        ("resnet20(3)", "got 3 groups, expected 0 (batch normalisation) or a divisor of 16"),
+        ("resnet18(-1)", "got -1 groups, expected 0"),
         ("lstn_lm(512)", "did you mean 'lstm_lm'"),
     ],
 )
 def test_sizes_that_make_no_sense_are_named(spec, said):
+    shape = CIFAR if spec.startswith("resnet") else TEXT
     with pytest.raises(ValueError, match=re.escape(said)):
-        build_model(spec, 10, TEXT, generator())
+        build_model(spec, 10, shape, generator())
+
+
+@pytest.mark.parametrize("name", ["resnet18(32)", "resnet34(2)", "resnet20(8)", "resnet56(16)"])
+def test_groups_take_the_place_of_batches_everywhere(name):
+    model = build_model(name, 10, CIFAR, generator())
+    plain = build_model(name.partition("(")[0], 10, CIFAR, generator())
+    groups = int(name.partition("(")[2][:-1])
+    found = {n: m.num_channels for n, m in model.named_modules() if isinstance(m, nn.GroupNorm)}
+    normalised = {n: m for n, m in plain.named_modules() if isinstance(m, nn.BatchNorm2d)}
+    assert found == {n: m.num_features for n, m in normalised.items()}
+    assert {m.num_groups for m in model.modules() if isinstance(m, nn.GroupNorm)} == {groups}
+    assert not list(model.buffers())
 
 
 def test_initialise_refuses_unknown_parameters():
