@@ -56,7 +56,8 @@ def noise(shape: tuple[int, ...]) -> Callable[[DataConfig], Dataset]:
 
         def part(count: int) -> Samples:
             pixels = rng.integers(0, 256, (count, *shape)).astype(np.uint8)
-            return Samples(torch.from_numpy(pixels), torch.arange(count) % 10)
+            labels = torch.arange(count) % 10
+            return Samples(torch.from_numpy(pixels), labels, scale=(1 / 255,), shift=(0.0,))
 
         return Dataset(config.name, part(2000), part(40), 10, shape)
 
