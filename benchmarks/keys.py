@@ -32,6 +32,7 @@ _KINDS = {
     "dict[str, list[Any]]": "table of lists",
     "dict[str, dict[str, Any]]": "table of tables",
     "list[dict[str, dict[str, Any]]]": "list of tables",
+    "list[Published]": "list of tables",
 }
 
 

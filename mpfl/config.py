@@ -80,6 +80,9 @@ RULES: Mapping[str, Rule] = {
     "seed": Rule("0 to 2^32 - 1", lambda value: 0 <= value < 2**32),
     "data.clients": _at_least(1),
     "data.partition": _SPEC,
+    "data.augment": _choice("", "crop", "crop_flip"),
+    "data.level": _choice("character", "byte"),
+    "data.groups": _at_least(0),
     "data.train_samples": _at_least(0),
     "data.test_samples": _at_least(0),
     "model.size": _share("size"),
@@ -182,7 +185,20 @@ class DataConfig:
     clients: int = 10
     """Number of clients the training data is divided among."""
     partition: str = "iid"
-    """``iid``, ``dirichlet(alpha)``, ``shards(k)``, ``quantity(alpha)`` or ``natural``."""
+    """``iid``, ``dirichlet(alpha)``, ``labels(k)``, ``shards(k)``, ``quantity(alpha)`` or
+    ``natural``."""
+    augment: str = ""
+    """How training changes images, anew in every epoch: ``crop`` (at random, out of 4 black pixels
+    around them), ``crop_flip`` (and mirrored half of the time), or not at all. Scores and tests see
+    them as they are."""
+    standardise: bool = True
+    """Whether networks see pixels with mean 0 and deviation 1, by the data set's own figures, or as
+    shares of white from 0 to 1."""
+    level: str = "character"
+    """What a token of a ``textfolder`` is: ``character`` (newline, printable ASCII, one token for
+    all others) or ``byte``."""
+    groups: int = 0
+    """Use only this many of the data's natural clients, drawn from the seed (0 = all)."""
     train_samples: int = 0
     """Use only this many training samples, drawn from the seed (0 = all)."""
     test_samples: int = 0
@@ -225,10 +241,13 @@ class TrainConfig:
     """Learning rate of the first round."""
     momentum: float = 0.0
     """Momentum of SGD."""
+    nesterov: bool = False
+    """Whether the momentum is Nesterov's, as in torch.optim."""
     weight_decay: float = 0.0
     """L2 penalty, as in torch.optim."""
     lr_decay: str = "none"
-    """Over the rounds of weight training: ``none``, ``cosine`` or ``exponential(factor)``."""
+    """Over the rounds of weight training: ``none``, ``cosine``, ``exponential(factor)``,
+    ``step(factor, share, ...)`` of the rounds, or ``warmup(rounds, none|cosine)``."""
     loss: str = "cross_entropy"
     """What training minimises: see ``mpfl list losses``. Tests, and scores made of gradients, go by
     cross entropy."""

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import nn
+from torch.nn.modules.dropout import _DropoutNd
 
 from mpfl.checks import check_codecs, check_faults, check_pruning, check_stress, check_training
 from mpfl.config import DataConfig, EngineConfig, Experiment, from_toml, to_toml
@@ -269,7 +270,8 @@ def held_data(
 ) -> tuple[Dataset, tuple[NDArray[np.int64], ...]]:
     """Return the experiment's data, and the indices of each client's training samples."""
     config = experiment.data
-    data = load(config, experiment.seed if config.train_samples or config.test_samples else 0)
+    draws = config.train_samples or config.test_samples or config.groups
+    data = load(config, experiment.seed if draws else 0)
     parts = partition(config, data.train.targets.numpy(), experiment.seed, data.groups)
     return data, tuple(parts)
 
@@ -331,7 +333,8 @@ def _bound(
 ) -> tuple[FlatModel, Structure]:
     """Bind a network to flat vectors; what others wrote is tried out first."""
     if not is_own(experiment.model.name):
-        return FlatModel(module, Manner(draws=False)), structure
+        draws = any(isinstance(part, _DropoutNd) for part in module.modules())
+        return FlatModel(module, Manner(draws=draws)), structure
     with keyed(f"model.name: {experiment.model.name!r}"):
         trial = FlatModel(module)
         manner, structure = try_out(trial, structure, data.train, data.classes, experiment.train)

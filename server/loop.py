@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
 from dataclasses import fields, replace
@@ -71,7 +72,7 @@ def run_rounds(
         record = state.last = _round(world, courier, state, folder, goes_on)
         if record.test_accuracy is None and _stop(experiment, state):
             result = evaluate_model(world, state.method)  # the last round always is
-            record = replace(record, test_accuracy=result.accuracy, test_loss=result.loss)
+            record = replace(record, **_tested(world, result))
             state.last = record
         folder.write_round(record, state.ledger.close_round())
         state.standing.add(record)
@@ -113,8 +114,6 @@ def _round(
         phase=phase,
         density=density,
         density_all_parameters=density_all,
-        test_accuracy=result.accuracy if result else None,
-        test_loss=result.loss if result else None,
         uplink_bytes=up,
         downlink_bytes=down,
         total_bytes=up + down,
@@ -124,8 +123,18 @@ def _round(
         errors=exchange.errors,
         layer_density=mask.layer_densities(),
         seconds=round(state.seconds, 3),
-        **{"counted": enough, **columns},
+        **{"counted": enough, **_tested(world, result), **columns},
     )
+
+
+def _tested(world: World, result: Evaluation | None) -> dict[str, Any]:
+    """Return a record's columns about the test."""
+    if result is None:
+        return {"test_accuracy": None, "test_loss": None}
+    found = {"test_accuracy": result.accuracy, "test_loss": result.loss}
+    if world.data.test.has_tokens and world.data.test.targets.dim() == 2:
+        found["perplexity"] = math.exp(min(result.loss, 700.0))  # beyond it: no float
+    return found
 
 
 def _checked(columns: dict[str, Any]) -> dict[str, Any]:

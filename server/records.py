@@ -36,6 +36,8 @@ class RoundRecord:
     """Share of the test samples that the model gets right; null after rounds without a test."""
     test_loss: float | None
     """Mean cross-entropy on them, in nats; null as well where it is not finite."""
+    perplexity: float | None = None
+    """Of text: e to the power of ``test_loss``, after rounds with a test; null where not finite."""
     uplink_bytes: int
     """Bytes of all messages of clients so far."""
     downlink_bytes: int

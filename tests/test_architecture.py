@@ -24,6 +24,7 @@ USUAL_MOST = 13
 """Modules in one folder; methods are as many as there are methods."""
 READS_HANDED_PATHS = {
     "mpfl/data/folder.py",
+    "mpfl/data/natural.py",
     "mpfl/data/vision.py",
     "mpfl/presets/files.py",  # and the presets beside it
     "mpfl/plugins/source.py",

@@ -12,7 +12,7 @@ import typer
 
 from benchmarks.cli import options
 from benchmarks.cli.console import Reporter, rounds_done
-from benchmarks.report.table import table_text
+from benchmarks.report.table import meetings_text, table_text
 from benchmarks.running import comparison as comparing
 from benchmarks.running.compare_config import split_table
 from benchmarks.running.interruption import resumable
@@ -80,6 +80,8 @@ def compare_cells(table: Mapping[str, Any], out: Path, reporter: Reporter, sink:
 
         report = write_report(out)
     reporter.say(table_text(report.rows, report.baseline))
+    if report.meetings:
+        reporter.say(meetings_text(report.meetings))
     reporter.say(f"report: {out / 'report.html'}")
     reporter.result([asdict(row) for row in report.rows])
     reporter.losses()

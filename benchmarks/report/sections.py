@@ -7,7 +7,13 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from benchmarks.report.table import Column, columns
+from benchmarks.report.table import (
+    Column,
+    accuracy_text,
+    columns,
+    difference_text,
+    published_text,
+)
 from benchmarks.results.measures import (
     LINKS,
     Estimate,
@@ -18,6 +24,7 @@ from benchmarks.results.measures import (
     mean_of_all,
     transfer_seconds,
 )
+from benchmarks.results.published import Meeting
 from benchmarks.results.rows import Row
 from benchmarks.results.rundata import RunData
 from benchmarks.units import bytes_text, count_text, duration_text, percent_text, ratio_text
@@ -130,6 +137,26 @@ def _digests(run: RunData) -> str:
     inputs = run.summary.health.inputs if run.summary.health else {}
     began = "".join(f", {name} {digest}" for name, digest in inputs.items())
     return f"{run.name}, seed {run.seed}: {digests}{began}"
+
+
+def published(meetings: Sequence[Meeting]) -> Table | None:
+    """Return published accuracies beside those reached; None where there are none."""
+    headings = ["run", "seeds", "published", "best round", "last round", "difference", "source"]
+    lines = [
+        Line(
+            met.name,
+            [
+                Cell(str(len(met.seeds)), len(met.seeds)),
+                Cell(published_text(met), met.published.accuracy),
+                Cell(accuracy_text(met.best), met.best.mean),
+                Cell(accuracy_text(met.last), met.last.mean),
+                Cell(difference_text(met), met.difference, met.verdict),
+                Cell(met.published.source, met.published.source),
+            ],
+        )
+        for met in meetings
+    ]
+    return Table(headings, lines) if lines else None
 
 
 def facts(run: RunData) -> dict[str, str]:

@@ -13,6 +13,7 @@ from typing import Any
 from rich.table import Table
 
 from benchmarks.results.measures import Estimate
+from benchmarks.results.published import Meeting
 from benchmarks.results.rows import Row
 from benchmarks.units import bytes_text, percent_text, printable, ratio_text
 
@@ -239,6 +240,30 @@ def table_text(rows: Sequence[Row], baseline: str = "fedavg") -> Table:
     if most > 1:
         table.caption = f"Mean over {most} seeds, ± 95 % interval."
         table.caption_justify = "left"
+    return table
+
+
+def published_text(met: Meeting) -> str:
+    """Return a published accuracy in per cent, with its deviation where that is known."""
+    figure = percent_text(met.published.accuracy)
+    return f"{figure} (std {100 * met.published.std:.2f})" if met.published.std else figure
+
+
+def difference_text(met: Meeting) -> str:
+    """Return how far what was reached is from what was published, in points, and the allowance."""
+    return f"{100 * met.difference:+.2f} of ±{100 * met.published.allowed:.2f}"
+
+
+def meetings_text(meetings: Sequence[Meeting]) -> Table:
+    """Return published accuracies beside those reached as a rich table for the terminal."""
+    table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0), header_style="bold")
+    table.add_column("", justify="left", overflow="fold")
+    for heading in ("published\nacc. %", "best\nround", "last\nround", "difference", ""):
+        table.add_column(heading, justify="right", no_wrap=True)
+    for met in meetings:
+        figures = published_text(met), accuracy_text(met.best), accuracy_text(met.last)
+        shown = [text.replace(" %", "").replace("std ", "±") for text in figures]
+        table.add_row(met.name, *shown, difference_text(met), met.verdict)
     return table
 
 

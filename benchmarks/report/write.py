@@ -24,6 +24,7 @@ from benchmarks.report.headline import comparison_headline, doubts, run_headline
 from benchmarks.report.table import table_csv, table_tex
 from benchmarks.results.loading import REPORT, comparison_settings, load_failures, load_folders
 from benchmarks.results.measures import LINKS, group_runs
+from benchmarks.results.published import Meeting, meetings
 from benchmarks.results.rows import Row, comparison_table
 from benchmarks.results.rundata import RunData
 from mpfl.errors import InputError
@@ -51,11 +52,14 @@ class Report:
         The comparison table.
     baseline
         What the rows are compared with.
+    meetings
+        Published accuracies beside those reached.
     """
 
     path: Path
     rows: list[Row]
     baseline: str
+    meetings: list[Meeting]
 
 
 @dataclass(frozen=True)
@@ -101,12 +105,13 @@ def write_report(
     margin = float(asked.get("margin", 0.005)) if margin is None else margin
     failures = load_failures(chosen)
     rows = comparison_table(runs, baseline, margin, list(failures.values()))
-    if len(runs) == 1 and not unfinished:
+    met = meetings(runs, asked)
+    if len(runs) == 1 and not unfinished and not met:
         page = _run_page(runs[0], rows, baseline)
     else:
         heading = f"Comparison {out.resolve().name}"
         notes = [setting(runs), *doubts(runs, unfinished, failures)]
-        page = _comparison_page(runs, rows, notes, heading, baseline, margin)
+        page = _comparison_page(runs, rows, notes, heading, baseline, margin, met)
     figures = {f"{item.name}.svg": item.svg.encode() for item in page.pictures}
     figures |= {f"{item.name}.png": item.png for item in page.pictures}
     contents = {f"figures/{name}": content for name, content in figures.items()}
@@ -114,7 +119,7 @@ def write_report(
     contents["table.tex"] = table_tex(rows, baseline).encode()
     contents[REPORT] = _rendered(page, runs).encode()  # last: it says that all is there
     _write(out, contents)
-    return Report(out / REPORT, rows, baseline)
+    return Report(out / REPORT, rows, baseline, met)
 
 
 def _write(out: Path, contents: Mapping[str, bytes]) -> None:
@@ -154,6 +159,7 @@ def _comparison_page(
     heading: str,
     baseline: str,
     margin: float,
+    met: Sequence[Meeting],
 ) -> _Page:
     made = group_runs(runs)
     able = [row for row in rows if not row.failed] or list(rows)
@@ -174,6 +180,7 @@ def _comparison_page(
         "margin": margin,
         "targets": sorted({row.target for row in rows if row.target is not None}),
         "methods": sections.methods(rows, baseline),
+        "published": sections.published(met),
         "budgets": sections.budgets(groups, baseline),
         "models": sections.models(groups),
         "transfers": sections.transfers(groups),

@@ -7,11 +7,47 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from mpfl.config import Experiment, to_mapping
 from mpfl.errors import InputError, shown
-from mpfl.nested import build, fail
+from mpfl.nested import build, fail, value_at
 
 _MOST_CELLS = 10_000
 _LONGEST_LABEL = 100
+
+
+@dataclass(frozen=True)
+class Published:
+    """An accuracy that others reached: an entry of ``[[compare.published]]``."""
+
+    when: dict[str, Any]
+    """Dotted keys, and ``label``, with the values of the cells that it belongs to."""
+    accuracy: float
+    """Mean test accuracy, a share between 0 and 1."""
+    source: str
+    """Who published it, and where."""
+    std: float = 0.0
+    """Its standard deviation over their seeds (0: not said)."""
+    tolerance: float = 0.0
+    """How far from it one may end (0: two deviations, or half a point where that is more)."""
+    round: str = "best"
+    """What they report: the ``best`` test round, or the ``last``."""
+
+    @property
+    def allowed(self) -> float:
+        """How far from the published accuracy one may end, a share."""
+        return self.tolerance or max(2 * self.std, 0.005)
+
+
+def matches(when: Mapping[str, Any], label: str, table: Mapping[str, Any]) -> bool:
+    """Return whether a cell's tables and label have all the values asked for.
+
+    Raises
+    ------
+    InputError
+        For a key that the tables do not have.
+    """
+    whole = {**table, "label": label}
+    return {key: value_at(whole, key) for key in when} == when
 
 
 @dataclass(frozen=True)
@@ -33,6 +69,10 @@ class CompareConfig:
     adjust: list[dict[str, dict[str, Any]]] = field(default_factory=list)
     """Rules ``{"when": {...}, "set": {...}}`` of dotted keys: the cells that have all the values of
     ``when`` get those of ``set``, in order. There, ``label`` is the method's or variant's name."""
+    published: list[Published] = field(default_factory=list)
+    """Accuracies of others, shown beside what was reached: tables of ``when`` as in a rule,
+    ``accuracy``, ``source`` and, if one likes, ``std``, ``tolerance`` and ``round`` (``best`` test
+    round, or the ``last``)."""
     wire: str = ""
     """Codec of all weights, up and down, in every cell, whatever else says (empty: each has its
     own). Of methods that differ by their wire alone only the baseline, or the first, is run."""
@@ -51,10 +91,23 @@ def split_table(table: Mapping[str, Any]) -> tuple[dict[str, Any], CompareConfig
     for rule in config.adjust:
         if set(rule) != {"when", "set"}:
             fail("compare.adjust", rule, "the tables when and set")
+    for entry in config.published:
+        _check_published(entry)
     _check_axes(config)
     for label in (*config.methods, *config.variants):
         _check_label(label)
     return rest, config
+
+
+def _check_published(entry: Published) -> None:
+    for key in ("accuracy", "std", "tolerance"):
+        if not 0 <= getattr(entry, key) <= 1:
+            fail(f"compare.published.{key}", getattr(entry, key), "a share, 0 to 1")
+    if entry.round not in ("best", "last"):
+        fail("compare.published.round", entry.round, "best or last")
+    if not entry.source.strip():
+        fail("compare.published.source", entry.source, "who published it, and where")
+    matches(entry.when, "", to_mapping(Experiment()))
 
 
 def _swept_methods(config: CompareConfig) -> CompareConfig:

@@ -19,7 +19,7 @@ from typing import Any
 
 import tomli_w
 
-from benchmarks.running.compare_config import CompareConfig, split_table
+from benchmarks.running.compare_config import CompareConfig, matches, split_table
 from benchmarks.running.experiment import plan, resume, run, validate
 from benchmarks.running.interruption import obey_parent
 from mpfl.config import Experiment, from_mapping, to_mapping
@@ -27,7 +27,7 @@ from mpfl.data import load_data
 from mpfl.data.digest import data_digests
 from mpfl.errors import InputError, RunError, keyed, shown
 from mpfl.methods import METHODS
-from mpfl.nested import dotted, read_toml, value_at, with_override
+from mpfl.nested import dotted, read_toml, with_override
 from mpfl.plugins import load as load_plugins
 from mpfl.recipes import expanded, recipes
 from mpfl.registry import parse_spec, unknown_name
@@ -146,7 +146,7 @@ def _experiment(
     for key, value in overrides.items():
         resolved = with_override(resolved, key, value)
     for rule in config.adjust:
-        if _applies(rule["when"], label, from_mapping(resolved)):
+        if matches(rule["when"], label, to_mapping(from_mapping(resolved))):
             for key, value in rule["set"].items():
                 resolved = with_override(resolved, key, value)
     experiment = from_mapping(resolved)
@@ -189,12 +189,6 @@ def _check_labels_differ(cells: Sequence[Cell]) -> None:
         other = first.setdefault(work, label)
         if other != label:
             raise InputError(f"compare.methods: {other!r} and {label!r} are the same experiment")
-
-
-def _applies(when: Mapping[str, Any], label: str, experiment: Experiment) -> bool:
-    """Return whether a cell has all the values that a rule asks for; InputError on unknown keys."""
-    table = {**to_mapping(experiment), "label": label}
-    return {key: value_at(table, key) for key in when} == when
 
 
 def compare(

@@ -10,9 +10,10 @@ import torch
 from numpy.typing import NDArray
 
 from mpfl.config import DataConfig
-from mpfl.data.folder import imagefolder
+from mpfl.data.augment import check_augment
+from mpfl.data.natural import imagefolder, textfolder
 from mpfl.data.partition import PARTITIONS, partition
-from mpfl.data.samples import DataMissing, Dataset, Samples, stratified
+from mpfl.data.samples import DataMissing, Dataset, Samples, stratified, unscaled
 from mpfl.data.summary import PartitionSummary, summary
 from mpfl.data.text import pydoc
 from mpfl.data.vision import cifar10, cifar100, digits, fashion_mnist, mnist
@@ -42,6 +43,7 @@ DATASETS: Registry[Callable[[DataConfig], Dataset]] = Registry(
         "cifar100": cifar100,
         "imagefolder": imagefolder,
         "pydoc": pydoc,
+        "textfolder": textfolder,
     },
 )
 """`DataConfig` -> `Dataset`."""
@@ -53,7 +55,7 @@ def load_data(config: DataConfig, seed: int) -> Dataset:
     Parameters
     ----------
     config
-        ``name``, ``folder``, ``download``, ``train_samples`` and ``test_samples`` are used.
+        All but ``clients`` and ``partition`` are used.
     seed
         The run's seed: decides which samples stay where not all are wanted. They are drawn
         stratified by class (or by group, of text).
@@ -68,18 +70,47 @@ def load_data(config: DataConfig, seed: int) -> Dataset:
     with keyed("data.name"):
         load = DATASETS[config.name]
     dataset = load(config)
+    if not config.standardise:
+        dataset = unscaled(dataset)
+    if config.augment:
+        dataset = replace(dataset, train=replace(dataset.train, augment=config.augment))
+        check_augment(dataset.train)
+    if config.groups:
+        dataset = _fewer_groups(dataset, config.groups, seed)
     if config.train_samples:
-        dataset = _fewer_train(dataset, config.train_samples, seed)
+        chosen = _draw(dataset.train, dataset.groups, config.train_samples, seed, "train_samples")
+        dataset = _kept(dataset, chosen, np.arange(len(dataset.test)))
     if config.test_samples:
         chosen = _draw(dataset.test, None, config.test_samples, seed, "test_samples")
-        dataset = replace(dataset, test=dataset.test.subset(torch.from_numpy(chosen)))
+        dataset = _kept(dataset, np.arange(len(dataset.train)), chosen)
     return dataset
 
 
-def _fewer_train(dataset: Dataset, count: int, seed: int) -> Dataset:
-    chosen = _draw(dataset.train, dataset.groups, count, seed, "train_samples")
-    groups = None if dataset.groups is None else dataset.groups[chosen]
-    return replace(dataset, train=dataset.train.subset(torch.from_numpy(chosen)), groups=groups)
+def _fewer_groups(dataset: Dataset, count: int, seed: int) -> Dataset:
+    """Return what belongs to some of the natural clients."""
+    groups, tested = dataset.groups, dataset.test_groups
+    if groups is None or tested is None:
+        raise InputError(f"data.groups: {dataset.name} has no groups of its own")
+    names = np.unique(groups)
+    if count > len(names):
+        raise InputError(f"data.groups: got {count}, expected at most {len(names)}")
+    chosen = numpy_rng(seed, "groups").permutation(names)[:count]
+    kept, held = (np.flatnonzero(np.isin(part, chosen)) for part in (groups, tested))
+    if not len(held):
+        raise InputError("data.groups: none of these groups has anything held out")
+    return _kept(dataset, kept, held)
+
+
+def _kept(dataset: Dataset, train: NDArray[np.int64], test: NDArray[np.int64]) -> Dataset:
+    """Return a data set with some of its samples, by their places."""
+    groups, tested = dataset.groups, dataset.test_groups
+    return replace(
+        dataset,
+        train=dataset.train.subset(torch.from_numpy(train)),
+        test=dataset.test.subset(torch.from_numpy(test)),
+        groups=None if groups is None else groups[train],
+        test_groups=None if tested is None else tested[test],
+    )
 
 
 def _draw(

@@ -20,8 +20,7 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
-from mpfl.config import DataConfig
-from mpfl.data.samples import Dataset, Samples, data_folder, missing, normalisation
+from mpfl.data.samples import Samples, Scaling
 from mpfl.errors import InputError
 
 _SUFFIXES = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp"})
@@ -34,32 +33,6 @@ _MOST_UNPACKED = 2 * 2**30
 
 Entry = tuple[str, str, str, bytes]
 """Part (``train`` or ``test``), class, file name, content of the file."""
-
-
-def imagefolder(config: DataConfig) -> Dataset:
-    """Load ``train/<class>/…`` and ``test/<class>/…``; classes are numbered by ascending name.
-
-    Images may lie in folders within a class; hidden entries are skipped. The first training image
-    decides size and whether there is colour; the others are resized (bilinear) and converted to
-    that. Pictures are turned as their EXIF orientation says, 16 bits become 8 (257·v gives v),
-    numbers from 0 to 1 become bytes, and transparency is left out. Networks see
-    (x/255 − 0.5) / 0.25.
-
-    Raises
-    ------
-    DataMissing
-        If the folder has no ``train`` and ``test`` folders.
-    ValueError
-        Naming an unreadable or huge image, a class or part without images, or a test class
-        without training images.
-    """
-    folder = data_folder(config)
-    if not has_parts(folder):
-        raise missing("imagefolder (train/<class>/*, test/<class>/*)", folder, "")
-    classes, arrays = stack(entries_on_disk(folder), str(folder))
-    channels = arrays["train_images"].shape[1]
-    train, test = as_samples(arrays, normalisation((0.5,) * channels, (0.25,) * channels))
-    return Dataset("imagefolder", train, test, len(classes), tuple(train.inputs.shape[1:]))
 
 
 def has_parts(folder: Path) -> bool:
@@ -86,29 +59,34 @@ def entries_on_disk(folder: Path) -> Iterator[Entry]:
         For a file that cannot be read, or a class of the training set without images.
     """
     for part in _PARTS:
-        for group in _shown(folder / part):
+        for group in shown(folder / part):
             if not group.is_dir():
                 continue
-            files = [file for file in _below(group) if file.suffix.lower() in _SUFFIXES]
+            files = images_below(group)
             if part == "train" and not files:
                 raise InputError(f"{group}: a class without images")
             for file in files:
-                yield part, group.name, file.relative_to(group).as_posix(), _content(file)
+                yield part, group.name, file.relative_to(group).as_posix(), image_bytes(file)
 
 
-def _below(folder: Path, inside: tuple[Path, ...] = ()) -> Iterator[Path]:
+def images_below(folder: Path) -> list[Path]:
+    """Return the images at any depth, sorted."""
+    return [file for file in below(folder) if file.suffix.lower() in _SUFFIXES]
+
+
+def below(folder: Path, inside: tuple[Path, ...] = ()) -> Iterator[Path]:
     """Yield the files at any depth; links are followed, but never round in a circle."""
     real = folder.resolve()
     if real in inside:
         return
-    for path in _shown(folder):
+    for path in shown(folder):
         if path.is_dir():
-            yield from _below(path, (*inside, real))
+            yield from below(path, (*inside, real))
         elif path.is_file():
             yield path
 
 
-def _shown(folder: Path) -> list[Path]:
+def shown(folder: Path) -> list[Path]:
     """Return what is in a folder but for hidden entries, by name."""
     with reading(folder):
         return sorted(path for path in folder.iterdir() if not _is_hidden(path.name))
@@ -118,7 +96,8 @@ def _is_hidden(name: str) -> bool:
     return name.startswith(".") or name in _IGNORED
 
 
-def _content(file: Path) -> bytes:
+def image_bytes(file: Path) -> bytes:
+    """Return what is in an image file; InputError where it cannot be read, or is huge."""
     with reading(file):
         _check_size(file.stat().st_size, str(file))
         return file.read_bytes()
@@ -180,7 +159,7 @@ def stack(
     Raises
     ------
     InputError
-        As for `imagefolder`; `source` is named.
+        As for `mpfl.data.natural.imagefolder`; `source` is named.
     """
     decoded: dict[str, list[tuple[str, str, NDArray[np.uint8]]]] = {part: [] for part in _PARTS}
     form: tuple[str, tuple[int, int]] | None = None
@@ -253,9 +232,7 @@ def _pixels(picture: Image.Image, form: tuple[str, tuple[int, int]]) -> NDArray[
     return np.moveaxis(flat.reshape(size[1], size[0], -1), -1, 0)
 
 
-def as_samples(
-    arrays: dict[str, NDArray[np.generic]], scale: dict[str, tuple[float, ...]]
-) -> tuple[Samples, Samples]:
+def as_samples(arrays: dict[str, NDArray[np.generic]], scale: Scaling) -> tuple[Samples, Samples]:
     """Return training and test samples of what `stack` returned."""
     train, test = (
         Samples(

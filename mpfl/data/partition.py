@@ -98,7 +98,8 @@ def dirichlet(task: Division, alpha: float) -> NDArray[np.int64]:
     For each class in turn, p ~ Dir_K(alpha) over the K clients is drawn, the class's samples are
     shuffled and cut at ⌊n_c · (p_1 + ... + p_k)⌋ (Yurochkin et al. 2019, the common form of the
     label skew of Hsu et al. 2019, who draw over classes for each client instead). A client left
-    with nothing is then given one sample, drawn at random, of the client that has most.
+    with nothing is then given one sample, drawn at random, of the client that has most. (NIID-Bench
+    draws anew until every client has ten, and gives none of a class to who has its even share.)
     """
     _check_alpha(alpha)
     owner = np.empty(len(task.labels), np.int64)
@@ -130,6 +131,34 @@ def shards(task: Division, k: int = 2) -> NDArray[np.int64]:
     owner = np.empty(len(order), np.int64)
     owner[order] = holder[_even(len(order), total)]
     return owner
+
+
+def labels(task: Division, k: int) -> NDArray[np.int64]:
+    """Give every client samples of k classes (``#C = k`` of NIID-Bench, Li et al. 2022).
+
+    Client i has class i mod C and k − 1 others, drawn at random; the samples of a class, shuffled,
+    are divided evenly among the clients that have it. A client left with nothing, because a class
+    has fewer samples than clients, is given one sample as by `dirichlet`.
+    """
+    classes = int(task.labels.max()) + 1
+    if not 1 <= k <= classes:
+        raise InputError(f"got {k} classes for a client, expected 1 to {classes}")
+    if task.clients < classes:
+        raise InputError(
+            f"'labels': data.clients is {task.clients}, expected at least the {classes} classes, "
+            "so that each has a client"
+        )
+    holders: list[list[int]] = [[] for _ in range(classes)]
+    for client in range(task.clients):
+        own = client % classes
+        others = task.rng.permutation(np.delete(np.arange(classes), own))[: k - 1]
+        for name in (own, *others):
+            holders[name].append(client)
+    owner = np.empty(len(task.labels), np.int64)
+    for members, among in zip(_by_class(task.labels), holders, strict=True):
+        dealt = np.array(among)[_even(len(members), len(among))]
+        owner[task.rng.permutation(members)] = dealt
+    return _fill_empty(owner, task.clients, task.rng)
 
 
 def quantity(task: Division, alpha: float) -> NDArray[np.int64]:
@@ -183,6 +212,7 @@ PARTITIONS: Registry[Partitioner] = Registry(
     {
         "iid": iid,
         "dirichlet": dirichlet,
+        "labels": labels,
         "shards": shards,
         "quantity": quantity,
         "natural": natural,

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
+from typing import TypedDict
 
 import numpy as np
 import torch
@@ -14,6 +15,7 @@ from torch import Tensor
 
 from mpfl.config import DataConfig
 from mpfl.errors import InputError
+from mpfl.seeding import numpy_rng
 
 IGNORED = -100
 """A target that counts nowhere, PyTorch's default ``ignore_index``."""
@@ -40,12 +42,19 @@ class Samples:
     scale, shift
         A network sees ``inputs * scale + shift`` as float32, one number per channel (or one for
         all). Empty: inputs go as they are, tokens as int64.
+    augment
+        How images are changed as they are trained on, see `mpfl.data.augment`; `batch` never does.
+    black
+        What a network sees of a black pixel, where that is not `shift`: one number per channel, one
+        for all, or empty for zero.
     """
 
     inputs: Tensor
     targets: Tensor
     scale: tuple[float, ...] = ()
     shift: tuple[float, ...] = ()
+    augment: str = ""
+    black: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
         for name, tensor in (("inputs", self.inputs), ("targets", self.targets)):
@@ -139,7 +148,14 @@ class Samples:
         """
         if not self.scale and self.inputs.dtype != torch.uint8:
             return self
-        return Samples(self._normalise(self.inputs), self.targets)
+        seen, black = self._normalise(self.inputs), self.shift or self.black
+        return replace(self, inputs=seen, scale=(), shift=(), black=black)
+
+    def black_pixel(self, like: Tensor) -> Tensor:
+        """Return what a network sees of a black pixel, float32 [channels or 1, 1, ...]."""
+        black = self.shift or self.black or (0.0,)
+        shape = (-1, *[1] * (self.inputs.dim() - 2))
+        return torch.tensor(black, dtype=torch.float32, device=like.device).reshape(shape)
 
     def to(self, device: str) -> Samples:
         """Return the samples on another device."""
@@ -178,6 +194,8 @@ class Dataset:
         Shape of one input: (channels, height, width) or (length,).
     groups
         The natural client of each training sample, int64 [n], where the data has one.
+    test_groups
+        The same of each test sample.
     """
 
     name: str
@@ -186,6 +204,7 @@ class Dataset:
     classes: int
     input_shape: tuple[int, ...]
     groups: NDArray[np.int64] | None = None
+    test_groups: NDArray[np.int64] | None = None
 
     def __post_init__(self) -> None:
         if self.classes < 1:
@@ -201,11 +220,11 @@ class Dataset:
             raise InputError(f"data set {self.name!r}: training and test targets differ in shape")
         if self.train.inputs.dtype.is_floating_point != self.test.inputs.dtype.is_floating_point:
             raise InputError(f"data set {self.name!r}: training and test inputs differ in type")
-        if self.groups is not None and len(self.groups) != len(self.train):
-            raise InputError(
-                f"data set {self.name!r}: {len(self.groups)} groups "
-                f"for {len(self.train)} training samples"
-            )
+        parts = ("training", self.groups, self.train), ("test", self.test_groups, self.test)
+        for part, groups, samples in parts:
+            if groups is not None and len(groups) != len(samples):
+                counts = f"{len(groups)} groups for {len(samples)} {part} samples"
+                raise InputError(f"data set {self.name!r}: {counts}")
 
     def contents(self) -> Iterator[bytes | memoryview]:
         """Yield what tells this data from other data: shapes, normalisation, every sample."""
@@ -268,14 +287,50 @@ def missing(
     )
 
 
-def normalisation(
-    mean: tuple[float, ...], std: tuple[float, ...], white: float = 255.0
-) -> dict[str, tuple[float, ...]]:
+def held_out(count: int, name: str, number: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return which of a natural client's samples are for training, and the fifth that is held out.
+
+    At least one of two is held out, the same ones whatever the run's seed.
+
+    Parameters
+    ----------
+    name, number
+        The data set's, and the client's in it.
+    """
+    aside = max(1, round(count / 5)) if count > 1 else 0
+    order = numpy_rng(0, f"{name} held out", number).permutation(count)
+    return np.sort(order[aside:]), np.sort(order[:aside])
+
+
+class Scaling(TypedDict):
+    """``scale`` and ``shift`` of `Samples`."""
+
+    scale: tuple[float, ...]
+    shift: tuple[float, ...]
+
+
+def normalisation(mean: tuple[float, ...], std: tuple[float, ...], white: float = 255.0) -> Scaling:
     """Return `scale` and `shift` that turn bytes 0..white into (x/white − mean) / std."""
     return {
         "scale": tuple(1.0 / (white * s) for s in std),
         "shift": tuple(-m / s for m, s in zip(mean, std, strict=True)),
     }
+
+
+def unscaled(dataset: Dataset) -> Dataset:
+    """Return the same data as shares of its brightest training pixel, 0 to 1.
+
+    Raises
+    ------
+    InputError
+        If its inputs are not bytes.
+    """
+    if dataset.train.inputs.dtype != torch.uint8:
+        raise InputError(f"data.standardise: {dataset.name} has no pixels of 0 to 255")
+    scale = (1 / max(1, int(dataset.train.inputs.max())),)
+    parts = (replace(part, scale=scale, shift=(0.0,)) for part in (dataset.train, dataset.test))
+    train, test = parts
+    return replace(dataset, train=train, test=test)
 
 
 def stratified(

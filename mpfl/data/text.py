@@ -1,17 +1,17 @@
-"""CPython's own documentation topics as text to model, one character at a time."""
+"""Text to model, one token at a time; CPython's own documentation topics as such."""
 
 from __future__ import annotations
 
 import importlib
 import string
+from collections.abc import Sequence
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from mpfl.config import DataConfig
-from mpfl.data.samples import DataMissing, Dataset, Samples
-from mpfl.seeding import numpy_rng
+from mpfl.data.samples import DataMissing, Dataset, Samples, held_out
 
 LENGTH = 64
 """Characters a network reads, and predicts the successors of, in one sequence."""
@@ -58,16 +58,29 @@ def pydoc(_: DataConfig) -> Dataset:
     DataMissing
         If this Python came without its topics.
     """
-    kept, held, groups = [], [], []
-    for number, windows in enumerate(_windows(_topics())):
-        count = max(1, round(len(windows) / 5)) if len(windows) > 1 else 0
-        order = numpy_rng(0, "pydoc held out", number).permutation(len(windows))
-        held.append(windows[np.sort(order[:count])])
-        kept.append(windows[np.sort(order[count:])])
-        groups += [number] * len(kept[-1])
-    train, test = (_samples(np.concatenate(part)) for part in (kept, held))
-    topic = np.array(groups, np.int64)
-    return Dataset("pydoc", train, test, len(ALPHABET), (LENGTH,), topic)
+    distinct = without_repeats(_topics())
+    topics = [windows(encode(distinct[name])) for name in sorted(distinct)]
+    return divided("pydoc", [topic for topic in topics if len(topic)], len(ALPHABET))
+
+
+def divided(name: str, texts: Sequence[NDArray[np.int64]], vocabulary: int) -> Dataset:
+    """Return a set for language models, a fifth of every text's windows held out.
+
+    Parameters
+    ----------
+    texts
+        Of each natural client, int64 [n, 65] with n > 0; the groups are numbered in this order.
+    vocabulary
+        Number of different tokens.
+    """
+    parts = [held_out(len(text), name, number) for number, text in enumerate(texts)]
+    pairs = list(zip(texts, parts, strict=True))
+    train = _samples(np.concatenate([text[kept] for text, (kept, _) in pairs]))
+    test = _samples(np.concatenate([text[held] for text, (_, held) in pairs]))
+    groups, tested = ([len(part[side]) for part in parts] for side in (0, 1))
+    numbers = np.arange(len(texts))
+    of_train, of_test = np.repeat(numbers, groups), np.repeat(numbers, tested)
+    return Dataset(name, train, test, vocabulary, (LENGTH,), of_train, of_test)
 
 
 def _topics() -> dict[str, str]:
@@ -81,16 +94,10 @@ def _topics() -> dict[str, str]:
     return topics
 
 
-def _windows(topics: dict[str, str]) -> list[NDArray[np.int64]]:
-    """Return int64 [n, 65] per topic that fills a window, by ascending name."""
-    distinct = without_repeats(topics)
-    cut = []
-    for name in sorted(distinct):
-        tokens = encode(distinct[name])
-        count = len(tokens) // (LENGTH + 1)
-        if count:
-            cut.append(tokens[: count * (LENGTH + 1)].reshape(count, LENGTH + 1))
-    return cut
+def windows(tokens: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Return tokens cut into disjoint windows, int64 [n, 65]; what is left over is dropped."""
+    count = len(tokens) // (LENGTH + 1)
+    return tokens[: count * (LENGTH + 1)].reshape(count, LENGTH + 1)
 
 
 def without_repeats(topics: dict[str, str]) -> dict[str, str]:
@@ -108,6 +115,6 @@ def without_repeats(topics: dict[str, str]) -> dict[str, str]:
     return distinct
 
 
-def _samples(windows: NDArray[np.int64]) -> Samples:
-    tokens = torch.from_numpy(windows)
+def _samples(cut: NDArray[np.int64]) -> Samples:
+    tokens = torch.from_numpy(cut)
     return Samples(tokens[:, :-1].contiguous(), tokens[:, 1:].contiguous())

@@ -19,6 +19,7 @@ from mpfl.data.samples import (
     DataMissing,
     Dataset,
     Samples,
+    Scaling,
     data_folder,
     missing,
     normalisation,
@@ -182,9 +183,7 @@ def cifar100(config: DataConfig) -> Dataset:
     return _cifar(config, "CIFAR100", 100, scale)
 
 
-def _cifar(
-    config: DataConfig, title: str, classes: int, scale: dict[str, tuple[float, ...]]
-) -> Dataset:
+def _cifar(config: DataConfig, title: str, classes: int, scale: Scaling) -> Dataset:
     parts = []
     for source in _torchvision(title, data_folder(config), config.download):
         images = torch.from_numpy(np.ascontiguousarray(source.data.transpose(0, 3, 1, 2)))

@@ -6,12 +6,14 @@ keep the values that their own constructors give them, see `mpfl.models.own`.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import torch
 from torch import nn
 
 from mpfl.errors import InputError, keyed
 from mpfl.models import images, residual, text
-from mpfl.models.initialise import initialise
+from mpfl.models.initialise import Weights, glorot_uniform, he_normal, initialise
 from mpfl.models.narrow import narrowed
 from mpfl.models.own import build_own
 from mpfl.models.shapes import Builder, Shapes
@@ -23,9 +25,12 @@ _BUILDERS: tuple[Builder, ...] = (
     images.lenet300,
     images.lenet5_caffe,
     images.lenet5,
+    images.niid_cnn,
+    images.pfl_cnn,
     images.conv4,
     images.conv6,
     images.vgg11,
+    images.vgg11_plain,
     images.vgg16,
     residual.resnet18,
     residual.resnet34,
@@ -36,6 +41,9 @@ _BUILDERS: tuple[Builder, ...] = (
     text.lstm_lm,
     text.gru_lm,
 )
+
+_WEIGHTS: Mapping[str, Weights] = {"pfl_cnn": glorot_uniform, "vgg11_plain": he_normal}
+"""Networks whose first weights are not as `initialise` draws them, but as in their papers."""
 
 MODELS: Registry[Builder] = Registry("model", {b.__name__: b for b in _BUILDERS}, given=1)
 """Every model. A builder of your own returns any ``nn.Module``, with its initial values."""
@@ -92,5 +100,5 @@ def build_model(
         model = build(shapes)
     # As `to_empty` does, whose `empty_like` imports PyTorch's compiler to leave that device.
     model._apply(lambda t: torch.empty(t.shape, dtype=t.dtype))  # type: ignore[no-untyped-call]
-    initialise(model, generator)
+    initialise(model, generator, _WEIGHTS.get(parse_spec(name)[0]))
     return model

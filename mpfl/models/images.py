@@ -1,4 +1,4 @@
-"""Plain feed-forward networks for images: LeNets, Conv-4/6 and VGG with batch normalisation."""
+"""Plain feed-forward networks for images: LeNets, small CNNs, Conv-4/6 and VGG."""
 
 from __future__ import annotations
 
@@ -69,6 +69,47 @@ def lenet5(shapes: Shapes) -> nn.Module:
     )
 
 
+def niid_cnn(shapes: Shapes) -> nn.Module:
+    """NIID-Bench's CNN (Li 2022; 6-16-120-84): 44,426 parameters on 28x28, 62,006 on CIFAR-10."""
+    channels, height, width = image_shape("niid_cnn", shapes, 16)
+    area = _after_caffe(height) * _after_caffe(width)
+    first, second, third, fourth = map(shapes.wide, (6, 16, 120, 84))
+    return _named(
+        conv1=nn.Conv2d(channels, first, 5),
+        relu1=nn.ReLU(),
+        pool1=nn.MaxPool2d(2),
+        conv2=nn.Conv2d(first, second, 5),
+        relu2=nn.ReLU(),
+        pool2=nn.MaxPool2d(2),
+        flatten=nn.Flatten(),
+        fc1=nn.Linear(second * area, third),
+        relu3=nn.ReLU(),
+        fc2=nn.Linear(third, fourth),
+        relu4=nn.ReLU(),
+        fc3=nn.Linear(fourth, shapes.classes),
+    )
+
+
+def pfl_cnn(shapes: Shapes) -> nn.Module:
+    """pfl-research's CIFAR-10 CNN (32-64-128, two dropouts): 1,626,442 parameters on CIFAR-10."""
+    channels, height, width = image_shape("pfl_cnn", shapes, 6)
+    area = ((height - 4) // 2) * ((width - 4) // 2)
+    first, second, third = map(shapes.wide, (32, 64, 128))
+    return _named(
+        conv1=nn.Conv2d(channels, first, 3),
+        relu1=nn.ReLU(),
+        conv2=nn.Conv2d(first, second, 3),
+        relu2=nn.ReLU(),
+        pool=nn.MaxPool2d(2),
+        dropout1=nn.Dropout(0.25),
+        flatten=nn.Flatten(),
+        fc1=nn.Linear(second * area, third),
+        relu3=nn.ReLU(),
+        dropout2=nn.Dropout(0.5),
+        fc2=nn.Linear(third, shapes.classes),
+    )
+
+
 def _features(
     channels: int, plan: tuple[int, ...], normalise: bool, shapes: Shapes
 ) -> tuple[nn.Sequential, int, int]:
@@ -114,6 +155,9 @@ def conv6(shapes: Shapes) -> nn.Module:
     return _conv("conv6", (64, 64, 0, 128, 128, 0, 256, 256, 0), shapes)
 
 
+_VGG11 = (64, 0, 128, 0, 256, 256, 0, 512, 512, 0, 512, 512, 0)
+
+
 def _vgg(model: str, plan: tuple[int, ...], shapes: Shapes) -> nn.Module:
     channels, height, width = image_shape(model, shapes, 2 ** plan.count(0))
     features, last, shrink = _features(channels, plan, normalise=True, shapes=shapes)
@@ -129,7 +173,25 @@ def vgg11(shapes: Shapes) -> nn.Module:
 
     ``features`` has the names and shapes of torchvision's ``vgg11_bn``.
     """
-    return _vgg("vgg11", (64, 0, 128, 0, 256, 256, 0, 512, 512, 0, 512, 512, 0), shapes)
+    return _vgg("vgg11", _VGG11, shapes)
+
+
+def vgg11_plain(shapes: Shapes) -> nn.Module:
+    """VGG-11 without normalisation, two hidden layers of 512 and dropout (FedNova): 9,750,922."""
+    channels, height, width = image_shape("vgg11_plain", shapes, 32)
+    features, last, shrink = _features(channels, _VGG11, normalise=False, shapes=shapes)
+    hidden = shapes.wide(512)
+    return _named(
+        features=features,
+        flatten=nn.Flatten(),
+        dropout1=nn.Dropout(),
+        fc1=nn.Linear(last * (height // shrink) * (width // shrink), hidden),
+        relu1=nn.ReLU(),
+        dropout2=nn.Dropout(),
+        fc2=nn.Linear(hidden, hidden),
+        relu2=nn.ReLU(),
+        fc3=nn.Linear(hidden, shapes.classes),
+    )
 
 
 def vgg16(shapes: Shapes) -> nn.Module:

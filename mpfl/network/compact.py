@@ -102,3 +102,7 @@ def _update_sizes(module: nn.Module) -> None:
         sized = module.weight if module.affine else module.running_mean
         if sized is not None:
             module.num_features = sized.shape[0]
+    elif isinstance(module, nn.GroupNorm):
+        width = module.num_channels // module.num_groups
+        module.num_channels = module.weight.shape[0]
+        module.num_groups = module.num_channels // width

@@ -1,8 +1,9 @@
 """Trace a network and find which parameters live and die together with each unit.
 
 A unit is an output channel of a convolution, an output neuron of a linear layer, or a hidden
-unit of a recurrent layer. Units whose outputs are added are one unit. Whatever reads or follows
-a unit is tied to it; units that reach the output or the input are not prunable.
+unit of a recurrent layer. Units whose outputs are added are one unit, and so are the channels of
+one group of a group normalisation, which share their statistics. Whatever reads or follows a unit
+is tied to it; units that reach the output or the input are not prunable.
 """
 
 from __future__ import annotations
@@ -52,6 +53,8 @@ class _Group:
     names: list[str] = field(default_factory=list)
     kind: str = ""
     units: int = 0
+    width: int = 1
+    """Channels, neurons or hidden units that are one unit."""
     slots: list[Slot] = field(default_factory=list)
     fixed: bool = False
     """Whether the units reach the network's input or output, and so may not be pruned."""
@@ -59,6 +62,16 @@ class _Group:
 
     def root(self) -> _Group:
         return self.merged_into.root() if self.merged_into else self
+
+    def add(self, slot: Slot) -> None:
+        """Add what the units decide about; the slot is that of single channels."""
+        self.slots.append(replace(slot, repeat=slot.repeat * self.width))
+
+    def widen(self, width: int) -> None:
+        """Make so many channels one unit, a multiple of those that are."""
+        factor, self.width = width // self.width, width
+        self.units //= factor
+        self.slots = [replace(slot, repeat=slot.repeat * factor) for slot in self.slots]
 
 
 @dataclass(frozen=True)
@@ -72,7 +85,7 @@ class _Signal:
     axis
         Axis of the units; None within a recurrent layer's tuple, where it is the last.
     repeat
-        Consecutive indices per unit along `axis`.
+        Consecutive indices per channel, neuron or hidden unit along `axis`.
     """
 
     group: _Group
@@ -156,6 +169,8 @@ class _Walk:
             return self._recurrent(node, name, module, source)
         if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d):
             return self._normalised(node, name, module, source)
+        if isinstance(module, nn.GroupNorm):
+            return self._normalised_in_groups(node, name, module, source)
         if isinstance(module, nn.Embedding):
             return _Signal(self._group(fixed=True), len(shape_at(node)) - 1)
         if isinstance(module, nn.Flatten):
@@ -187,7 +202,7 @@ class _Walk:
         if source.axis != axis:
             raise _unknown(node, "mixes another axis than that of the units")
         slot = Slot(f"{name}.weight", 1, repeat=source.repeat, role=INPUT)
-        source.group.root().slots.append(slot)
+        source.group.root().add(slot)
         group = self._group(
             names=[name], kind="linear" if linear else "conv", units=module.weight.shape[0]
         )
@@ -202,7 +217,7 @@ class _Walk:
             raise _unknown(node, "is not a plain single-layer recurrent module; stack several")
         if len(node.args) != 1:
             raise _unknown(node, "is given an initial state")
-        source.group.root().slots.append(input_slot(name, source.repeat))
+        source.group.root().add(input_slot(name, source.repeat))
         group = self._group(
             names=[name],
             kind=recurrent_kind(module),
@@ -220,7 +235,23 @@ class _Walk:
         for leaf in ("weight", "bias", "running_mean", "running_var"):
             if getattr(module, leaf) is not None:
                 slot = Slot(f"{name}.{leaf}", 0, repeat=source.repeat, role=FOLLOW)
-                source.group.root().slots.append(slot)
+                source.group.root().add(slot)
+        return source
+
+    def _normalised_in_groups(
+        self, node: fx.Node, name: str, module: nn.GroupNorm, source: _Signal
+    ) -> _Signal:
+        group = source.group.root()
+        if source.axis != 1 or source.repeat != 1 or group.kind in ("lstm", "gru"):
+            raise _unknown(node, "normalises another axis than that of the units")
+        if not module.affine:
+            raise _unknown(node, "normalises groups without scales of its own")
+        width = module.num_channels // module.num_groups
+        if math.lcm(width, group.width) not in (width, group.width):
+            raise _unknown(node, "normalises groups that overlap with those of another")
+        group.widen(max(width, group.width))
+        for leaf in ("weight", "bias"):
+            group.add(Slot(f"{name}.{leaf}", 0, role=FOLLOW))
         return source
 
     def _function(self, node: fx.Node) -> _Signal:
@@ -255,6 +286,8 @@ class _Walk:
             return
         # Groups stand in the order of their first unit; the earlier one survives.
         first, second = sorted((one, other), key=lambda group: _position(self._groups, group))
+        for group in (first, second):
+            group.widen(math.lcm(first.width, second.width))
         first.names += second.names
         first.slots += second.slots
         first.kind = first.kind or second.kind

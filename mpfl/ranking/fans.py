@@ -55,7 +55,8 @@ def _sources(module: nn.Module, input_shape: tuple[int, ...]) -> dict[str, tuple
     for layer in couple(module, input_shape):
         if layer.kind not in ("linear", "conv"):
             continue
+        width = layer.own()[0].repeat  # outputs that are one unit
         for slot in layer.slots:
             if slot.role == INPUT:
-                found[slot.parameter.rpartition(".")[0]] = (layer.name, slot.repeat)
+                found[slot.parameter.rpartition(".")[0]] = (layer.name, slot.repeat // width)
     return found

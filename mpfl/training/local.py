@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from mpfl.config import TrainConfig
+from mpfl.data.augment import augmented, drawn
 from mpfl.data.samples import IGNORED, Samples
 from mpfl.errors import InputError
 from mpfl.network.flat import FlatModel, Working
@@ -101,21 +102,28 @@ def batches(count: int, size: int, generator: torch.Generator, least: int = 1) -
     yield from (index for index in torch.split(order, size) if len(index) >= least)
 
 
-def epoch(
-    samples: Samples, size: int, generator: torch.Generator, least: int = 1
+def batches_of(
+    samples: Samples, size: int, count: int, generator: torch.Generator, least: int = 1
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    """Yield the (inputs, targets) of the same batches, gathered about a thousand at a time.
+    """Yield the (inputs, targets) of the same batches of `count` epochs, each in its own order.
 
-    Batches in which every target is ignored teach nothing and are left out.
+    They are gathered, and changed where the samples say so, about a thousand at a time. Batches in
+    which every target is ignored teach nothing and are left out. How samples are changed is a
+    stream of its own, derived from the generator, which is not moved for it.
     """
     many = max(1, _AT_ONCE // size) * size
-    for index in batches(len(samples), many, generator, least):
-        inputs, targets = samples.batch(index.to(samples.device))
-        pairs = zip(torch.split(inputs, size), torch.split(targets, size), strict=True)
-        pairs_kept = (pair for pair in pairs if len(pair[1]) >= least)
-        if samples.has_ignored:
-            pairs_kept = (pair for pair in pairs_kept if int(pair[1].max()) != IGNORED)
-        yield from pairs_kept
+    changes = derived(generator, "augment") if samples.augment else generator
+    for _ in range(count):
+        moves = drawn(samples, changes)
+        for place, index in enumerate(batches(len(samples), many, generator, least)):
+            inputs, targets = samples.batch(index.to(samples.device))
+            if moves is not None:
+                inputs = augmented(samples, inputs, moves[place * many :][: len(index)])
+            pairs = zip(torch.split(inputs, size), torch.split(targets, size), strict=True)
+            pairs_kept = (pair for pair in pairs if len(pair[1]) >= least)
+            if samples.has_ignored:
+                pairs_kept = (pair for pair in pairs_kept if int(pair[1].max()) != IGNORED)
+            yield from pairs_kept
 
 
 def least_batch(module: nn.Module, size: int) -> int:
@@ -185,10 +193,9 @@ def train(
         step = _step(
             model.module, work, config, lr, kept, optimizer, perceptron, observer, loss, change
         )
-        for _ in range(epochs):
-            for inputs, targets in epoch(samples, config.batch_size, generator, least):
-                total += step(inputs, targets)
-                steps += 1
+        for inputs, targets in batches_of(samples, config.batch_size, epochs, generator, least):
+            total += step(inputs, targets)
+            steps += 1
     return TrainResult(float(total) / max(steps, 1), steps)
 
 
@@ -332,7 +339,11 @@ class Optimizer:
             first.copy_(grads)
         else:
             first.mul_(config.momentum).add_(grads)
-        values.add_(first, alpha=-self._lr)
+        if config.nesterov:
+            values.add_(grads, alpha=-self._lr)
+            values.add_(first, alpha=-self._lr * config.momentum)
+        else:
+            values.add_(first, alpha=-self._lr)
 
     def _adam(self, values: Tensor, grads: Tensor, first: Tensor, second: Tensor) -> None:
         first.lerp_(grads, 1 - 0.9)

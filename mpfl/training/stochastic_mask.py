@@ -17,7 +17,7 @@ from mpfl.data.samples import Samples
 from mpfl.network.flat import FlatModel
 from mpfl.network.layers import Structure
 from mpfl.seeding import lent_from
-from mpfl.training.local import TrainResult, epoch, least_batch
+from mpfl.training.local import TrainResult, batches_of, least_batch
 from mpfl.training.losses import batch_loss, loss_named, named_weights
 
 Floats = NDArray[np.float32]
@@ -101,18 +101,17 @@ def train_scores(
     start = named_weights(model.module) if wanted else {}
     total, steps = torch.zeros(()), 0
     with lent_from(order):
-        for _ in range(config.epochs):
-            for inputs, targets in epoch(samples, config.batch_size, order, least):
-                keep = torch.sigmoid(scores.detach())
-                drawn = torch.rand(keep.shape, generator=draws) < keep
-                model.values[places] = weights * drawn
-                model.grads.zero_()
-                outputs = model.module(inputs).float()
-                loss = batch_loss(wanted, model.module, outputs, targets, start)
-                loss.backward()  # type: ignore[no-untyped-call]
-                scores.grad = model.grads[places] * weights * keep * (1 - keep)
-                optimizer.step()
-                total += loss.detach()
-                steps += 1
+        for inputs, targets in batches_of(samples, config.batch_size, config.epochs, order, least):
+            keep = torch.sigmoid(scores.detach())
+            drawn = torch.rand(keep.shape, generator=draws) < keep
+            model.values[places] = weights * drawn
+            model.grads.zero_()
+            outputs = model.module(inputs).float()
+            loss = batch_loss(wanted, model.module, outputs, targets, start)
+            loss.backward()  # type: ignore[no-untyped-call]
+            scores.grad = model.grads[places] * weights * keep * (1 - keep)
+            optimizer.step()
+            total += loss.detach()
+            steps += 1
     learned: Floats = torch.sigmoid(scores.detach()).numpy()
     return learned, TrainResult(float(total) / max(steps, 1), steps)

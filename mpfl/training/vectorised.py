@@ -20,9 +20,11 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.dropout import _DropoutNd
 
 from mpfl.config import TrainConfig
+from mpfl.data.augment import augmented, drawn
 from mpfl.data.samples import Samples
 from mpfl.network.flat import FlatModel
 from mpfl.network.layers import Tensors
+from mpfl.seeding import derived
 from mpfl.training.local import (
     Observer,
     Optimizer,
@@ -187,10 +189,21 @@ def obstacle(module: nn.Module, freeze_statistics: bool = False) -> str | None:
     return None
 
 
-def _plan(job: Job, size: int) -> list[Tensor]:
-    """Draw the index batches of all epochs."""
-    count = len(job.samples)
-    return [i for _ in range(job.epochs) for i in batches(count, size, job.generator)]
+Plan = list[tuple[Tensor, Tensor]]
+"""The batches of all epochs: places of samples int64 [b], and how they are changed [b, 3]."""
+
+
+def _plan(job: Job, size: int) -> Plan:
+    """Draw the batches of all epochs; see `mpfl.training.local.batches_of`."""
+    samples = job.samples
+    plan: Plan = []
+    changes = derived(job.generator, "augment") if samples.augment else job.generator
+    unchanged = torch.zeros(len(samples), 0, dtype=torch.int64)
+    for _ in range(job.epochs):
+        moves = drawn(samples, changes)
+        index = batches(len(samples), size, job.generator)
+        plan += zip(index, torch.split(unchanged if moves is None else moves, size), strict=True)
+    return plan
 
 
 def _stacked_keep(jobs: Sequence[Job], values: Tensor) -> Tensor | None:
@@ -214,29 +227,34 @@ class _Feed:
     Parameters
     ----------
     plans
-        Index batches of each client, longest plan first.
+        What each client goes through, longest plan first.
     """
 
-    def __init__(self, samples: Sequence[Samples], plans: Sequence[list[Tensor]]) -> None:
+    def __init__(self, samples: Sequence[Samples], plans: Sequence[Plan]) -> None:
         steps = range(len(plans[0]))
-        sizes = [[len(plan[step]) for plan in plans if step < len(plan)] for step in steps]
+        sizes = [[len(plan[step][0]) for plan in plans if step < len(plan)] for step in steps]
         self._active, self._width = [len(s) for s in sizes], [max(s) for s in sizes]
         index = torch.zeros(len(steps), len(plans), max(self._width, default=0), dtype=torch.int64)
         weights = torch.zeros(index.shape)
+        moves = torch.zeros(*index.shape, 3 if samples[0].augment else 0, dtype=torch.int8)
         offset = 0
         for row, (part, plan) in enumerate(zip(samples, plans, strict=True)):
             index[:, row] = offset  # padding shows a sample of the client's own, and has no weight
-            for step, batch in enumerate(plan):
+            for step, (batch, changes) in enumerate(plan):
                 index[step, row, : len(batch)] = offset + batch
                 weights[step, row, : len(batch)] = 1 / len(batch)
+                moves[step, row, : len(batch)] = changes
             offset += len(part)
-        self._pool = Samples.joined(samples)
+        self._pool, self._moves = Samples.joined(samples), moves if moves.numel() else None
         self._index, self._weights = index.to(self._pool.device), weights.to(self._pool.device)
 
     def step(self, number: int) -> tuple[int, Tensor, Tensor, Tensor]:
         """Return the number of active clients n, then inputs, targets and weights [n, b, ...]."""
         active, width = self._active[number], self._width[number]
         inputs, targets = self._pool.batch(self._index[number, :active, :width].reshape(-1))
+        if self._moves is not None:
+            moves = self._moves[number, :active, :width].reshape(-1, 3)
+            inputs = augmented(self._pool, inputs, moves.long())
         inputs = inputs.view(active, width, *inputs.shape[1:])
         targets = targets.view(active, width, *targets.shape[1:])
         return active, inputs, targets, self._weights[number, :active, :width]

@@ -119,7 +119,8 @@ Rules = list[tuple[bool, Collection[str], str]]
 def _of_training(experiment: Experiment) -> Rules:
     train = experiment.train
     return [
-        (train.optimizer == "adam", ("train.momentum",), "adam has its own"),
+        (train.optimizer == "adam", ("train.momentum", "train.nesterov"), "adam has its own"),
+        (train.momentum == 0, ("train.nesterov",), "there is no momentum"),
         (experiment.together > 0, ("engine.workers",), "clients are trained in one process"),
     ]
 

@@ -25,12 +25,20 @@ from mpfl.scores import SCORES
 from server.methods import METHODS
 
 PRESETS = preset_names()
-TINY = {"mnist": (1, 28, 28), "cifar10": (3, 32, 32)}
-SMALLER = {"vgg11": "conv4", "resnet18": "resnet20", "lstm_lm(512)": "lstm_lm(32)"}
+TINY = {"mnist": (1, 28, 28), "fashion_mnist": (1, 28, 28), "cifar10": (3, 32, 32)}
+SMALLER = {
+    "vgg11": "conv4",
+    "vgg16": "conv6",
+    "vgg11_plain": "conv4",
+    "resnet18": "resnet20",
+    "lstm_lm(512)": "lstm_lm(32)",
+    "lstm_lm(256)": "lstm_lm(16)",
+}
 """What stands in for networks that would take ten seconds."""
 
 QUICK = {
     "data.clients": 2,
+    "data.groups": 0,
     "data.train_samples": 40,
     "data.test_samples": 20,
     "train.epochs": 1,
@@ -48,7 +56,8 @@ def noise(shape: tuple[int, ...]) -> Callable[[DataConfig], Dataset]:
 
         def part(count: int) -> Samples:
             pixels = rng.integers(0, 256, (count, *shape)).astype(np.uint8)
-            return Samples(torch.from_numpy(pixels), torch.arange(count) % 10)
+            labels = torch.arange(count) % 10
+            return Samples(torch.from_numpy(pixels), labels, scale=(1 / 255,), shift=(0.0,))
 
         return Dataset(config.name, part(2000), part(40), 10, shape)
 
@@ -61,11 +70,25 @@ def stand_ins() -> None:
         DATASETS.register(f"noise_{name}", noise(shape))
 
 
+def noisy(name: str) -> str:
+    """Return the name of what stands in for a data set."""
+    return f"noise_{name}" if name in TINY else {"textfolder": "pydoc"}.get(name, name)
+
+
 def quick(preset: str) -> dict[str, Any]:
     """Return a preset's tables on tiny data."""
     table = resolve(preset, (), QUICK)
-    if table["data"]["name"] in TINY:
-        table["data"]["name"] = f"noise_{table['data']['name']}"
+    table["data"]["name"] = noisy(table["data"]["name"])
+    compared = table["compare"]
+    if names := compared.get("sweep", {}).get("data.name"):
+        compared["sweep"]["data.name"] = [noisy(name) for name in names]
+    for rule in compared.get("adjust", []):
+        if "data.name" in rule["when"]:
+            rule["when"]["data.name"] = noisy(rule["when"]["data.name"])
+    if names := compared.get("sweep", {}).get("model.name"):
+        compared["sweep"]["model.name"] = [SMALLER.get(name, name) for name in names]
+    if "labels(2)" in compared.get("sweep", {}).get("data.partition", []):
+        table["data"]["clients"] = 10  # one of each class
     name = table["model"]["name"]
     table["model"]["name"] = SMALLER.get(name, name)
     return table
@@ -91,7 +114,8 @@ def test_two_rounds_of_a_preset(preset: str, tmp_path: Path) -> None:
     summary = run(from_mapping(rest), tmp_path / "run")
     assert summary["rounds"] == 2
     assert summary["method"] == load_table(preset)["method"]
-    assert 0 < summary["density"] < 1
+    assert 0 < summary["density"] <= 1
+    assert (summary["density"] < 1) == (summary["method"] != "fedavg")
     assert 0 <= summary["test_accuracy"] <= 1
     assert summary["uplink_bytes"] > 0
 
@@ -104,6 +128,17 @@ def test_two_rounds_of_noniid_on_mnist(tmp_path: Path, data_folder: Path) -> Non
     except DataMissing as error:
         pytest.skip(str(error))
     assert summary["rounds"] == 2
+
+
+def test_niid_bench_is_the_table_of_fedavg() -> None:
+    cells = plan_cells(*split_table(quick("niid_bench")))
+    found = {(c.experiment.data.name, c.experiment.data.partition): c.experiment for c in cells}
+    assert len(found) == len(cells) == 9
+    assert {e.data.augment for (name, _), e in found.items() if "cifar" in name} == {"crop_flip"}
+    assert {e.data.augment for (name, _), e in found.items() if "mnist" in name} == {""}
+    published = split_table(load_table("niid_bench"))[1].published
+    told = {(p.when["data.name"], p.when["data.partition"]) for p in published}
+    assert {(name.removeprefix("noise_"), part) for name, part in found} <= told
 
 
 @pytest.mark.slow

@@ -33,6 +33,10 @@ def recurrent(gates: int, vocabulary: int, outputs: int, e: int = 128, h: int = 
         ("lenet300", 10, MNIST, 266_610),
         ("lenet5_caffe", 10, MNIST, 431_080),
         ("lenet5", 10, MNIST, 61_706),
+        ("niid_cnn", 10, MNIST, 44_426),
+        ("niid_cnn", 10, CIFAR, 62_006),
+        ("pfl_cnn", 10, CIFAR, 1_626_442),
+        ("vgg11_plain", 10, CIFAR, 9_750_922),
         ("conv4", 10, CIFAR, 2_425_930),
         ("conv6", 10, CIFAR, 2_262_602),
         ("vgg11", 10, CIFAR, 9_231_114),
@@ -42,6 +46,8 @@ def recurrent(gates: int, vocabulary: int, outputs: int, e: int = 128, h: int = 
         ("resnet18", 10, CIFAR, 11_181_642),
         ("resnet20", 10, CIFAR, 272_474),
         ("resnet56", 10, CIFAR, 855_770),
+        ("resnet20(8)", 10, CIFAR, 272_474),
+        ("resnet18(32)", 10, CIFAR, 11_181_642),
         ("lstm", 10, TEXT, recurrent(4, 256, 10)),
         ("gru", 10, TEXT, recurrent(3, 256, 10)),
         ("lstm_lm", 96, TEXT, recurrent(4, 96, 96)),
@@ -134,7 +140,8 @@ def test_outputs_are_finite_and_shaped(name):
     expected = (2, 12, 10) if name.endswith("_lm") else (2, 10)
     assert outputs.shape == expected
     assert torch.isfinite(outputs).all()
-    assert not any("dropout" in type(m).__name__.lower() for m in model.modules())
+    drops = any(isinstance(m, nn.Dropout) for m in model.modules())
+    assert drops == (name in {"pfl_cnn", "vgg11_plain"})  # as in their papers
 
 
 @pytest.mark.parametrize("name", MODELS.built_in())
@@ -152,6 +159,17 @@ def test_every_value_is_set_and_within_its_bounds(name):
             assert abs(float(own["weight"].detach().std()) - 1) < 0.05
         elif isinstance(module, nn.LSTM | nn.GRU):
             assert_uniform(own, 1 / math.sqrt(256))
+        elif own and isinstance(module, nn.Conv2d) and name == "vgg11_plain":
+            variance = 2 / (module.weight.shape[0] * 9)  # He 2015, by the outgoing connections
+            assert float(own["weight"].detach().var()) == pytest.approx(variance, rel=0.1)
+            assert not own["bias"].any()
+        elif own and name == "pfl_cnn":
+            fans = (own["weight"].shape[0] + own["weight"].shape[1]) * own["weight"][0, 0].numel()
+            assert_uniform({"weight": own["weight"]}, math.sqrt(6 / fans))
+            assert not own["bias"].any()
+        elif own and name == "vgg11_plain":
+            assert_uniform({"weight": own["weight"]}, 1 / math.sqrt(own["weight"].shape[1]))
+            assert not own["bias"].any()
         elif own:
             assert_uniform(own, 1 / math.sqrt(own["weight"][0].numel()))
 
@@ -187,6 +205,9 @@ def test_lenet300_flattens_any_input(shape):
     [
         ("lenet5_caffe", 16),
         ("lenet5", 12),
+        ("niid_cnn", 16),
+        ("pfl_cnn", 6),
+        ("vgg11_plain", 32),
         ("conv4", 4),
         ("conv6", 8),
         ("vgg11", 32),
@@ -248,17 +269,32 @@ def test_unknown_model_names_the_nearest():
         ("lstm_lm(1, 2)", "takes one whole number"),
         ("lstm_lm(512", "expected a name or name"),
         ("vgg11(64)", "'vgg11' takes no argument"),
+        ("resnet20(3)", "got 3 groups, expected 0 (batch normalisation) or a divisor of 16"),
+        ("resnet18(-1)", "got -1 groups, expected 0"),
         ("lstn_lm(512)", "did you mean 'lstm_lm'"),
     ],
 )
 def test_sizes_that_make_no_sense_are_named(spec, said):
+    shape = CIFAR if spec.startswith("resnet") else TEXT
     with pytest.raises(ValueError, match=re.escape(said)):
-        build_model(spec, 10, TEXT, generator())
+        build_model(spec, 10, shape, generator())
+
+
+@pytest.mark.parametrize("name", ["resnet18(32)", "resnet34(2)", "resnet20(8)", "resnet56(16)"])
+def test_groups_take_the_place_of_batches_everywhere(name):
+    model = build_model(name, 10, CIFAR, generator())
+    plain = build_model(name.partition("(")[0], 10, CIFAR, generator())
+    groups = int(name.partition("(")[2][:-1])
+    found = {n: m.num_channels for n, m in model.named_modules() if isinstance(m, nn.GroupNorm)}
+    normalised = {n: m for n, m in plain.named_modules() if isinstance(m, nn.BatchNorm2d)}
+    assert found == {n: m.num_features for n, m in normalised.items()}
+    assert {m.num_groups for m in model.modules() if isinstance(m, nn.GroupNorm)} == {groups}
+    assert not list(model.buffers())
 
 
 def test_initialise_refuses_unknown_parameters():
-    with pytest.raises(ValueError, match=r"GroupNorm '0'"):
-        initialise(nn.Sequential(nn.GroupNorm(1, 4)), generator())
+    with pytest.raises(ValueError, match=r"LayerNorm '0'"):
+        initialise(nn.Sequential(nn.LayerNorm(4)), generator())
 
 
 def test_a_language_model_never_looks_ahead():

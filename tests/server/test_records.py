@@ -27,6 +27,7 @@ from server.records import (
     json_text,
     to_json,
 )
+from tests.runs import records, run_small
 
 FOLDERS = Path(__file__).parents[1] / "golden" / "folders"
 CLASSES = (RoundRecord, Summary, VoteStatistics, Machine, Health, Failure)
@@ -127,3 +128,15 @@ def test_a_wrong_row_says_why(old: str, new: str, message: str) -> None:
     assert sum(int(number) for number in row.split(",")[4:10]) == 321
     with pytest.raises(ValueError, match=message):
         Row.from_csv(row.replace(old, new))
+
+
+def test_rounds_of_text_have_a_perplexity(tmp_path: Path) -> None:
+    text = {"data__name": "pydoc", "data__partition": "iid", "model__name": "lstm_lm(8)"}
+    few = {"data__train_samples": 40, "federation__rounds": 3, "federation__eval_every": 2}
+    run_small(tmp_path / "text", method="fedavg", **text, **few)
+    found = records(tmp_path / "text")
+    assert [("perplexity" in line) for line in found] == [False, True, True]
+    for line in found[1:]:
+        assert line["perplexity"] == pytest.approx(math.exp(line["test_loss"]))
+    run_small(tmp_path / "images", federation__rounds=1)
+    assert "perplexity" not in records(tmp_path / "images")[0]

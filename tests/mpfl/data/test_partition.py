@@ -93,6 +93,29 @@ def test_shards_hold_as_few_classes_as_shards():
     assert [p.tolist() for p in divide("shards", labels, 100)] == [p.tolist() for p in parts]
 
 
+def test_labels_gives_every_client_k_classes_divided_evenly_among_their_holders():
+    labels = np.random.default_rng(0).permutation(np.repeat(np.arange(10), 60))
+    parts = divide("labels(2)", labels, 13)
+    held = [np.bincount(labels[part], minlength=10) for part in parts]
+    assert all((counts > 0).sum() == 2 for counts in held)
+    assert all(counts[client % 10] > 0 for client, counts in enumerate(held))
+    assert sorted(np.concatenate(parts).tolist()) == list(range(600))
+    for name in range(10):
+        sizes = [counts[name] for counts in held if counts[name]]
+        assert max(sizes) - min(sizes) <= 1
+    others = {int(np.flatnonzero(counts).sum()) - n % 10 for n, counts in enumerate(held)}
+    assert len(others) > 3, "the other class of a client is drawn at random"
+    again = divide("labels(2)", labels, 13, seed=1)
+    assert [p.tolist() for p in parts] != [p.tolist() for p in again]
+
+
+def test_labels_of_all_classes_is_nearly_iid_and_an_empty_client_gets_a_sample():
+    labels = np.repeat(np.arange(4), 50)
+    for part in divide("labels(4)", labels, 5):
+        assert np.bincount(labels[part]).tolist() == [10] * 4
+    assert min(map(len, divide("labels(1)", np.arange(12) % 2, 9))) == 1
+
+
 def test_quantity_skews_sizes_but_not_labels():
     labels = np.tile(np.arange(10), 6000)
     parts = divide("quantity(0.5)", labels, 10)
@@ -133,6 +156,10 @@ def test_token_sequences_are_divided_by_group_instead_of_class():
         ("shards(1.5)", 2, "data.partition: 'shards(1.5)': '1.5' is not a whole number"),
         ("shards(0)", 2, "must be a whole number from 1"),
         ("shards(6)", 2, "2 clients need 12 shards, but there are 10 samples"),
+        ("labels", 2, "data.partition: 'labels' takes one whole number"),
+        ("labels(0)", 2, "data.partition: got 0 classes for a client, expected 1 to 10"),
+        ("labels(11)", 2, "got 11 classes for a client, expected 1 to 10"),
+        ("labels(2)", 9, "'labels': data.clients is 9, expected at least the 10 classes"),
         ("natural", 2, "'natural' needs data with groups of its own"),
     ],
 )
@@ -147,7 +174,9 @@ def test_more_clients_than_groups_are_refused():
         divide("natural", np.zeros(9, np.int64), 4, groups=np.arange(9) // 3)
 
 
-@pytest.mark.parametrize("spec", ["iid", "dirichlet(0.1)", "shards(2)", "quantity(0.5)"])
+@pytest.mark.parametrize(
+    "spec", ["iid", "dirichlet(0.1)", "labels(2)", "shards(2)", "quantity(0.5)"]
+)
 def test_time_grows_no_faster_than_clients(spec):
     labels = np.random.default_rng(0).integers(0, 10, 60_000)
 

@@ -82,7 +82,7 @@ def test_missing_files_name_the_folder_and_the_flag(name, tmp_path):
     message = str(caught.value)
     assert str(tmp_path) in message
     assert "--data-dir" in message
-    assert ("--download" in message) == (name != "imagefolder")
+    assert ("--download" in message) == (name not in {"imagefolder", "textfolder"})
     assert "\n" not in message
     with pytest.raises(DataMissing, match="needs a folder; name it with --data-dir"):
         load_data(DataConfig(name=name), 0)

@@ -17,6 +17,7 @@ from mpfl.network.structure import find_structure
 from tests.networks import CIFAR, MNIST, TEXT, generator, inputs_for, random_mask, shape_of
 
 GRANULARITIES = ("weight", "kernel", "filter")
+NETWORKS = [*MODELS.built_in(), "resnet20(8)", "resnet18(32)"]
 
 
 class Small(nn.Module):
@@ -91,7 +92,7 @@ def test_gates_of_recurrent_layers_go_together():
         np.testing.assert_array_equal(structure.parameter_mask(mask), flat)
 
 
-@pytest.mark.parametrize("name", MODELS.built_in())
+@pytest.mark.parametrize("name", NETWORKS)
 def test_weight_granularity_covers_every_weight_and_nothing_else(name):
     model = build_model(name, 10, shape_of(name), generator())
     structure = find_structure(model, "weight")
@@ -138,7 +139,7 @@ def test_kernel_granularity_groups_the_kernel_area():
                 assert (got[o, i] == bits[name][o * shape[1] + i]).all()
 
 
-@pytest.mark.parametrize("name", MODELS.built_in())
+@pytest.mark.parametrize("name", NETWORKS)
 def test_filter_slots_are_complete_and_consistent(name):
     model = build_model(name, 10, shape_of(name), generator())
     structure = find_structure(model, "filter", shape_of(name))
@@ -159,8 +160,10 @@ def test_filter_slots_are_complete_and_consistent(name):
     assert own == weights - {last}, "all but the output layer own units"
     first = find_structure(model, "weight").layers[0].slots[0].parameter
     assert read >= weights - {first, *(w for w in weights if "weight_ih" in w)}
-    norms = {f"{path}.{leaf}" for path, m in model.named_modules() if isinstance(m, nn.BatchNorm2d)
-             for leaf in ("weight", "bias", "running_mean", "running_var")}  # fmt: skip
+    norms = {f"{path}.{leaf}" for path, m in model.named_modules()
+             if isinstance(m, nn.BatchNorm2d | nn.GroupNorm)
+             for leaf in ("weight", "bias", "running_mean", "running_var")
+             if hasattr(m, leaf)}  # fmt: skip
     followed = {s.parameter for x in structure.layers for s in x.slots if s.role == FOLLOW}
     assert norms <= followed
 
@@ -184,7 +187,7 @@ def test_residual_stages_of_resnet18_are_coupled():
     }
 
 
-@pytest.mark.parametrize("name", MODELS.built_in())
+@pytest.mark.parametrize("name", NETWORKS)
 def test_a_pruned_unit_outputs_exactly_zero(name):
     model = build_model(name, 10, shape_of(name), generator())
     shape = shape_of(name)
@@ -197,7 +200,9 @@ def test_a_pruned_unit_outputs_exactly_zero(name):
     flat.buffers.mul_(torch.from_numpy(structure.buffer_mask(mask)))
     seen: dict[str, torch.Tensor] = {}
     for path, module in model.named_modules():
-        if isinstance(module, nn.Conv2d | nn.Linear | nn.BatchNorm2d | nn.LSTM | nn.GRU):
+        if isinstance(
+            module, nn.Conv2d | nn.Linear | nn.BatchNorm2d | nn.GroupNorm | nn.LSTM | nn.GRU
+        ):
             module.register_forward_hook(lambda m, i, o, path=path: seen.__setitem__(path, o))
     inputs = inputs_for(shape, 2)
     for training in (False, True):
@@ -212,7 +217,11 @@ def test_a_pruned_unit_outputs_exactly_zero(name):
                     continue
                 output = seen[path][0] if isinstance(seen[path], tuple) else seen[path]
                 axis = 1 if output.ndim == 4 else output.ndim - 1
-                picked = output.index_select(axis, dead.nonzero().ravel())
+                picked = (
+                    output[:, dead.repeat_interleave(slot.repeat)]
+                    if axis == 1
+                    else (output.index_select(axis, dead.nonzero().ravel()))
+                )
                 assert (picked == 0).all(), slot.parameter
 
 
@@ -265,7 +274,13 @@ def conv(inputs: int = 2, outputs: int = 2, **options: Any) -> nn.Conv2d:
 
 UNTRACEABLE = {
     "grouped convolution": Wrap(lambda m, x: m.b(m.a(x)), a=conv(2, 4), b=conv(4, 4, groups=2)),
-    "is a GroupNorm": Wrap(lambda m, x: m.b(m.a(x)), a=conv(), b=nn.GroupNorm(2, 2)),
+    "is a InstanceNorm2d": Wrap(lambda m, x: m.b(m.a(x)), a=conv(), b=nn.InstanceNorm2d(2)),
+    "groups without scales": Wrap(
+        lambda m, x: m.b(m.a(x)), a=conv(), b=nn.GroupNorm(2, 2, affine=False)
+    ),
+    "groups that overlap": Wrap(
+        lambda m, x: m.c(m.b(m.a(x))), a=conv(2, 12), b=nn.GroupNorm(2, 12), c=nn.GroupNorm(3, 12)
+    ),
     "more than once": Wrap(lambda m, x: m.a(m.a(x)), a=conv()),
     "calls cat": Wrap(lambda m, x: torch.cat([m.a(x)], 1), a=conv()),
     "calls mul": Wrap(lambda m, x: torch.mul(m.a(x), m.b(x)), a=conv(), b=conv()),
@@ -334,6 +349,25 @@ def test_branches_from_one_source_are_one_group_however_they_are_added():
     (layer,) = find_structure(model, "filter", (2, 6, 6)).layers
     assert (layer.name, layer.kind, layer.units) == ("a", "coupled", 4)
     assert [s.parameter for s in layer.own()] == ["a.weight", "b.weight", "c.weight"]
+
+
+def test_channels_that_are_normalised_together_are_one_unit() -> None:
+    model = Wrap(
+        lambda m, x: m.out(torch.flatten(m.relu(m.norm(m.a(x)) + m.b(x)), 1)),
+        a=conv(2, 8), norm=nn.GroupNorm(4, 8), b=conv(2, 8), relu=nn.ReLU(),
+        out=nn.Linear(8 * 36, 2),
+    )  # fmt: skip
+    structure = find_structure(model, "filter", (2, 6, 6))
+    (layer,) = structure.layers
+    assert (layer.name, layer.kind, layer.units) == ("a", "coupled", 4)
+    assert {(s.parameter, s.role, s.repeat) for s in layer.slots} == {
+        ("a.weight", OWN, 2), ("a.bias", FOLLOW, 2), ("b.weight", OWN, 2), ("b.bias", FOLLOW, 2),
+        ("norm.weight", FOLLOW, 2), ("norm.bias", FOLLOW, 2), ("out.weight", INPUT, 72),
+    }  # fmt: skip
+    values = np.zeros(structure.parameters.total, np.float32)
+    where, _ = structure.parameters.place("a.weight")
+    values[where] = np.arange(16) % 2 + 1  # each channel 1, 2; each unit two channels
+    assert structure.unit_values(values)[0] == pytest.approx([np.sqrt(10)] * 4)
 
 
 def test_units_added_to_the_input_are_left_alone():

@@ -49,6 +49,10 @@ def test_readers_of_a_residual_sum_have_no_single_source() -> None:
     assert found["stage1.block2.conv1"].source == ""
 
 
+def test_groups_that_are_normalised_together_read_as_before() -> None:
+    assert fans("resnet20(4)", (3, 32, 32)) == fans("resnet20", (3, 32, 32))
+
+
 def test_one_client_s_ballot_becomes_the_mask() -> None:
     masks = []
     for vote in ("majority", "budget", "unanimous"):

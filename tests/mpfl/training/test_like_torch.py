@@ -146,7 +146,8 @@ def by_torch(network: nn.Module, config: TrainConfig, epochs: int) -> nn.Module:
     order, data = torch_generator(1, "batches"), samples()
     trained = [p for p in network.parameters() if p.requires_grad]
     kind = torch.optim.Adam if config.optimizer == "adam" else torch.optim.SGD
-    options = {} if config.optimizer == "adam" else {"momentum": config.momentum}
+    options = {"momentum": config.momentum, "nesterov": config.nesterov}
+    options = {} if config.optimizer == "adam" else options
     optimizer = kind(trained, lr=config.lr, weight_decay=config.weight_decay, **options)  # type: ignore[arg-type]
     network.train()
     with lent_from(order):
@@ -163,9 +164,10 @@ def by_torch(network: nn.Module, config: TrainConfig, epochs: int) -> nn.Module:
     "config",
     [
         TrainConfig(batch_size=8, lr=0.05, momentum=0.9, weight_decay=0.01),
+        TrainConfig(batch_size=8, lr=0.05, momentum=0.9, nesterov=True, weight_decay=0.01),
         TrainConfig(batch_size=8, lr=0.01, optimizer="adam", weight_decay=0.01),
     ],
-    ids=lambda config: config.optimizer,
+    ids=["sgd", "nesterov", "adam"],
 )
 @pytest.mark.parametrize("name", NETWORKS)
 def test_training_is_that_of_torch(name: str, config: TrainConfig) -> None:

@@ -11,7 +11,7 @@ from mpfl.config import TrainConfig
 from mpfl.data.samples import Samples
 from mpfl.network.flat import FlatModel
 from mpfl.seeding import torch_generator
-from mpfl.training.local import TrainResult, batches, epoch, train
+from mpfl.training.local import TrainResult, batches, batches_of, train
 from mpfl.training.stochastic_mask import train_scores
 
 
@@ -89,9 +89,10 @@ def test_scores_of_stochastic_masks_never_see_one_either() -> None:
 @pytest.mark.parametrize("least", [1, 2])
 def test_epochs_gather_the_batches_that_are_drawn(count: int, least: int) -> None:
     data = samples(count)
-    drawn = list(batches(count, 4, torch_generator(5, "order"), least))
-    gathered = list(epoch(data, 4, torch_generator(5, "order"), least))
-    assert [len(index) for index in drawn] == [4] * (count // 4) + [1] * (least == 1)
+    order = torch_generator(5, "order")
+    drawn = [index for _ in range(2) for index in batches(count, 4, order, least)]
+    gathered = list(batches_of(data, 4, 2, torch_generator(5, "order"), least))
+    assert [len(index) for index in drawn] == ([4] * (count // 4) + [1] * (least == 1)) * 2
     assert len(gathered) == len(drawn)
     for index, (inputs, targets) in zip(drawn, gathered, strict=True):
         assert torch.equal(inputs, data.inputs[index])

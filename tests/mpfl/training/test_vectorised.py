@@ -27,6 +27,7 @@ TOLERANCE = 1e-5
 OPTIMIZERS = {
     "sgd": TrainConfig(lr=0.1),
     "momentum": TrainConfig(lr=0.05, momentum=0.9, weight_decay=0.01),
+    "nesterov": TrainConfig(lr=0.02, momentum=0.9, nesterov=True),
     "clip": TrainConfig(lr=0.1, momentum=0.5, clip=0.2),
     "adam": TrainConfig(lr=0.001, optimizer="adam", weight_decay=0.01, clip=1.0),
 }
@@ -102,6 +103,21 @@ def both(name: str, config: TrainConfig, keeps=(None,) * 4, epochs: int = 2, **o
 def test_the_result_is_that_of_training_one_after_another(name: str, optimizer: str) -> None:
     found, wanted = both(name, OPTIMIZERS[optimizer])
     assert_same_but(found, wanted, optimizer)
+
+
+def test_images_are_changed_as_for_a_client_alone() -> None:
+    config = replace(OPTIMIZERS["sgd"], batch_size=16)
+    model = network("lenet300")
+    together = Together(model, config, config.lr)
+
+    def jobs(augment: str) -> list[Job]:
+        parts = [replace(samples_of("lenet300", c), augment=augment) for c in range(len(CLIENTS))]
+        return [job_of(model, "lenet300", c, samples=part) for c, part in enumerate(parts)]
+
+    found, plain = together(jobs("crop_flip")), together(jobs(""))
+    assert_same(found, one_by_one(together, jobs("crop_flip")))
+    changed = [(a.values - b.values).abs().max() for a, b in zip(found, plain, strict=True)]
+    assert min(changed) > 100 * TOLERANCE
 
 
 @pytest.mark.parametrize("optimizer", ["momentum", "adam"])
