@@ -83,6 +83,7 @@ RULES: Mapping[str, Rule] = {
     "data.train_samples": _at_least(0),
     "data.test_samples": _at_least(0),
     "model.size": _share("size"),
+    "data.validation": _below_one("validation"),
     "model.batch_norm": _choice("aggregate", "local", "freeze"),
     "train.epochs": _from(1, _MOST_ROUNDS),
     "train.batch_size": _from(1, 2**31 - 1),
@@ -187,6 +188,10 @@ class DataConfig:
     """Use only this many training samples, drawn from the seed (0 = all)."""
     test_samples: int = 0
     """Evaluate on only this many test samples (0 = all)."""
+    validation: float = 0.0
+    """Share of the training samples that no client gets, drawn from the seed in proportion to the
+    classes (of text, to its groups): what targets, stop rules and tuning go by instead of the test
+    samples, which then choose nothing (0 = none)."""
 
     def __post_init__(self) -> None:
         _check(self, "data.")
@@ -372,7 +377,7 @@ class StopConfig:
     """When a run ends before its last round; 0 = never."""
 
     target_accuracy: float = 0.0
-    """Stop when the test accuracy reaches this."""
+    """Stop when the accuracy reaches this: on validation samples, on test samples without any."""
     byte_budget: int = 0
     """Begin no further round once total bytes are at least this; the last one may exceed it."""
     seconds: float = 0.0

@@ -27,6 +27,7 @@ __all__ = [
     "Dataset",
     "PartitionSummary",
     "Samples",
+    "draws",
     "load_data",
     "partition",
     "summary",
@@ -53,10 +54,11 @@ def load_data(config: DataConfig, seed: int) -> Dataset:
     Parameters
     ----------
     config
-        ``name``, ``folder``, ``download``, ``train_samples`` and ``test_samples`` are used.
+        ``name``, ``folder``, ``download``, ``train_samples``, ``test_samples`` and
+        ``validation`` are used.
     seed
-        The run's seed: decides which samples stay where not all are wanted. They are drawn
-        stratified by class (or by group, of text).
+        The run's seed: decides which samples stay where not all are wanted, and which are held
+        out for validation. They are drawn stratified by class (or by group, of text).
 
     Raises
     ------
@@ -73,11 +75,34 @@ def load_data(config: DataConfig, seed: int) -> Dataset:
     if config.test_samples:
         chosen = _draw(dataset.test, None, config.test_samples, seed, "test_samples")
         dataset = replace(dataset, test=dataset.test.subset(torch.from_numpy(chosen)))
-    return dataset
+    return _with_validation(dataset, config.validation, seed) if config.validation else dataset
+
+
+def draws(config: DataConfig) -> bool:
+    """Return whether the seed decides which samples there are."""
+    return bool(config.train_samples or config.test_samples or config.validation)
 
 
 def _fewer_train(dataset: Dataset, count: int, seed: int) -> Dataset:
-    chosen = _draw(dataset.train, dataset.groups, count, seed, "train_samples")
+    return _kept(dataset, _draw(dataset.train, dataset.groups, count, seed, "train_samples"))
+
+
+def _with_validation(dataset: Dataset, share: float, seed: int) -> Dataset:
+    samples = len(dataset.train)
+    count = round(share * samples)
+    if not 0 < count < samples:
+        raise InputError(
+            f"data.validation: got {share:g}, which holds out {count} of the {samples} training "
+            f"samples; expected 1 to {samples - 1}"
+        )
+    chosen = _draw(dataset.train, dataset.groups, count, seed, "validation")
+    held = dataset.train.subset(torch.from_numpy(chosen))
+    rest = np.setdiff1d(np.arange(samples), chosen, assume_unique=True)
+    return replace(_kept(dataset, rest), validation=held)
+
+
+def _kept(dataset: Dataset, chosen: NDArray[np.int64]) -> Dataset:
+    """Return the data set with these of its training samples alone."""
     groups = None if dataset.groups is None else dataset.groups[chosen]
     return replace(dataset, train=dataset.train.subset(torch.from_numpy(chosen)), groups=groups)
 
