@@ -15,8 +15,9 @@ from benchmarks.cli.console import Reporter
 from benchmarks.engines.ray import run_on_ray
 from benchmarks.results.loading import REPORT, is_comparison, read_summary
 from benchmarks.running import experiment as running
+from benchmarks.running.cell import CELLS
 from benchmarks.running.compare_config import split_table
-from benchmarks.running.comparison import CELLS, COMPARISON, read_comparison
+from benchmarks.running.comparison import COMPARISON, read_comparison
 from benchmarks.running.interruption import resumable
 from benchmarks.running.sinks import Feed
 from benchmarks.units import bytes_text
