@@ -181,6 +181,11 @@ class Reporter:
         if not self.as_json and not self.quiet:
             self.console.print(text, soft_wrap=isinstance(text, str))
 
+    def conclude(self, text: RenderableType) -> None:
+        """Show the result, even if told to be quiet, unless it is asked for as JSON."""
+        if not self.as_json:
+            self.console.print(text, soft_wrap=isinstance(text, str))
+
     def result(self, value: Any) -> None:
         """Print a result as JSON where that is asked for."""
         if self.as_json:

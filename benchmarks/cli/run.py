@@ -81,7 +81,8 @@ def resume(
         return
     experiment = read_config(folder)
     if (folder / REPORT).is_file() and finished(folder):
-        reporter.say(f"{folder} is finished; nothing to do")
+        reporter.note(f"{folder} is finished; nothing to do")
+        _show(reporter, folder, to_json(read_summary(folder / SUMMARY)))
         return
     if not (folder / SUMMARY).is_file():
         _check_alone(folder)
@@ -104,7 +105,11 @@ def _conclude(reporter: Reporter, folder: Path, summary: Mapping[str, Any]) -> N
     from benchmarks.report.write import write_report  # figures: not before the rounds are over
 
     write_report(folder)
-    reporter.say(
+    _show(reporter, folder, summary)
+
+
+def _show(reporter: Reporter, folder: Path, summary: Mapping[str, Any]) -> None:
+    reporter.conclude(
         f"test accuracy {summary['test_accuracy']:.4f}  density {summary['density']:.4f}  "
         f"uplink {bytes_text(summary['uplink_bytes'])}  "
         f"downlink {bytes_text(summary['downlink_bytes'])}  "
@@ -112,7 +117,7 @@ def _conclude(reporter: Reporter, folder: Path, summary: Mapping[str, Any]) -> N
     )
     reporter.say(f"run folder: {folder}")
     reporter.say(f"report: {folder / REPORT}")
-    reporter.result(summary)
+    reporter.result({**summary, "folder": str(folder), "report": str(folder / REPORT)})
     reporter.losses()
     if why := (summary.get("health") or {}).get("failed"):
         reporter.warn(f"no result: {why}")
