@@ -507,13 +507,13 @@ def from_toml(text: str) -> Experiment:
     """Read an experiment from TOML text; see `from_mapping` for errors.
 
     With ``extends = "demo"`` what is missing comes from that preset (or file, by its path), whose
-    table ``[compare]`` does not count.
+    tables ``[compare]`` and ``[tune]`` do not count.
     """
     table = read_toml(text)
     if EXTENDS not in table:
         return from_mapping(table)
     below = extended({EXTENDS: table[EXTENDS]}, Path())
-    below.pop("compare", None)
+    below = {key: value for key, value in below.items() if key not in ("compare", "tune")}
     return from_mapping(merged(below, {k: v for k, v in table.items() if k != EXTENDS}))
 
 

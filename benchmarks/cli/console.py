@@ -116,6 +116,11 @@ class Reporter:
             self.note(error)
         self._count(record)
 
+    def step(self, text: str) -> None:
+        """Show that one more round is done."""
+        if self._bar is not None:
+            self._bar.update(self._task, advance=1, now=text)
+
     def cell_watcher(self, cells: Sequence[Cell], out: Path) -> OnCell:
         """Return a callback that shows the progress of a comparison's cells."""
         from benchmarks.running.cell import CELLS

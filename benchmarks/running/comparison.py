@@ -33,7 +33,6 @@ from server.runfolder import CONFIG, SUMMARY, read_config
 from server.summary import check_inputs
 
 COMPARISON = "comparison.toml"
-_BEFORE_COMPARISON = {MANIFEST, f"{MANIFEST}.tmp", f"{COMPARISON}.tmp"}  # a start cut short
 _LONGEST_NAME = 200  # bytes; file systems take 255
 _DESCRIBES = ("prune.granularity",)
 """Keys that summaries count by, read or not."""
@@ -247,8 +246,13 @@ def _check_inputs(out: Path, cells: Sequence[Cell]) -> None:
 
 def read_comparison(out: Path) -> dict[str, Any]:
     """Return the tables of ``comparison.toml``. InputError naming the file, if it was edited."""
+    return read_claimed(out, COMPARISON)
+
+
+def read_claimed(out: Path, name: str) -> dict[str, Any]:
+    """Return the tables of the file that says what a folder is for; InputError if edited."""
     check(out)
-    file = out / COMPARISON
+    file = out / name
     try:
         return read_toml(file.read_text("utf-8"))
     except (OSError, UnicodeDecodeError, InputError) as error:
@@ -259,18 +263,31 @@ def _claim(out: Path, table: Mapping[str, Any], cells: Sequence[Cell]) -> None:
     """Start a comparison folder, or recognise the one that is there."""
     rest, config = split_table(table)
     text = tomli_w.dumps({**rest, "compare": dataclasses.asdict(config)}, multiline_strings=True)
-    file = out / COMPARISON
+    claimed(out, COMPARISON, text, "comparison")
     with writing(out):
-        if file.is_file():
-            if read_comparison(out) != read_toml(text):
-                raise InputError(f"--out: {out} holds another comparison; choose another folder")
-        else:
-            if {entry.name for entry in out.iterdir()} - _BEFORE_COMPARISON:
-                raise InputError(f"--out: {out} is not empty and holds no comparison")
-            seal(out, {COMPARISON: digest_of(text.encode())})
-            write_atomically(file, text.encode())
         (out / CELLS).mkdir(exist_ok=True)
     for cell in cells:
         stored = out / CELLS / cell.name
         if (stored / CONFIG).is_file() and read_config(stored) != cell.experiment:
             raise InputError(f"{stored / CONFIG} is of another configuration; choose another --out")
+
+
+def claimed(out: Path, name: str, text: str, what: str) -> None:
+    """Write into a new folder what it is for, or recognise a folder that is for the same.
+
+    Raises
+    ------
+    InputError
+        If the folder holds anything else.
+    """
+    file = out / name
+    cut_short = {MANIFEST, f"{MANIFEST}.tmp", f"{name}.tmp"}
+    with writing(out):
+        if file.is_file():
+            if read_claimed(out, name) != read_toml(text):
+                raise InputError(f"--out: {out} holds another {what}; choose another folder")
+        else:
+            if {entry.name for entry in out.iterdir()} - cut_short:
+                raise InputError(f"--out: {out} is not empty and holds no {what}")
+            seal(out, {name: digest_of(text.encode())})
+            write_atomically(file, text.encode())

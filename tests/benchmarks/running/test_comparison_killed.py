@@ -20,8 +20,9 @@ from benchmarks.cli.main import main
 from benchmarks.report import write as report
 from benchmarks.report.write import write_report
 from benchmarks.running import comparison
+from benchmarks.running.cell import CELLS
 from benchmarks.running.compare_config import split_table
-from benchmarks.running.comparison import CELLS, COMPARISON, plan_cells
+from benchmarks.running.comparison import COMPARISON, plan_cells
 from mpfl.config import to_mapping
 from server.custody import held
 from server.runfolder import LEDGER, MASK, MODEL, ROUNDS, SUMMARY
