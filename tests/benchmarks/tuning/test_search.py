@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 from pathlib import Path
 from typing import Any
 
@@ -9,10 +10,10 @@ import pytest
 
 from benchmarks.tuning import search
 from benchmarks.tuning.search import Journal, next_point
-from benchmarks.tuning.space import Choice, Range
+from benchmarks.tuning.space import Axis, Choice, Range
 from mpfl.errors import InputError
 
-AXES = {
+AXES: dict[str, Axis] = {
     "lr": Range(0.001, 1, log=True),
     "size": Range(1, 8, whole=True),
     "kind": Choice(("a", "b", True, 0.5)),
@@ -72,6 +73,6 @@ def test_no_lock_is_left_behind(tmp_path: Path) -> None:
 
 
 def test_who_has_not_installed_it_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(search.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     with pytest.raises(InputError, match=r"pip install 'mpfl\[tune\]'"):
         search.check_installed()

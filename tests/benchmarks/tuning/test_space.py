@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from benchmarks.running.compare_config import CompareConfig
 from benchmarks.running.tune_config import TuneConfig
-from benchmarks.tuning.space import Choice, Range, Space, read_space
+from benchmarks.tuning.space import Axis, Choice, Range, Space, read_space
 from benchmarks.tuning.studies import Study, plan_tuning
 from mpfl.config import to_mapping
 from mpfl.errors import InputError
@@ -106,7 +106,7 @@ def test_a_number_as_it_is_written_is_within_its_range(
 
 
 def test_the_point_nearest_to_the_configuration() -> None:
-    axes = {
+    axes: dict[str, Axis] = {
         "a.low": Range(1, 2),
         "a.high": Range(1, 2),
         "a.in": Range(1, 2),
@@ -156,7 +156,7 @@ def test_every_method_and_recipe_has_a_space_of_what_it_reads(label: str) -> Non
 
 
 def test_the_first_trial_is_the_configuration() -> None:
-    keys = {"train__lr": 0.3, "prune__density": 0.2, "wire__up": "step(2.5, 0.6)"}
+    keys: dict[str, Any] = {"train__lr": 0.3, "prune__density": 0.2, "wire__up": "step(2.5, 0.6)"}
     study = studies("mpfl", **keys)
     trial = study.trial(0, study.space.nearest(study.start))
     assert trial.experiment == study.cell.experiment

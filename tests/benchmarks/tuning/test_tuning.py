@@ -151,8 +151,8 @@ def test_killed_twice_it_ends_in_the_same_file(tmp_path: Path) -> None:
     assert results(out) == results(tmp_path / "whole" / "t")
 
 
-def test_cells_side_by_side_change_nothing(tmp_path: Path) -> None:
-    asked = table(["mpfl", "fedavg", "topk"], 2)
+def test_trials_side_by_side_change_nothing(tmp_path: Path) -> None:
+    asked = table(["mpfl", "fedavg", "topk"], 1)
     tuned(asked, tmp_path / "one", workers=0)
     tuned(asked, tmp_path / "two", workers=2)
     assert results(tmp_path / "one") == results(tmp_path / "two")
