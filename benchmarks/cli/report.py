@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from benchmarks.cli.console import Reporter
 from benchmarks.cli.options import Json, Out, Quiet
 from benchmarks.report.table import table_text
-from benchmarks.report.write import Report, write_report
 from mpfl.errors import InputError
+
+if TYPE_CHECKING:
+    from benchmarks.report.write import Report
 
 
 def report(
@@ -25,6 +27,8 @@ def report(
     for folder in folders:
         if not folder.is_dir():
             raise InputError(f"no such folder: {folder}")
+    from benchmarks.report.write import write_report  # figures: `compare` waits for them later
+
     reporter = Reporter(quiet=quiet, as_json=as_json)
     found = write_report(folders[0] if len(folders) == 1 else folders, out)
     if quiet:
