@@ -132,6 +132,8 @@ OWN = {
     "lotteryfl": "prune.density",
     "fedavg_prune": "prune.density",
     "fedpm": "comparator.fedpm_lr",
+    "klms": "comparator.fedpm_lr",
+    "bicompfl": "comparator.fedpm_lr",
     "signsgd_mv": "comparator.sign_step",
     "dense_step": "step",
     "topk": "sparse",
