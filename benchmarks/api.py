@@ -28,8 +28,10 @@ from benchmarks.results.loading import (
 )
 from benchmarks.results.rows import Row, comparison_table
 from benchmarks.results.rundata import Ledger, RunData
+from benchmarks.results.shared import home_of
 from benchmarks.running import comparison as comparing
 from benchmarks.running import experiment as running
+from benchmarks.running.cell import CELLS, OnCell
 from benchmarks.running.compare_config import split_table
 from benchmarks.running.sinks import Feed, check_sink, show_in_sink
 from mpfl.config import Experiment, from_mapping, to_mapping
@@ -248,7 +250,7 @@ def compare(
     seeds: Sequence[int] | None = None,
     sweep: Mapping[str, Sequence[Any]] | None = None,
     out: str | Path | None = None,
-    on_cell: comparing.OnCell | None = None,
+    on_cell: OnCell | None = None,
     workers: int = -1,
     sink: str = "",
 ) -> Comparison:
@@ -326,10 +328,10 @@ def _comparison(folder: Path, names: Sequence[str] = ()) -> Comparison:
     failures = load_failures([folder])
     margin = float(asked.get("margin", 0.005))
     rows = comparison_table(found, baseline, margin, list(failures.values()))
-    cells = folder / comparing.CELLS
+    cells = folder / CELLS
     return Comparison(
         folder,
-        tuple(Run(cells / data.folder, data) for data in found),
+        tuple(Run(home_of(cells / data.folder), data) for data in found),
         tuple(rows),
         baseline,
         {name: failure.error for name, failure in failures.items()},

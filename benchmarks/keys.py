@@ -18,6 +18,7 @@ from typing import Any
 import tomli_w
 
 from benchmarks.running.compare_config import CompareConfig
+from benchmarks.running.tune_config import TuneConfig
 from mpfl.config import RULES, Experiment
 
 PAGE = Path(__file__).parents[1] / "docs" / "configuration.md"
@@ -68,8 +69,12 @@ class Key:
 
 
 def all_keys() -> tuple[Key, ...]:
-    """Return every key, table by table, those of ``[compare]`` last."""
-    return (*_keys(Experiment, ""), *_keys(CompareConfig, "compare."))
+    """Return every key, table by table, those of ``[compare]`` and ``[tune]`` last."""
+    return (
+        *_keys(Experiment, ""),
+        *_keys(CompareConfig, "compare."),
+        *_keys(TuneConfig, "tune."),
+    )
 
 
 def field_texts(cls: type[Any]) -> dict[str, str]:

@@ -85,6 +85,7 @@ RULES: Mapping[str, Rule] = {
     "data.groups": _at_least(0),
     "data.train_samples": _at_least(0),
     "data.test_samples": _at_least(0),
+    "data.validation": _below_one("validation"),
     "model.size": _share("size"),
     "model.batch_norm": _choice("aggregate", "local", "freeze"),
     "train.epochs": _from(1, _MOST_ROUNDS),
@@ -203,6 +204,10 @@ class DataConfig:
     """Use only this many training samples, drawn from the seed (0 = all)."""
     test_samples: int = 0
     """Evaluate on only this many test samples (0 = all)."""
+    validation: float = 0.0
+    """Share of the training samples that no client gets, drawn from the seed in proportion to the
+    classes (of text, to its groups): what targets, stop rules and tuning go by instead of the test
+    samples, which then choose nothing (0 = none)."""
 
     def __post_init__(self) -> None:
         _check(self, "data.")
@@ -391,7 +396,7 @@ class StopConfig:
     """When a run ends before its last round; 0 = never."""
 
     target_accuracy: float = 0.0
-    """Stop when the test accuracy reaches this."""
+    """Stop when the accuracy reaches this: on validation samples, on test samples without any."""
     byte_budget: int = 0
     """Begin no further round once total bytes are at least this; the last one may exceed it."""
     seconds: float = 0.0
@@ -521,13 +526,13 @@ def from_toml(text: str) -> Experiment:
     """Read an experiment from TOML text; see `from_mapping` for errors.
 
     With ``extends = "demo"`` what is missing comes from that preset (or file, by its path), whose
-    table ``[compare]`` does not count.
+    tables ``[compare]`` and ``[tune]`` do not count.
     """
     table = read_toml(text)
     if EXTENDS not in table:
         return from_mapping(table)
     below = extended({EXTENDS: table[EXTENDS]}, Path())
-    below.pop("compare", None)
+    below = {key: value for key, value in below.items() if key not in ("compare", "tune")}
     return from_mapping(merged(below, {k: v for k, v in table.items() if k != EXTENDS}))
 
 

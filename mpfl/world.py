@@ -18,7 +18,7 @@ from torch.nn.modules.dropout import _DropoutNd
 
 from mpfl.checks import check_codecs, check_faults, check_pruning, check_stress, check_training
 from mpfl.config import DataConfig, EngineConfig, Experiment, from_toml, to_toml
-from mpfl.data import Dataset, load_data
+from mpfl.data import Dataset, draws, load_data
 from mpfl.data.partition import partition
 from mpfl.data.samples import Samples
 from mpfl.errors import InputError, keyed
@@ -117,6 +117,12 @@ class World:
     def test_samples(self) -> Samples:
         """All test samples, on the device that trains; they stay there."""
         return self._placed(self.data.test)
+
+    @cached_property
+    def validation_samples(self) -> Samples | None:
+        """All validation samples, in the same way; None where the run holds none out."""
+        held = self.data.validation
+        return None if held is None else self._placed(held)
 
     def _placed(self, samples: Samples) -> Samples:
         device = self.experiment.train.device
@@ -270,8 +276,7 @@ def held_data(
 ) -> tuple[Dataset, tuple[NDArray[np.int64], ...]]:
     """Return the experiment's data, and the indices of each client's training samples."""
     config = experiment.data
-    draws = config.train_samples or config.test_samples or config.groups
-    data = load(config, experiment.seed if draws else 0)
+    data = load(config, experiment.seed if draws(config) else 0)
     parts = partition(config, data.train.targets.numpy(), experiment.seed, data.groups)
     return data, tuple(parts)
 

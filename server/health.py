@@ -76,20 +76,20 @@ def _cause(record: RoundRecord) -> str:
     return "; ".join([f"round {record.round}: {usable}", *record.errors[:1]])
 
 
-def failure_of(standing: Standing, test_loss: float | None, finite: bool = True) -> str | None:
+def failure_of(standing: Standing, loss: float | None, finite: bool = True) -> str | None:
     """Return why what a run ended with is no result; None if it is one.
 
     Parameters
     ----------
-    test_loss
-        That of the final model; None or not finite where it diverged.
+    loss
+        That of the final model on held-out data; None or not finite where it diverged.
     finite
         Whether all numbers of the final model are.
     """
     if why := standing.without_result():
         return why
-    if test_loss is None or not math.isfinite(test_loss):
-        return "diverged: the test loss of the final model is not finite"
+    if loss is None or not math.isfinite(loss):
+        return "diverged: the loss of the final model on held-out data is not finite"
     return None if finite else "diverged: the final model has numbers that are not finite"
 
 

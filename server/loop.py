@@ -12,6 +12,7 @@ from typing import Any
 from flwr.serverapp import Grid
 
 from mpfl.config import Experiment
+from mpfl.data import Samples
 from mpfl.faults.replies import tolerated
 from mpfl.nested import build
 from mpfl.state import Arrays, flatten, restore
@@ -31,6 +32,7 @@ from server.transport.grid import LocalGrid
 from server.transport.states import Holdings
 
 OnRound = Callable[[dict[str, Any]], None]
+_UNTESTED: dict[str, Any] = {"test_accuracy": None, "test_loss": None}
 
 
 def run_rounds(
@@ -71,8 +73,7 @@ def run_rounds(
     while state.round < experiment.federation.rounds and not _stop(experiment, state):
         record = state.last = _round(world, courier, state, folder, goes_on)
         if record.test_accuracy is None and _stop(experiment, state):
-            result = evaluate_model(world, state.method)  # the last round always is
-            record = replace(record, **_tested(world, result))
+            record = replace(record, **evaluations(world, state.method))  # the last always is
             state.last = record
         folder.write_round(record, state.ledger.close_round())
         state.standing.add(record)
@@ -104,7 +105,7 @@ def _round(
         exchange.receive(delivery)
     enough = exchange.accepted >= min(experiment.federation.min_replies, len(clients))
     columns = _checked(method.finish_round(enough))
-    result = _evaluate(world, state)
+    results = evaluations(world, method) if _tested(world, state) else _UNTESTED
     mask = method.mask()
     density, density_all = world.structure.densities(mask)
     up, down = state.ledger.totals[UPLINK], state.ledger.totals[DOWNLINK]
@@ -114,6 +115,7 @@ def _round(
         phase=phase,
         density=density,
         density_all_parameters=density_all,
+        **results,
         uplink_bytes=up,
         downlink_bytes=down,
         total_bytes=up + down,
@@ -123,18 +125,8 @@ def _round(
         errors=exchange.errors,
         layer_density=mask.layer_densities(),
         seconds=round(state.seconds, 3),
-        **{"counted": enough, **_tested(world, result), **columns},
+        **{"counted": enough, **columns},
     )
-
-
-def _tested(world: World, result: Evaluation | None) -> dict[str, Any]:
-    """Return a record's columns about the test."""
-    if result is None:
-        return {"test_accuracy": None, "test_loss": None}
-    found = {"test_accuracy": result.accuracy, "test_loss": result.loss}
-    if world.data.test.has_tokens and world.data.test.targets.dim() == 2:
-        found["perplexity"] = math.exp(min(result.loss, 700.0))  # beyond it: no float
-    return found
 
 
 def _checked(columns: dict[str, Any]) -> dict[str, Any]:
@@ -149,30 +141,48 @@ def _checked(columns: dict[str, Any]) -> dict[str, Any]:
     return columns
 
 
-def evaluate_model(world: World, method: ServerMethod) -> Evaluation:
-    """Evaluate a method's model, under its mask, on the held-out test set."""
+def evaluations(world: World, method: ServerMethod) -> dict[str, Any]:
+    """Evaluate a method's model, under its mask, on all held-out data.
+
+    Returns
+    -------
+    dict
+        The columns ``test_accuracy`` and ``test_loss`` of a record, of text ``perplexity``, and the
+        first two of ``validation`` where the run has samples for that.
+    """
+    result = _evaluate(world, method, world.test_samples)
+    found = _columns("test", result)
+    if world.data.test.has_tokens and world.data.test.targets.dim() == 2:
+        found["perplexity"] = math.exp(min(result.loss, 700.0))  # beyond it: no float
+    held = world.validation_samples
+    return found if held is None else found | _columns("validation", _evaluate(world, method, held))
+
+
+def _evaluate(world: World, method: ServerMethod, samples: Samples) -> Evaluation:
     world.model.load_model(method.model())
     local = world.experiment.model.batch_norm == "local"
     return world.masked.evaluate(
-        world.test_samples,
+        samples,
         method.mask(),
         batch_statistics=local,
         channels_last=world.experiment.train.channels_last,
     )
 
 
-def _evaluate(world: World, state: RunState) -> Evaluation | None:
+def _columns(held_out: str, result: Evaluation) -> dict[str, Any]:
+    return {f"{held_out}_accuracy": result.accuracy, f"{held_out}_loss": result.loss}
+
+
+def _tested(world: World, state: RunState) -> bool:
     federation = world.experiment.federation
-    if state.round % federation.eval_every and state.round != federation.rounds:
-        return None
-    return evaluate_model(world, state.method)
+    return state.round % federation.eval_every == 0 or state.round == federation.rounds
 
 
 def _stop(experiment: Experiment, state: RunState) -> bool:
     if state.last is None:
         return False
     rule, last = experiment.stop, state.last
-    accuracy = last.test_accuracy
+    accuracy = last.deciding_accuracy
     return bool(
         (rule.target_accuracy and accuracy is not None and accuracy >= rule.target_accuracy)
         or (rule.byte_budget and last.total_bytes >= rule.byte_budget)

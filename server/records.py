@@ -38,6 +38,10 @@ class RoundRecord:
     """Mean cross-entropy on them, in nats; null as well where it is not finite."""
     perplexity: float | None = None
     """Of text: e to the power of ``test_loss``, after rounds with a test; null where not finite."""
+    validation_accuracy: float | None = None
+    """Share of the validation samples that it gets right, where the run has some and was tested."""
+    validation_loss: float | None = None
+    """Mean cross-entropy on them, in nats."""
     uplink_bytes: int
     """Bytes of all messages of clients so far."""
     downlink_bytes: int
@@ -66,6 +70,17 @@ class RoundRecord:
     """Numbers of a method of one's own, by name."""
     seconds: float
     """Wall time so far, over all sessions of a resumed run."""
+
+    @property
+    def deciding_accuracy(self) -> float | None:
+        """What targets and stop rules go by: validation accuracy, test accuracy without any."""
+        known = self.validation_accuracy
+        return self.test_accuracy if known is None else known
+
+    @property
+    def deciding_loss(self) -> float | None:
+        """The loss on the same samples, by which a run is said to have diverged."""
+        return self.test_loss if self.validation_accuracy is None else self.validation_loss
 
 
 @dataclass(frozen=True, order=True)
@@ -173,6 +188,20 @@ class Failure:
 
 
 @dataclass(frozen=True, kw_only=True)
+class SharedRun:
+    """The content of ``same_run.json``: a cell of a comparison whose run another cell does."""
+
+    cell: str
+    """That cell's name. The two differ in settings that the method never reads, or in none."""
+    label: str
+    """The method, or the variant's name, of this cell."""
+    seed: int
+    """The configuration's seed."""
+    sweep: dict[str, Any]
+    """Swept dotted keys → this cell's values."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Summary:
     """The content of ``summary.json``. A key whose default is None is absent where it is None."""
 
@@ -194,6 +223,10 @@ class Summary:
     """Share of the test samples that the final model gets right."""
     test_loss: float | None
     """Mean cross-entropy on them, in nats; null where it is not finite."""
+    validation_accuracy: float | None = None
+    """Share of the validation samples that it gets right, where the run has some."""
+    validation_loss: float | None = None
+    """Mean cross-entropy on them, in nats."""
     density: float
     """Share of the prunable parameters that the final mask keeps."""
     density_all_parameters: float

@@ -17,7 +17,7 @@ from mpfl.faults.replies import tolerated
 from mpfl.mask import Mask
 from mpfl.world import World, build_world
 from server.ledger import Ledger
-from server.loop import evaluate_model
+from server.loop import evaluations
 from server.methods import server_method
 from server.methods.base import Floats, ServerMethod
 from server.records import DOWNLINK, UPLINK
@@ -95,9 +95,8 @@ class MethodStrategy(Strategy):
         return model_arrays(self._world, self.method.model())
 
     def evaluate(self, server_round: int, arrays: ArrayRecord) -> MetricRecord:
-        """Return loss and accuracy on the test set, as ``evaluate_fn`` of ``strategy.start``."""
-        result = evaluate_model(self._world, self.method)
-        return MetricRecord({"test_loss": result.loss, "test_accuracy": result.accuracy})
+        """Return loss and accuracy on held-out data, as ``evaluate_fn`` of ``strategy.start``."""
+        return MetricRecord(dict(evaluations(self._world, self.method)))
 
     def configure_train(
         self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid

@@ -36,7 +36,8 @@ from server.round import RunState
 _LOG = logging.getLogger(__name__)
 _PACKAGES = ("mpfl", "flwr", "torch", "torchvision", "numpy", "bitarray")
 _AS_AFTER_THE_LAST_ROUND = (
-    *("test_accuracy", "test_loss", "density", "density_all_parameters"),
+    *("test_accuracy", "test_loss", "validation_accuracy", "validation_loss"),
+    *("density", "density_all_parameters"),
     *("uplink_bytes", "downlink_bytes", "total_bytes"),
 )
 
@@ -86,7 +87,7 @@ def summarize(world: World, state: RunState, engine: str, workers: int) -> Summa
 
 def health(world: World, state: RunState) -> Health:
     """Return what the figures of a finished run rest on."""
-    loss = None if state.last is None else state.last.test_loss
+    loss = None if state.last is None else state.last.deciding_loss
     finite = bool(np.isfinite(state.method.model()).all())
     return Health(
         failed=failure_of(state.standing, loss, finite),

@@ -37,6 +37,8 @@ GROUPS = {
     "kill": [
         "benchmarks/running/test_comparison_killed.py",
         "benchmarks/running/test_interrupted.py",
+        "benchmarks/tuning/test_tuning.py::test_killed",
+        "benchmarks/tuning/test_tuning.py::test_the_command_killed",
         "server/test_same_result.py::test_a_run_killed",
         "server/test_same_result.py::test_ctrl_c",
         "server/test_soak.py::test_a_server_killed",

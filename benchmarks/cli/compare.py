@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -12,8 +11,10 @@ import typer
 
 from benchmarks.cli import options
 from benchmarks.cli.console import Reporter, rounds_done
+from benchmarks.cli.report import report_result
 from benchmarks.report.table import meetings_text, table_text
 from benchmarks.running import comparison as comparing
+from benchmarks.running.cell import CELLS, Cell
 from benchmarks.running.compare_config import split_table
 from benchmarks.running.interruption import resumable
 from benchmarks.running.sinks import check_sink, show_in_sink
@@ -66,11 +67,14 @@ def compare_cells(table: Mapping[str, Any], out: Path, reporter: Reporter, sink:
     cells = comparing.plan_cells(rest, config)
     if idle := comparing.idle_settings(rest, config, cells):
         reporter.note(f"without effect: {ignored_text(idle)}")
-    rounds = sum(cell.experiment.federation.rounds for cell in cells)
-    done = sum(rounds_done(cell, out) for cell in cells)
+    own = [cell for cell in cells if not cell.same_as]
+    if len(own) < len(cells):
+        reporter.note(f"{len(cells) - len(own)} of {len(cells)} cells share the run of another one")
+    rounds = sum(cell.experiment.federation.rounds for cell in own)
+    done = sum(rounds_done(cell, out) for cell in own)
     with resumable(out):
-        with reporter.rounds(rounds, f"{len(cells)} runs", done):
-            watch = show_in_sink(sink, out, reporter.cell_watcher(cells, out))
+        with reporter.rounds(rounds, f"{len(own)} runs", done):
+            watch = show_in_sink(sink, out, reporter.cell_watcher(own, out))
             failed = comparing.compare(table, cells, out, watch)
         for name, error in failed.items():
             reporter.warn(f"failed: {name}: {error}")
@@ -79,14 +83,22 @@ def compare_cells(table: Mapping[str, Any], out: Path, reporter: Reporter, sink:
         from benchmarks.report.write import write_report  # figures: when all runs are over
 
         report = write_report(out)
-    reporter.say(table_text(report.rows, report.baseline))
+    reporter.conclude(table_text(report.rows, report.baseline))
     if report.meetings:
-        reporter.say(meetings_text(report.meetings))
-    reporter.say(f"report: {out / 'report.html'}")
-    reporter.result([asdict(row) for row in report.rows])
+        reporter.conclude(meetings_text(report.meetings))
+    reporter.say(f"report: {report.path}")
+    runs = [_place(cell, out, failed) for cell in cells]
+    reporter.result({**report_result(report), "folder": str(out), "runs": runs, "failed": failed})
     reporter.losses()
     if failed:
         raise RunError(f"{len(failed)} of {len(cells)} runs failed; mpfl resume {out} tries again")
+
+
+def _place(cell: Cell, out: Path, failed: Mapping[str, str]) -> dict[str, Any]:
+    """Return where a cell's run is, and what it is of."""
+    folder = out / CELLS / (cell.same_as or cell.name)
+    place = {"name": cell.name, "label": cell.label, "seed": cell.seed, "sweep": dict(cell.sweep)}
+    return {**place, "folder": str(folder), "failed": cell.name in failed}
 
 
 def swept_of(options: Sequence[str]) -> dict[str, list[Any]]:

@@ -25,7 +25,7 @@ from rich.table import Column
 from benchmarks.units import bytes_text, printable
 
 if TYPE_CHECKING:
-    from benchmarks.running.comparison import Cell, OnCell
+    from benchmarks.running.cell import Cell, OnCell
 
 _SPEED_SECONDS = 3600.0
 """Time left follows the mean speed of the last hour: a round may well take minutes."""
@@ -35,7 +35,7 @@ _WIDE = 1000
 
 def rounds_done(cell: Cell, out: Path) -> int:
     """Return how many rounds of a comparison's cell need no more work, at most."""
-    from benchmarks.running.comparison import CELLS  # torch is a second that `list` need not wait
+    from benchmarks.running.cell import CELLS  # torch is a second that `list` need not wait
     from server.runfolder import SUMMARY, rounds_written
 
     folder = out / CELLS / cell.name
@@ -116,9 +116,14 @@ class Reporter:
             self.note(error)
         self._count(record)
 
+    def step(self, text: str) -> None:
+        """Show that one more round is done."""
+        if self._bar is not None:
+            self._bar.update(self._task, advance=1, now=text)
+
     def cell_watcher(self, cells: Sequence[Cell], out: Path) -> OnCell:
         """Return a callback that shows the progress of a comparison's cells."""
-        from benchmarks.running.comparison import CELLS
+        from benchmarks.running.cell import CELLS
         from server.health import read_failure
         from server.runfolder import SUMMARY
 
@@ -179,6 +184,11 @@ class Reporter:
     def say(self, text: RenderableType) -> None:
         """Show a text or a table, unless the result is asked for as JSON."""
         if not self.as_json and not self.quiet:
+            self.console.print(text, soft_wrap=isinstance(text, str))
+
+    def conclude(self, text: RenderableType) -> None:
+        """Show the result, even if told to be quiet, unless it is asked for as JSON."""
+        if not self.as_json:
             self.console.print(text, soft_wrap=isinstance(text, str))
 
     def result(self, value: Any) -> None:

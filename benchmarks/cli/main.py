@@ -34,8 +34,9 @@ _OUTPUT_LOST = (errno.ENOSPC, errno.EIO, errno.EBADF)
 
 COMMANDS = {
     "run": "Run one experiment into a run folder.",
-    "resume": "Continue a killed run or comparison; the result equals the uninterrupted one.",
+    "resume": "Continue what was killed: a run, a comparison, a tuning; the result is the same.",
     "compare": "Run many methods and seeds on the same work; finished cells are not run again.",
+    "tune": "Give every method the same number of trials, on data held out for that.",
     "report": "(Re)build report.html and the figures from what the folders hold.",
     "pivot": "Show a number of a comparison's finished runs by any keys: mean ± 95 % interval.",
     "votes": "Apply every vote rule to a round's recorded ballots: table, CSV and figure.",

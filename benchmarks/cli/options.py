@@ -20,7 +20,7 @@ Plugins = Annotated[
     list[str], typer.Option("--plugin", help="A file or module that registers parts of one's own.")
 ]
 Download = Annotated[bool, typer.Option("--download", help="Fetch missing data sets.")]
-Quiet = Annotated[bool, typer.Option("--quiet", help="Print nothing but errors.")]
+Quiet = Annotated[bool, typer.Option("--quiet", help="Print the result alone, and errors.")]
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 Sink = Annotated[str, typer.Option("--sink", help="Show rounds there too: tensorboard, wandb.")]
 

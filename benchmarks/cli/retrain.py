@@ -73,7 +73,7 @@ def _retrain(
     if out is None:
         with writing(run):
             add(run, RETRAIN, content)
-    reporter.say(retrain_line(record))
+    reporter.conclude(retrain_line(record))
     reporter.say(f"written: {target}")
     reporter.result(to_json(record))
 

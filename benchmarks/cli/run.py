@@ -12,13 +12,16 @@ import typer
 from benchmarks.cli import options
 from benchmarks.cli.compare import compare_cells
 from benchmarks.cli.console import Reporter
+from benchmarks.cli.tune import tune_trials
 from benchmarks.engines.ray import run_on_ray
 from benchmarks.results.loading import REPORT, is_comparison, read_summary
 from benchmarks.running import experiment as running
+from benchmarks.running.cell import CELLS
 from benchmarks.running.compare_config import split_table
-from benchmarks.running.comparison import CELLS, COMPARISON, read_comparison
+from benchmarks.running.comparison import COMPARISON, read_comparison
 from benchmarks.running.interruption import resumable
 from benchmarks.running.sinks import Feed
+from benchmarks.tuning.tuning import TRIALS, is_tuning, read_tuning
 from benchmarks.units import bytes_text
 from mpfl.config import from_mapping
 from mpfl.data.summary import summary as partition_summary
@@ -69,18 +72,22 @@ def run(
 
 
 def resume(
-    folder: Annotated[Path, typer.Argument(help="A run folder or a comparison folder.")],
+    folder: Annotated[Path, typer.Argument(help="Folder of a run, a comparison or a tuning.")],
     quiet: options.Quiet = False,
     as_json: options.Json = False,
 ) -> None:
-    """Continue a killed run or comparison; the result equals the uninterrupted one."""
+    """Continue a killed run, comparison or tuning; the result equals the uninterrupted one."""
     reporter = Reporter(quiet=quiet, as_json=as_json)
+    if is_tuning(folder):
+        tune_trials(read_tuning(folder), folder, reporter)
+        return
     if is_comparison(folder):
         compare_cells(read_comparison(folder), folder, reporter)
         return
     experiment = read_config(folder)
     if (folder / REPORT).is_file() and finished(folder):
-        reporter.say(f"{folder} is finished; nothing to do")
+        reporter.note(f"{folder} is finished; nothing to do")
+        _show(reporter, folder, to_json(read_summary(folder / SUMMARY)))
         return
     if not (folder / SUMMARY).is_file():
         _check_alone(folder)
@@ -96,6 +103,8 @@ def _check_alone(folder: Path) -> None:
     comparison = folder.resolve().parent.parent
     if folder.resolve().parent.name == CELLS and (comparison / COMPARISON).is_file():
         raise InputError(f"{folder} belongs to a comparison: use mpfl resume {comparison}")
+    if folder.resolve().parent.name == TRIALS and is_tuning(comparison):
+        raise InputError(f"{folder} belongs to a tuning: use mpfl resume {comparison}")
 
 
 def _conclude(reporter: Reporter, folder: Path, summary: Mapping[str, Any]) -> None:
@@ -103,7 +112,11 @@ def _conclude(reporter: Reporter, folder: Path, summary: Mapping[str, Any]) -> N
     from benchmarks.report.write import write_report  # figures: not before the rounds are over
 
     write_report(folder)
-    reporter.say(
+    _show(reporter, folder, summary)
+
+
+def _show(reporter: Reporter, folder: Path, summary: Mapping[str, Any]) -> None:
+    reporter.conclude(
         f"test accuracy {summary['test_accuracy']:.4f}  density {summary['density']:.4f}  "
         f"uplink {bytes_text(summary['uplink_bytes'])}  "
         f"downlink {bytes_text(summary['downlink_bytes'])}  "
@@ -111,7 +124,7 @@ def _conclude(reporter: Reporter, folder: Path, summary: Mapping[str, Any]) -> N
     )
     reporter.say(f"run folder: {folder}")
     reporter.say(f"report: {folder / REPORT}")
-    reporter.result(summary)
+    reporter.result({**summary, "folder": str(folder), "report": str(folder / REPORT)})
     reporter.losses()
     if why := (summary.get("health") or {}).get("failed"):
         reporter.warn(f"no result: {why}")

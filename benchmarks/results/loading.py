@@ -13,8 +13,10 @@ from typing import Any
 from safetensors import SafetensorError, safe_open
 
 from benchmarks.results.rundata import Ledger, RunData
+from benchmarks.results.shared import home_of, read_shared
 from mpfl.errors import InputError
 from mpfl.mask import Mask
+from mpfl.nested import with_override
 from server.custody import check, listed
 from server.health import read_failure
 from server.records import HEADER, Failure, RetrainRecord, RoundRecord, Row, Summary, from_json
@@ -50,6 +52,18 @@ def load_run(folder: Path) -> RunData:
 
 
 def _read_run(folder: Path) -> RunData:
+    shared = read_shared(folder)
+    if shared is None:
+        return _read_own(folder)
+    run = _read_own(folder.parent / shared.cell)
+    config = run.config
+    for key, value in shared.sweep.items():
+        config = with_override(config, key, value)
+    name = folder.resolve().name
+    return replace(run, folder=name, label=shared.label, sweep=shared.sweep, config=config)
+
+
+def _read_own(folder: Path) -> RunData:
     sealed = intact(folder)
     summary = read_summary(folder / SUMMARY)
     return RunData(
@@ -120,14 +134,24 @@ def _cells(comparison: Path) -> list[Path]:
 
 def _has_ended(folder: Path) -> bool:
     """Return whether a run has its summary, or had it."""
+    folder = home_of(folder)
     return (folder / SUMMARY).exists() or SUMMARY in (listed(folder) or {})
 
 
 def load_failures(folders: Iterable[Path]) -> dict[str, Failure]:
     """Return the cells of comparison folders that failed, by name; InputError where damaged."""
     cells = (cell for folder in folders for cell in sorted((folder / "cells").glob("*")))
-    found = {cell.name: read_failure(cell) for cell in cells if not (cell / SUMMARY).exists()}
+    found = {cell.name: _failure_of(cell) for cell in cells}
     return {name: failure for name, failure in found.items() if failure is not None}
+
+
+def _failure_of(cell: Path) -> Failure | None:
+    """Return why a cell came to no result; None if it did, or has not ended."""
+    shared, home = read_shared(cell), home_of(cell)
+    failure = None if (home / SUMMARY).exists() else read_failure(home)
+    if failure is None or shared is None:
+        return failure
+    return replace(failure, label=shared.label, sweep=shared.sweep)
 
 
 def _told_apart(runs: Sequence[RunData]) -> list[RunData]:

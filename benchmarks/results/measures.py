@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean
 
@@ -14,6 +14,9 @@ from benchmarks.results.rundata import RunData
 from mpfl.errors import InputError
 from server.records import KINDS, UPLINK, RoundRecord
 from server.transport.overhead import transport_overhead
+
+Measured = Callable[[RoundRecord], float]
+"""One of the accuracies of a round that was evaluated."""
 
 
 @dataclass(frozen=True)
@@ -130,34 +133,42 @@ def final_accuracy(run: RunData) -> float:
 def held_accuracy(run: RunData, window: int = 3) -> float:
     """Return the accuracy a run holds at its end: the median of its last evaluated rounds.
 
-    A peak touched once does not count; a single bad last round does not either.
+    A peak touched once does not count; a single bad last round does not either. Targets are made
+    of it: it is the accuracy on validation samples, if the run has any.
     """
-    last = [_accuracy(line) for line in run.evaluated[-window:]]
+    last = [deciding(line) for line in run.evaluated[-window:]]
     if not last:
         raise InputError(f"{run.folder}: rounds.jsonl holds no test accuracy")
     return float(np.median(last))
 
 
 def bytes_to_accuracy(run: RunData, accuracy: float) -> int | None:
-    """Return the total bytes spent when the accuracy was first reached; None if it never was."""
+    """Return the total bytes spent when the accuracy was first reached; None if it never was.
+
+    That is the accuracy on validation samples, if the run has any.
+    """
     for line in run.evaluated:
-        if _accuracy(line) >= accuracy:
+        if deciding(line) >= accuracy:
             return line.total_bytes
     return None
 
 
-def accuracy_within(run: RunData, budget_bytes: float) -> float | None:
+def accuracy_within(run: RunData, budget_bytes: float, of: Measured | None = None) -> float | None:
     """Return the accuracy of the model one has when stopping within a byte budget.
 
     This is the last evaluated round within the budget, not the best one; None where not even the
     first fits.
     """
     affordable = [line for line in run.evaluated if line.total_bytes <= budget_bytes]
-    return _accuracy(affordable[-1]) if affordable else None
+    return (of or _accuracy)(affordable[-1]) if affordable else None
 
 
-def area_under_curve(run: RunData, low_bytes: float, high_bytes: float) -> float:
+def area_under_curve(
+    run: RunData, low_bytes: float, high_bytes: float, of: Measured | None = None
+) -> float:
     """Return the mean accuracy over log(total bytes) between two byte counts.
+
+    The test accuracy, unless `of` says which of a round's accuracies.
 
     Accuracy counts from the moment its bytes were spent (a step function), as 0 before the first
     evaluation, and stays at its last value after the run's end. The result lies between 0 and 1.
@@ -172,7 +183,7 @@ def area_under_curve(run: RunData, low_bytes: float, high_bytes: float) -> float
     inside = [n.total_bytes for n in run.evaluated if low_bytes < n.total_bytes < high_bytes]
     edges = [low_bytes, *inside, high_bytes]
     steps = [
-        math.log(after / before) * (accuracy_within(run, before) or 0.0)
+        math.log(after / before) * (accuracy_within(run, before, of) or 0.0)
         for before, after in itertools.pairwise(edges)
     ]
     return math.fsum(steps) / math.log(high_bytes / low_bytes)
@@ -300,3 +311,10 @@ def _accuracy(line: RoundRecord) -> float:
     if line.test_accuracy is None:
         raise InputError(f"round {line.round} was not evaluated")
     return line.test_accuracy
+
+
+def deciding(line: RoundRecord) -> float:
+    """Return the accuracy that targets go by; InputError for a round without one."""
+    if line.deciding_accuracy is None:
+        raise InputError(f"round {line.round} was not evaluated")
+    return line.deciding_accuracy

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from benchmarks.running.tune_config import tune_config
 from mpfl.config import Experiment, to_mapping
 from mpfl.errors import InputError, shown
 from mpfl.nested import build, fail, value_at
@@ -79,8 +80,12 @@ class CompareConfig:
 
 
 def split_table(table: Mapping[str, Any]) -> tuple[dict[str, Any], CompareConfig]:
-    """Separate ``[compare]`` from the experiment's tables; InputError for what is wrong in it."""
-    rest = {key: value for key, value in table.items() if key != "compare"}
+    """Separate ``[compare]`` from the experiment's tables; InputError for what is wrong in it.
+
+    ``[tune]`` is looked at as well, and left out.
+    """
+    tune_config(table)
+    rest = {key: value for key, value in table.items() if key not in ("compare", "tune")}
     config = build(CompareConfig, table.get("compare", {}), "compare.")
     if config.wire and config.sweep.keys() & {"wire.up", "wire.down"}:
         fail("compare.wire", config.wire, "nothing, because the sweep sets the wire of its cells")

@@ -3,77 +3,39 @@
 from __future__ import annotations
 
 import dataclasses
-import multiprocessing
-import os
-import signal
-import threading
-import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import suppress
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from fnmatch import fnmatch
 from itertools import product
-from multiprocessing.connection import Connection, wait
-from multiprocessing.context import ForkProcess
 from pathlib import Path
 from typing import Any
 
 import tomli_w
 
+from benchmarks.results.shared import home_of, write_shared
+from benchmarks.running.cell import CELLS, Cell, OnCell, Sweep
 from benchmarks.running.compare_config import CompareConfig, matches, split_table
-from benchmarks.running.experiment import plan, resume, run, validate
-from benchmarks.running.interruption import obey_parent
+from benchmarks.running.experiment import plan
+from benchmarks.running.side_by_side import run_cells
 from mpfl.config import Experiment, from_mapping, to_mapping
-from mpfl.data import load_data
 from mpfl.data.digest import data_digests
-from mpfl.errors import InputError, RunError, keyed, shown
-from mpfl.methods import METHODS
+from mpfl.errors import InputError, keyed, shown
+from mpfl.methods import METHODS, Codecs
 from mpfl.nested import dotted, read_toml, with_override
 from mpfl.plugins import load as load_plugins
 from mpfl.recipes import expanded, recipes
 from mpfl.registry import parse_spec, unknown_name
-from mpfl.world import Loader, held_data, shared_loader
-from server.app import failure
+from mpfl.world import held_data, shared_loader
 from server.custody import MANIFEST, check, digest_of, held, seal, write_atomically, writing
-from server.health import read_failure, write_failure
-from server.records import Summary, from_json
-from server.runfolder import CONFIG, SUMMARY, finished, read_config
+from server.health import read_failure
+from server.methods.settings import DECLARED
+from server.records import SharedRun, Summary, from_json
+from server.runfolder import CONFIG, SUMMARY, read_config
 from server.summary import check_inputs
-from server.transport.grid import ended_text, worker_count
 
-COMPARISON, CELLS = "comparison.toml", "cells"
-_BEFORE_COMPARISON = {MANIFEST, f"{MANIFEST}.tmp", f"{COMPARISON}.tmp"}  # a start cut short
-
-Sweep = tuple[tuple[str, Any], ...]
-"""Swept dotted keys, each with one of its values."""
+COMPARISON = "comparison.toml"
 _LONGEST_NAME = 200  # bytes; file systems take 255
-
-OnCell = Callable[["Cell", dict[str, Any] | None], None]
-"""Sees (cell, record) after every round and (cell, None) when the cell is finished."""
-
-
-@dataclass(frozen=True)
-class Cell:
-    """One run of a comparison."""
-
-    label: str
-    seed: int
-    sweep: Sweep
-    experiment: Experiment
-    load: Loader = field(default=load_data, compare=False, repr=False)
-    """Reads the data set, once for all cells of a comparison."""
-    ignored: Mapping[str, str] = field(default_factory=dict, compare=False, repr=False)
-    """Keys of the configuration without effect → why."""
-
-    @property
-    def name(self) -> str:
-        """Folder name of the cell."""
-        parts = [self.label, *(f"{key}={value}" for key, value in self.sweep)]
-        return "__".join([*parts, f"seed{self.seed}"]).replace("/", "-")
-
-    @property
-    def tags(self) -> dict[str, Any]:
-        """What the cell's summary says about its place in the comparison."""
-        return {"label": self.label, "sweep": dict(self.sweep)}
+_DESCRIBES = ("prune.granularity",)
+"""Keys that summaries count by, read or not."""
 
 
 def plan_cells(table: Mapping[str, Any], config: CompareConfig) -> list[Cell]:
@@ -99,7 +61,32 @@ def plan_cells(table: Mapping[str, Any], config: CompareConfig) -> list[Cell]:
     _check_known("baseline", [config.baseline], config)
     works = dict.fromkeys(_without_seed(cell) for cell in cells)
     ignored = {work: plan(work, load).ignored for work in works}
-    return [dataclasses.replace(cell, ignored=ignored[_without_seed(cell)]) for cell in cells]
+    return _shared(
+        [dataclasses.replace(cell, ignored=ignored[_without_seed(cell)]) for cell in cells]
+    )
+
+
+def _shared(cells: Sequence[Cell]) -> list[Cell]:
+    """Return the cells, those that do the run of an earlier one told so."""
+    first: dict[str, str] = {}
+    return [
+        dataclasses.replace(cell, same_as="" if name == cell.name else name)
+        for cell in cells
+        for name in [first.setdefault(_effective(cell), cell.name)]
+    ]
+
+
+def _effective(cell: Cell) -> str:
+    """Return what decides a cell's run, as text: its configuration without what nobody reads."""
+    keys = dotted(to_mapping(cell.experiment))
+    codecs = Codecs.of(cell.experiment)
+    keys |= {"wire.up": codecs.up, "wire.down": codecs.down}
+    unread = {
+        key
+        for key in cell.ignored
+        if key not in _DESCRIBES and any(fnmatch(key, pattern) for pattern in DECLARED)
+    }
+    return repr({key: value for key, value in keys.items() if key not in unread})
 
 
 def _check_known(key: str, labels: Sequence[str], config: CompareConfig) -> None:
@@ -203,9 +190,7 @@ def compare(
     A cell that fails is marked by ``failure.json`` in its folder, and the others go on; run
     again, the comparison tries it once more.
 
-    Cells run side by side, one process each with its clients in that process: that keeps
-    every core busy without any copying. A single cell uses worker processes instead; cells that
-    train on a GPU run one after another in this process.
+    Cells that do the run of another one are not run: their folders name it.
 
     Parameters
     ----------
@@ -222,17 +207,23 @@ def compare(
         out.mkdir(parents=True, exist_ok=True)
     with held(out):
         _claim(out, table, cells)
-        todo = [cell for cell in cells if not finished(out / CELLS / cell.name)]
         _check_inputs(out, cells)
-        processes = worker_count(workers, len(todo))
-        gpu = any(cell.experiment.train.device == "cuda" for cell in todo)
-        if len(todo) == 1 or gpu or not processes:
-            for cell in todo:
-                _run_cell(cell, out, on_cell)
-        else:
-            _run_cells(todo, out, on_cell, processes)
-    found = {cell.name: read_failure(out / CELLS / cell.name) for cell in cells}
+        run_cells(_own(out, cells), out / CELLS, on_cell, workers)
+    found = {cell.name: read_failure(home_of(out / CELLS / cell.name)) for cell in cells}
     return {name: failure.error for name, failure in found.items() if failure}
+
+
+def _own(out: Path, cells: Sequence[Cell]) -> list[Cell]:
+    """Return the cells with a run of their own; the folders of the others say whose they share."""
+    own = []
+    for cell in cells:
+        folder = out / CELLS / cell.name
+        if cell.same_as and not (folder / CONFIG).is_file():
+            with writing(out):
+                write_shared(folder, SharedRun(cell=cell.same_as, seed=cell.seed, **cell.tags))
+        else:
+            own.append(cell)
+    return own
 
 
 def _check_inputs(out: Path, cells: Sequence[Cell]) -> None:
@@ -249,8 +240,13 @@ def _check_inputs(out: Path, cells: Sequence[Cell]) -> None:
 
 def read_comparison(out: Path) -> dict[str, Any]:
     """Return the tables of ``comparison.toml``. InputError naming the file, if it was edited."""
+    return read_claimed(out, COMPARISON)
+
+
+def read_claimed(out: Path, name: str) -> dict[str, Any]:
+    """Return the tables of the file that says what a folder is for; InputError if edited."""
     check(out)
-    file = out / COMPARISON
+    file = out / name
     try:
         return read_toml(file.read_text("utf-8"))
     except (OSError, UnicodeDecodeError, InputError) as error:
@@ -261,16 +257,8 @@ def _claim(out: Path, table: Mapping[str, Any], cells: Sequence[Cell]) -> None:
     """Start a comparison folder, or recognise the one that is there."""
     rest, config = split_table(table)
     text = tomli_w.dumps({**rest, "compare": dataclasses.asdict(config)}, multiline_strings=True)
-    file = out / COMPARISON
+    claimed(out, COMPARISON, text, "comparison")
     with writing(out):
-        if file.is_file():
-            if read_comparison(out) != read_toml(text):
-                raise InputError(f"--out: {out} holds another comparison; choose another folder")
-        else:
-            if {entry.name for entry in out.iterdir()} - _BEFORE_COMPARISON:
-                raise InputError(f"--out: {out} is not empty and holds no comparison")
-            seal(out, {COMPARISON: digest_of(text.encode())})
-            write_atomically(file, text.encode())
         (out / CELLS).mkdir(exist_ok=True)
     for cell in cells:
         stored = out / CELLS / cell.name
@@ -278,82 +266,22 @@ def _claim(out: Path, table: Mapping[str, Any], cells: Sequence[Cell]) -> None:
             raise InputError(f"{stored / CONFIG} is of another configuration; choose another --out")
 
 
-def _run_cell(cell: Cell, out: Path, on_cell: OnCell | None, workers: int | None = None) -> None:
-    """Run a cell to its end; one that comes to no result says so in its folder."""
-    folder = out / CELLS / cell.name
-    on_round = None if on_cell is None else lambda record: on_cell(cell, record)
-    with suppress(RunError):
-        if (folder / CONFIG).is_file():
-            resume(folder, on_round, cell.tags, workers, cell.load)
+def claimed(out: Path, name: str, text: str, what: str) -> None:
+    """Write into a new folder what it is for, or recognise a folder that is for the same.
+
+    Raises
+    ------
+    InputError
+        If the folder holds anything else.
+    """
+    file = out / name
+    cut_short = {MANIFEST, f"{MANIFEST}.tmp", f"{name}.tmp"}
+    with writing(out):
+        if file.is_file():
+            if read_claimed(out, name) != read_toml(text):
+                raise InputError(f"--out: {out} holds another {what}; choose another folder")
         else:
-            world = validate(cell.experiment, cell.load)
-            run(cell.experiment, folder, on_round, cell.tags, workers, world)
-    if on_cell:
-        on_cell(cell, None)
-
-
-def _run_cells(cells: Iterable[Cell], out: Path, on_cell: OnCell | None, processes: int) -> None:
-    context = multiprocessing.get_context("fork")
-    pending = list(cells)
-    running: dict[Connection, tuple[Cell, ForkProcess]] = {}
-    try:
-        while pending or running:
-            while pending and len(running) < processes:
-                cell = pending.pop(0)
-                ours, theirs = context.Pipe(duplex=False)
-                arguments = cell, out, theirs, os.getpid()
-                process = context.Process(target=_cell_process, args=arguments)
-                process.start()
-                theirs.close()
-                running[ours] = cell, process
-            ready = set(wait(list(running)))
-            for connection in [ours for ours in running if ours in ready]:
-                cell, process = running[connection]
-                try:
-                    record: Any = connection.recv()
-                except EOFError:
-                    process.join()
-                    del running[connection]
-                    _mark_dead(cell, out, process.exitcode)
-                    record = None
-                if isinstance(record, InputError):
-                    raise record
-                if on_cell:
-                    on_cell(cell, record)
-    finally:
-        for _, process in running.values():
-            process.terminate()
-            process.join()
-
-
-def _mark_dead(cell: Cell, out: Path, status: int | None) -> None:
-    """Mark a cell whose process ended without a word."""
-    folder = out / CELLS / cell.name
-    if not (folder / SUMMARY).is_file() and read_failure(folder) is None:
-        folder.mkdir(parents=True, exist_ok=True)
-        error = f"its process ended with {ended_text(status)}"
-        write_failure(folder, failure(cell.experiment, error, cell.tags))
-
-
-def _cell_process(cell: Cell, out: Path, connection: Connection, parent: int) -> None:
-    obey_parent()
-    signal.signal(signal.SIGTERM, lambda *_: os._exit(1))
-    threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
-
-    def send(_: Cell, record: dict[str, Any] | None) -> None:
-        if record is not None:
-            connection.send(record)
-
-    try:
-        _run_cell(cell, out, send, workers=0)
-    except InputError as error:
-        connection.send(error)
-    except (BrokenPipeError, ConnectionResetError):
-        os._exit(1)  # whoever compared is gone; the cell can be resumed
-
-
-def _end_with(parent: int) -> None:
-    """End this process soon after its parent, which may be killed without a word."""
-    while os.getppid() == parent:
-        time.sleep(0.2)
-    os._exit(1)  # the cell can be resumed
+            if {entry.name for entry in out.iterdir()} - cut_short:
+                raise InputError(f"--out: {out} is not empty and holds no {what}")
+            seal(out, {name: digest_of(text.encode())})
+            write_atomically(file, text.encode())

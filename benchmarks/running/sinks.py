@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from benchmarks.running.comparison import CELLS, Cell, OnCell
+from benchmarks.running.cell import CELLS, Cell, OnCell
 from mpfl.config import Experiment, to_mapping, to_toml
 from mpfl.errors import InputError
 from mpfl.registry import Registry

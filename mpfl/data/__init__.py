@@ -28,6 +28,7 @@ __all__ = [
     "Dataset",
     "PartitionSummary",
     "Samples",
+    "draws",
     "load_data",
     "partition",
     "summary",
@@ -57,8 +58,8 @@ def load_data(config: DataConfig, seed: int) -> Dataset:
     config
         All but ``clients`` and ``partition`` are used.
     seed
-        The run's seed: decides which samples stay where not all are wanted. They are drawn
-        stratified by class (or by group, of text).
+        The run's seed: decides which samples stay where not all are wanted, and which are held
+        out for validation. They are drawn stratified by class (or by group, of text).
 
     Raises
     ------
@@ -79,11 +80,16 @@ def load_data(config: DataConfig, seed: int) -> Dataset:
         dataset = _fewer_groups(dataset, config.groups, seed)
     if config.train_samples:
         chosen = _draw(dataset.train, dataset.groups, config.train_samples, seed, "train_samples")
-        dataset = _kept(dataset, chosen, np.arange(len(dataset.test)))
+        dataset = _kept(dataset, train=chosen)
     if config.test_samples:
         chosen = _draw(dataset.test, None, config.test_samples, seed, "test_samples")
-        dataset = _kept(dataset, np.arange(len(dataset.train)), chosen)
-    return dataset
+        dataset = _kept(dataset, test=chosen)
+    return _with_validation(dataset, config.validation, seed) if config.validation else dataset
+
+
+def draws(config: DataConfig) -> bool:
+    """Return whether the seed decides which samples there are."""
+    return bool(config.train_samples or config.test_samples or config.validation or config.groups)
 
 
 def _fewer_groups(dataset: Dataset, count: int, seed: int) -> Dataset:
@@ -98,19 +104,37 @@ def _fewer_groups(dataset: Dataset, count: int, seed: int) -> Dataset:
     kept, held = (np.flatnonzero(np.isin(part, chosen)) for part in (groups, tested))
     if not len(held):
         raise InputError("data.groups: none of these groups has anything held out")
-    return _kept(dataset, kept, held)
+    return _kept(dataset, train=kept, test=held)
 
 
-def _kept(dataset: Dataset, train: NDArray[np.int64], test: NDArray[np.int64]) -> Dataset:
-    """Return a data set with some of its samples, by their places."""
+def _with_validation(dataset: Dataset, share: float, seed: int) -> Dataset:
+    samples = len(dataset.train)
+    count = round(share * samples)
+    if not 0 < count < samples:
+        raise InputError(
+            f"data.validation: got {share:g}, which holds out {count} of the {samples} training "
+            f"samples; expected 1 to {samples - 1}"
+        )
+    chosen = _draw(dataset.train, dataset.groups, count, seed, "validation")
+    held = replace(dataset.train.subset(torch.from_numpy(chosen)), augment="")
+    rest = np.setdiff1d(np.arange(samples), chosen, assume_unique=True)
+    return replace(_kept(dataset, train=rest), validation=held)
+
+
+def _kept(
+    dataset: Dataset,
+    train: NDArray[np.int64] | None = None,
+    test: NDArray[np.int64] | None = None,
+) -> Dataset:
+    """Return a data set with some of its samples, by their places; None: all of them."""
     groups, tested = dataset.groups, dataset.test_groups
-    return replace(
-        dataset,
-        train=dataset.train.subset(torch.from_numpy(train)),
-        test=dataset.test.subset(torch.from_numpy(test)),
-        groups=None if groups is None else groups[train],
-        test_groups=None if tested is None else tested[test],
-    )
+    if train is not None:
+        groups = None if groups is None else groups[train]
+        dataset = replace(dataset, train=dataset.train.subset(torch.from_numpy(train)))
+    if test is not None:
+        tested = None if tested is None else tested[test]
+        dataset = replace(dataset, test=dataset.test.subset(torch.from_numpy(test)))
+    return replace(dataset, groups=groups, test_groups=tested)
 
 
 def _draw(

@@ -22,7 +22,7 @@ def data_digests(data: Dataset, parts: Sequence[NDArray[np.int64]]) -> dict[str,
     dealt = hashlib.sha256()
     for part in parts:
         dealt.update(len(part).to_bytes(8, "little") + part.astype("<i8").tobytes())
-    samples = "".join(map(_samples_digest, (data.train, data.test)))
+    samples = "".join(map(_samples_digest, data.parts.values()))
     content = hashlib.sha256(f"{samples} {data.classes}".encode())
     return {"data": content.hexdigest(), "partition": dealt.hexdigest()}
 

@@ -188,6 +188,8 @@ class Dataset:
         Name in `DATASETS`.
     train, test
         Training and held-out samples; they share no sample.
+    validation
+        Samples held out of the training ones, to choose by; None where nothing was asked for.
     classes
         Number of classes, or of tokens in the vocabulary.
     input_shape
@@ -205,13 +207,20 @@ class Dataset:
     input_shape: tuple[int, ...]
     groups: NDArray[np.int64] | None = None
     test_groups: NDArray[np.int64] | None = None
+    validation: Samples | None = None
+
+    @property
+    def parts(self) -> dict[str, Samples]:
+        """All samples by what they are for; those for validation last, where there are any."""
+        held = {} if self.validation is None else {"validation": self.validation}
+        return {"training": self.train, "test": self.test, **held}
 
     def __post_init__(self) -> None:
         if self.classes < 1:
             raise InputError(
                 f"data set {self.name!r}: got {self.classes} classes, expected 1 or more"
             )
-        for part, samples in (("training", self.train), ("test", self.test)):
+        for part, samples in self.parts.items():
             try:
                 _check_part(samples, self.classes, tuple(self.input_shape))
             except InputError as error:
@@ -229,7 +238,7 @@ class Dataset:
     def contents(self) -> Iterator[bytes | memoryview]:
         """Yield what tells this data from other data: shapes, normalisation, every sample."""
         yield repr((self.classes, self.input_shape)).encode()
-        for samples in (self.train, self.test):
+        for samples in self.parts.values():
             shapes = [(tuple(t.shape), str(t.dtype)) for t in (samples.inputs, samples.targets)]
             yield repr((shapes, samples.scale, samples.shift)).encode()
             for tensor in (samples.inputs, samples.targets):

@@ -12,8 +12,9 @@ import pytest
 import torch
 
 from benchmarks.running import comparison
+from benchmarks.running.cell import Cell
 from benchmarks.running.compare_config import split_table
-from benchmarks.running.comparison import Cell, plan_cells
+from benchmarks.running.comparison import plan_cells
 from benchmarks.running.experiment import run, validate
 from mpfl.config import DataConfig, from_mapping
 from mpfl.data import DATASETS, DataMissing, Dataset, Samples

@@ -9,7 +9,7 @@ from rich.progress import Progress
 
 from benchmarks.cli import console
 from benchmarks.cli.console import Reporter, rounds_done
-from benchmarks.running.comparison import CELLS, Cell
+from benchmarks.running.cell import CELLS, Cell
 from server.runfolder import ROUNDS, SUMMARY
 from tests.runs import small
 

@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import tomli_w
@@ -100,13 +101,48 @@ def test_json_output_is_the_summary(config, tmp_path, capsys):
     out = tmp_path / "out"
     assert invoke(["run", config, "--out", str(out), "--json"]) == 0
     printed = json.loads(capsys.readouterr().out)
-    assert printed == json.loads((out / "summary.json").read_text())
+    summary = json.loads((out / "summary.json").read_text())
+    where = {"folder": str(out), "report": str(out / "report.html")}
+    assert printed == {**summary, **where}
+    assert invoke(["resume", str(out), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == printed
 
 
-def test_quiet_prints_nothing(config, tmp_path, capsys):
+def test_quiet_prints_the_result_alone(config, tmp_path, capsys):
     assert invoke(["run", config, "--out", str(tmp_path / "out"), "--quiet"]) == 0
     captured = capsys.readouterr()
-    assert captured.out == captured.err == ""
+    assert captured.err == ""
+    (line,) = captured.out.splitlines()
+    assert line.startswith("test accuracy")
+
+
+def test_quiet_comparisons_print_their_table_alone(config, tmp_path, capsys):
+    asked = [config, "--methods", "fedavg,mpfl", "--sweep", "prune.density=0.1,0.2"]
+    assert invoke(["compare", *asked, "--out", str(tmp_path / "c"), "--quiet"]) == 0
+    captured = capsys.readouterr()
+    assert captured.err == ""
+    rows = [line for line in captured.out.splitlines() if line.startswith(("fedavg", "mpfl"))]
+    assert len(rows) == 4
+    assert captured.out.index("density") < captured.out.index("mpfl")
+    assert "report" not in captured.out
+    assert invoke(["report", str(tmp_path / "c"), "--quiet"]) == 0
+    assert capsys.readouterr().out == captured.out
+
+
+def test_json_of_a_comparison_says_where_everything_is(config, tmp_path, capsys):
+    out = tmp_path / "c"
+    asked = [config, "--methods", "fedavg", "--sweep", "prune.density=0.1,0.2", "--out", str(out)]
+    assert invoke(["compare", *asked, "--json"]) == 0
+    captured = capsys.readouterr()
+    printed = json.loads(captured.out)
+    assert printed["folder"] == str(out)
+    assert printed["failed"] == {}
+    assert [run["sweep"] for run in printed["runs"]] == [{"prune.density": d} for d in (0.1, 0.2)]
+    for run in printed["runs"]:
+        assert (Path(run["folder"]) / "summary.json").is_file()
+    assert invoke(["report", str(out), "--json"]) == 0
+    again = json.loads(capsys.readouterr().out)
+    assert again == {key: printed[key] for key in ("report", "baseline", "rows")}
 
 
 @pytest.mark.parametrize("kind", ["methods", "models", "datasets", "scores", "rules", "presets"])

@@ -1,0 +1,179 @@
+"""A tuning from beginning to end, in a folder where a killed one goes on to the same result."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import tomli_w
+
+from benchmarks.results.loading import load_run
+from benchmarks.results.measures import held_accuracy
+from benchmarks.results.rundata import RunData
+from benchmarks.running.cell import Cell, OnCell
+from benchmarks.running.compare_config import CompareConfig, split_table
+from benchmarks.running.comparison import claimed, read_claimed
+from benchmarks.running.side_by_side import DEAD, run_cells
+from benchmarks.running.tune_config import TuneConfig, tune_config
+from benchmarks.tuning.objective import Target, baseline_score, score
+from benchmarks.tuning.outcome import Trial, judged, trials_csv, tuned_toml
+from benchmarks.tuning.search import Journal, check_installed, next_point
+from benchmarks.tuning.studies import Plan, Study, plan_tuning
+from mpfl.errors import RunError
+from server.custody import held, write_atomically, writing
+from server.health import read_failure
+
+TUNING, TRIALS, JOURNAL = "tuning.toml", "trials", "journal.log"
+TUNED, TABLE = "tuned.toml", "trials.csv"
+
+Value = Callable[[Study, RunData | None], float]
+"""(study, run of a trial or None) -> how bad it is."""
+
+
+@dataclass(frozen=True)
+class Task:
+    """A tuning that may begin: what was asked for, and what that comes to."""
+
+    table: Mapping[str, Any]
+    rest: Mapping[str, Any]
+    compare: CompareConfig
+    tune: TuneConfig
+    plan: Plan
+
+    @property
+    def rounds(self) -> int:
+        """Rounds of all trials."""
+        each = (study.cell.experiment.federation.rounds for study in self.plan.studies)
+        return self.tune.trials * sum(each)
+
+
+def plan(table: Mapping[str, Any]) -> Task:
+    """Return what is to be done for a configuration; InputError for whatever is wrong in it."""
+    check_installed()
+    rest, compare = split_table(table)
+    tune = tune_config(table)
+    return Task(table, rest, compare, tune, plan_tuning(rest, compare, tune))
+
+
+def is_tuning(folder: Path) -> bool:
+    """Tell whether a folder is that of a tuning."""
+    return (folder / TUNING).is_file()
+
+
+def read_tuning(folder: Path) -> dict[str, Any]:
+    """Return the tables of ``tuning.toml``; InputError naming the file, if it was edited."""
+    return read_claimed(folder, TUNING)
+
+
+def tune(task: Task, out: Path, on_cell: OnCell | None = None, workers: int = -1) -> list[Trial]:
+    """Run every trial that is not finished; write ``tuned.toml`` and ``trials.csv``.
+
+    The baseline is searched first, for the accuracy that it holds at its end. The best it found,
+    minus ``compare.margin``, is the target; by that all trials are judged, the baseline's as well.
+
+    Returns
+    -------
+    list of Trial
+        All trials, in the order of studies.
+
+    Raises
+    ------
+    InputError
+        If `out` is in use, or holds something else or another tuning.
+    RunError
+        If no trial of some study came to a result, or the machine ended one.
+    """
+    with writing(out):
+        out.mkdir(parents=True, exist_ok=True)
+    with held(out):
+        asked = {"compare": dataclasses.asdict(task.compare), "tune": dataclasses.asdict(task.tune)}
+        text = tomli_w.dumps({**task.rest, **asked}, multiline_strings=True)
+        claimed(out, TUNING, text, "tuning")
+        with writing(out):
+            (out / TRIALS).mkdir(exist_ok=True)
+            search = _Search(task, out, Journal(out / JOURNAL), on_cell, workers)
+        return _written(task, out, search)
+
+
+def _written(task: Task, out: Path, search: _Search) -> list[Trial]:
+    studies = task.plan.studies
+    first = [study for study in studies if study.baseline == study.name]
+    search.go(first, lambda _, run: baseline_score(run))
+    targets = {study.name: _target(study, search, task.compare.margin) for study in first}
+    rest = [study for study in studies if study not in first]
+    search.go(rest, lambda study, run: score(run, targets[study.baseline]))
+    found = {study: search.judged(study, targets[study.baseline]) for study in studies}
+    chosen = {
+        study.name: trial.settings for study in studies for trial in found[study] if trial.chosen
+    }
+    trials = [trial for study in studies for trial in found[study]]
+    tuned = tuned_toml(task.rest, task.compare, task.tune, task.plan, chosen)
+    with writing(out):
+        write_atomically(out / TABLE, trials_csv(trials).encode())
+        write_atomically(out / TUNED, tuned.encode())
+    return trials
+
+
+def _target(study: Study, search: _Search, margin: float) -> Target:
+    runs = [run for run in search.runs(study) if run is not None and not run.failed]
+    if not runs:
+        raise RunError(f"{study.name}: no trial of the baseline came to a result")
+    best = max(map(held_accuracy, runs))
+    return Target(best - margin, max(run.total_bytes for run in runs))
+
+
+class _Search:
+    """The trials of a tuning: made by the journal, run as cells, and written into the journal."""
+
+    def __init__(
+        self, task: Task, out: Path, journal: Journal, on_cell: OnCell | None, workers: int
+    ) -> None:
+        self._tune, self._folders = task.tune, out / TRIALS
+        self._journal, self._on_cell, self._workers = journal, on_cell, workers
+
+    def go(self, studies: Sequence[Study], value: Value) -> None:
+        """Finish all trials of some studies: the first of each side by side, then the second."""
+        for number in range(self._tune.trials):
+            todo = {
+                study: self._point(study, number)
+                for study in studies
+                if len(self._journal.finished(study.name)) <= number
+            }
+            cells = [study.trial(number, point) for study, point in todo.items()]
+            run_cells(cells, self._folders, self._on_cell, self._workers)
+            for (study, point), cell in zip(todo.items(), cells, strict=True):
+                worth = value(study, self._read(cell))
+                self._journal.add(study.name, study.space.axes, point, worth)
+
+    def _point(self, study: Study, number: int) -> dict[str, Any]:
+        axes = study.space.axes
+        if number == 0:
+            return study.space.nearest(study.start)
+        known, seed = self._journal.finished(study.name), self._tune.seed
+        return next_point(axes, known, self._tune.trials, seed, study.name)
+
+    def _read(self, cell: Cell) -> RunData | None:
+        """Return a trial's run; None if it came to no result."""
+        failure = read_failure(self._folders / cell.name)
+        if failure is None:
+            return load_run(self._folders / cell.name)
+        if failure.error.startswith(DEAD):
+            raise RunError(f"{cell.name}: {failure.error}; mpfl resume tries again")
+        return None
+
+    def _cells(self, study: Study) -> list[Cell]:
+        known = self._journal.finished(study.name)
+        return [study.trial(number, trial.params) for number, trial in enumerate(known)]
+
+    def runs(self, study: Study) -> list[RunData | None]:
+        """Return the runs of a study's finished trials, in order."""
+        return [self._read(cell) for cell in self._cells(study)]
+
+    def judged(self, study: Study, target: Target) -> list[Trial]:
+        """Return a study's finished trials."""
+        known = self._journal.finished(study.name)
+        settings = [study.space.settings(trial.params) for trial in known]
+        return judged(study, settings, self.runs(study), target)

@@ -1,0 +1,198 @@
+"""Cells whose effective configuration is equal run once, and are shown at every setting."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import benchmarks
+from benchmarks.results.loading import load_failures, load_folders, load_run
+from benchmarks.running import side_by_side
+from benchmarks.running.cell import CELLS, Cell
+from benchmarks.running.compare_config import split_table
+from benchmarks.running.comparison import compare, plan_cells
+from benchmarks.running.experiment import run
+from mpfl.config import Experiment, from_mapping, to_mapping
+from mpfl.errors import InputError
+from mpfl.nested import dotted, with_override
+from server.methods import METHODS
+from tests.federation import tiny
+from tests.runs import digests
+
+SHARED = "same_run.json"
+DENSITIES = [0.1, 0.3]
+
+
+def table(methods: list[str], sweep: dict[str, list[Any]], **more: Any) -> dict[str, Any]:
+    base = to_mapping(tiny(federation__rounds=2, prune__rounds=1))
+    return {**base, "compare": {"methods": methods, "sweep": sweep, **more}}
+
+
+def planned(methods: list[str], sweep: dict[str, list[Any]], **more: Any) -> list[Cell]:
+    return plan_cells(*split_table(table(methods, sweep, **more)))
+
+
+def homes(cells: list[Cell]) -> list[str]:
+    return [cell.same_as or cell.name for cell in cells]
+
+
+def test_a_setting_that_is_not_read_makes_no_run_of_its_own() -> None:
+    cells = planned(["mpfl", "fedavg"], {"prune.density": DENSITIES}, seeds=[0, 1])
+    assert [cell.same_as for cell in cells if cell.label == "mpfl"] == [""] * 4
+    assert [cell.same_as for cell in cells if cell.label == "fedavg"] == [
+        *("", ""),
+        *("fedavg__prune.density=0.1__seed0", "fedavg__prune.density=0.1__seed1"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("sweep", "runs"),
+    [
+        ({"train.lr": [0.1, 0.2]}, 2),
+        ({"data.partition": ["iid", "shards(2)"]}, 2),
+        ({"wire.up": ["", "float32"]}, 1),
+        ({"wire.up": ["", "int8"]}, 2),
+        ({"prune.granularity": ["weight", "filter"]}, 2),
+        ({"train.batch_size": [16, 32], "prune.density": DENSITIES}, 2),
+    ],
+)
+def test_what_matters_makes_one(sweep: dict[str, list[Any]], runs: int) -> None:
+    assert len(set(homes(planned(["fedavg"], sweep)))) == runs
+
+
+def test_variants_share_as_well() -> None:
+    variants = {"other": {"method": "fedavg", "prune.density": 0.7}}
+    cells = planned(["fedavg", "other"], {}, variants=variants)
+    assert homes(cells) == ["fedavg__seed0", "fedavg__seed0"]
+
+
+@pytest.fixture(scope="module")
+def compared(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("shared") / "c"
+    asked = table(["mpfl", "fedavg"], {"prune.density": DENSITIES})
+    assert compare(asked, plan_cells(*split_table(asked)), out, workers=0) == {}
+    return out
+
+
+def test_the_run_is_done_once_and_shown_at_every_setting(compared: Path) -> None:
+    later = compared / CELLS / "fedavg__prune.density=0.3__seed0"
+    assert sorted(path.name for path in later.iterdir()) == ["manifest.json", SHARED]
+    runs, unfinished = load_folders([compared])
+    assert unfinished == []
+    first, second = (run for run in runs if run.label == "fedavg")
+    assert [dict(run.sweep) for run in (first, second)] == [{"prune.density": d} for d in DENSITIES]
+    assert second.name == "fedavg density=0.3"
+    assert second.config["prune"]["density"] == 0.3
+    assert second.rounds == first.rounds
+
+
+def test_every_row_of_the_table_has_figures(compared: Path) -> None:
+    found = benchmarks.load(compared)
+    rows = {row.method: row for row in found.rows}
+    for density in DENSITIES:
+        row = rows[f"fedavg density={density}"]
+        assert row.ratio.mean == row.ratio_at_target.mean == 1.0
+        assert rows[f"mpfl density={density}"].ratio.mean < 1
+    assert all(run.model for run in found.runs)
+
+
+def test_a_second_start_runs_nothing(compared: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(side_by_side, "run_cell", None)
+    asked = table(["mpfl", "fedavg"], {"prune.density": DENSITIES})
+    assert compare(asked, plan_cells(*split_table(asked)), compared, workers=0) == {}
+
+
+def test_the_shared_run_is_the_one_of_the_cells_own_configuration(
+    compared: Path, tmp_path: Path
+) -> None:
+    asked = planned(["fedavg"], {"prune.density": DENSITIES})[1]
+    own = run(asked.experiment, tmp_path / "own")
+    assert digests(own) == digests(vars(load_run(compared / CELLS / asked.name).summary))
+
+
+def test_one_that_failed_failed_everywhere(tmp_path: Path) -> None:
+    changes = {"fedavg": {"faults.drop_before": 1.0}}
+    asked = table(["fedavg"], {"prune.density": DENSITIES}, variants=changes)
+    failed = compare(asked, plan_cells(*split_table(asked)), tmp_path / "c", workers=0)
+    names = [f"fedavg__prune.density={density}__seed0" for density in DENSITIES]
+    assert list(failed) == names
+    found = load_failures([tmp_path / "c"])
+    assert [found[name].sweep for name in names] == [{"prune.density": d} for d in DENSITIES]
+
+
+def test_a_pointer_that_was_edited_is_refused(compared: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "c"
+    shutil.copytree(compared, copy)
+    file = copy / CELLS / "fedavg__prune.density=0.3__seed0" / SHARED
+    file.write_text(file.read_text().replace("0.1", "0.2"))
+    with pytest.raises(InputError, match=r"same_run\.json: edited or damaged"):
+        load_folders([copy])
+    file.parent.joinpath("manifest.json").unlink()
+    file.write_text(json.dumps({"cell": "../x", "label": "a", "seed": 0, "sweep": {}}))
+    with pytest.raises(InputError, match="is no cell with a run of its own"):
+        load_folders([copy])
+
+
+OTHERS: dict[str, Any] = {
+    "train.lr": 0.3,
+    "train.momentum": 0.5,
+    "prune.density": 0.7,
+    "prune.score": "taylor",
+    "prune.ranking": "flat",
+    "prune.vote": "majority",
+    "prune.schedule": "linear",
+    "prune.rounds": 3,
+    "prune.epochs": 2,
+    "prune.rescale": True,
+    "prune.weighted": True,
+    "prune.voters": 1,
+    "prune.min_units": 2,
+    "prune.recovery": "finetune",
+    "prune.gate": 0.5,
+    "prune.converged": 0.5,
+    "prune.score_samples": 10,
+    "wire.mask_codec": "matrix",
+    "wire.mask_classes": 2,
+    "wire.up": "int8",
+    "wire.down": "int8",
+    "wire.error_feedback": False,
+    "wire.value_classes": True,
+    "comparator.sign_step": 0.1,
+    "comparator.fedpm_lr": 0.3,
+    "comparator.fedpm_reset": 3,
+    "comparator.prunefl_every": 2,
+}
+"""Other values than those of the small experiment, for keys that a method may never read."""
+
+
+def _with_unread_changed(experiment: Experiment) -> Experiment:
+    """Return an experiment with as many other values as are said to change nothing."""
+    changed: dict[str, Any] = to_mapping(experiment)
+    for key, value in OTHERS.items():
+        candidate = with_override(changed, key, value)
+        pair = {"a": dotted(changed), "b": dotted(candidate)}
+        asked = {"methods": ["a", "b"], "variants": pair}
+        first, second = plan_cells(*split_table({**to_mapping(experiment), "compare": asked}))
+        changed = candidate if second.same_as == first.name else changed
+    return from_mapping(changed)
+
+
+@pytest.mark.parametrize("method", METHODS.names())
+def test_what_is_said_not_to_be_read_changes_nothing(method: str, tmp_path: Path) -> None:
+    experiment = replace(tiny(federation__rounds=4), method=method)
+    other = _with_unread_changed(experiment)
+    first, second = run(experiment, tmp_path / "a"), run(other, tmp_path / "b")
+    assert digests(first) == digests(second)
+    assert first["test_accuracy"] == second["test_accuracy"]
+
+
+def test_the_keys_tried_are_many() -> None:
+    experiment = replace(tiny(), method="fedavg")
+    changed = dotted(to_mapping(_with_unread_changed(experiment)))
+    before = dotted(to_mapping(experiment))
+    assert sum(changed[key] != before[key] for key in before) > 15
