@@ -194,6 +194,8 @@ class Summary:
     """Share of the test samples that the final model gets right."""
     test_loss: float | None
     """Mean cross-entropy on them, in nats; null where it is not finite."""
+    test_predictions: int | None = None
+    """Test samples, or tokens of test text; absent in runs of an mpfl that did not say."""
     density: float
     """Share of the prunable parameters that the final mask keeps."""
     density_all_parameters: float
