@@ -165,18 +165,18 @@ class Comparison:
         return comparison_frame(self.rows)
 
     def plot(self) -> Figure:
-        """Return a figure: test accuracy against total bytes (log scale), and the Pareto front.
+        """Return a figure: test error against total bytes, both on a log scale, for each setting.
 
         Raises
         ------
         InputError
             If no run sends anything.
         """
-        from benchmarks.figures.curves import draw_accuracy_against_bytes
-        from benchmarks.figures.groups import drawn_groups
+        from benchmarks.figures.errors import draw_errors
+        from benchmarks.figures.groups import panels
 
-        groups = drawn_groups([run.data for run in self.runs], self.rows, self.baseline)
-        figure: Figure | None = draw_accuracy_against_bytes(groups)
+        parts = panels([run.data for run in self.runs], self.rows, self.baseline)
+        figure: Figure | None = draw_errors(parts)
         if figure is None:
             raise InputError("no run of this comparison sends anything: there are no bytes to plot")
         return figure
@@ -327,7 +327,8 @@ def _comparison(folder: Path, names: Sequence[str] = ()) -> Comparison:
     baseline = str(asked.get("baseline", "fedavg"))
     failures = load_failures([folder])
     margin = float(asked.get("margin", 0.005))
-    rows = comparison_table(found, baseline, margin, list(failures.values()))
+    best_of = list(asked.get("best_of", []))
+    rows = comparison_table(found, baseline, margin, list(failures.values()), best_of)
     cells = folder / CELLS
     return Comparison(
         folder,

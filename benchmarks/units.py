@@ -68,6 +68,35 @@ def ratio_text(ratio: float | None) -> str:
     return f"{ratio:.{digits}f}"
 
 
+def fewer_text(ratio: float | None) -> str:
+    """Return own / reference as how many times fewer or more there are.
+
+    Examples
+    --------
+    >>> fewer_text(0.0061), fewer_text(2.5), fewer_text(1.0), fewer_text(None)
+    ('164 × fewer', '2.50 × more', 'as many', '–')
+    """
+    if ratio is None:
+        return "–"
+    if 0.995 < ratio < 1.005:
+        return "as many"
+    return f"{ratio_text(1 / ratio)} × fewer" if ratio < 1 else f"{ratio_text(ratio)} × more"
+
+
+def fewer_ends(low: float | None, mean: float, high: float | None) -> str:
+    """Return the interval of own / reference in the words of `fewer_text`; empty if too narrow.
+
+    Examples
+    --------
+    >>> fewer_ends(0.005, 0.0061, 0.01), fewer_ends(2, 2.5, 3), fewer_ends(0.5, 0.5, 0.5)
+    ('[100, 200]', '[2.00, 3.00]', '')
+    """
+    if low is None or high is None or high - low < 5e-4 * mean:
+        return ""
+    ends = (1 / high, 1 / low) if mean < 1 and low > 0 else (low, high)
+    return f"[{ratio_text(ends[0])}, {ratio_text(ends[1])}]"
+
+
 def duration_text(seconds: float | None) -> str:
     """Return seconds as a duration.
 

@@ -227,6 +227,8 @@ class Summary:
     """Share of the validation samples that it gets right, where the run has some."""
     validation_loss: float | None = None
     """Mean cross-entropy on them, in nats."""
+    test_predictions: int | None = None
+    """Test samples, or tokens of test text; absent in runs of an mpfl that did not say."""
     density: float
     """Share of the prunable parameters that the final mask keeps."""
     density_all_parameters: float

@@ -23,6 +23,7 @@ import mpfl
 from mpfl.config import Experiment
 from mpfl.data import summary
 from mpfl.data.digest import data_digests
+from mpfl.data.samples import IGNORED
 from mpfl.errors import InputError
 from mpfl.network.cost import macs
 from mpfl.training.local import evaluate
@@ -65,6 +66,7 @@ def summarize(world: World, state: RunState, engine: str, workers: int) -> Summa
         rounds=state.round,
         seconds=round(state.seconds, 3),
         **{name: getattr(state.last, name) for name in _AS_AFTER_THE_LAST_ROUND},
+        test_predictions=int((world.data.test.targets != IGNORED).sum()),
         uplink_bits_per_parameter=state.ledger.bits_per_parameter(UPLINK, keep.size),
         downlink_bits_per_parameter=state.ledger.bits_per_parameter(DOWNLINK, keep.size),
         mask_digest=mask.digest(),

@@ -3,32 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 from matplotlib.patches import Patch
 
 from benchmarks.figures.groups import Group
+from benchmarks.figures.palette import BLUE, GREEN, GRID, INK, MUTED, ORANGE, PURPLE, SKY, VERMILION
 from benchmarks.figures.style import (
-    BLUE,
-    GREEN,
-    GRID,
-    INK,
-    MUTED,
-    ORANGE,
-    PURPLE,
-    SKY,
-    VERMILION,
     Picture,
     byte_axis,
     drawn,
     legend_below,
+    name_in,
     new_figure,
     percent_axis,
     picture,
     row_height,
     row_names,
     styled,
+    where,
 )
 from benchmarks.results.measures import byte_composition, client_spread
 from benchmarks.results.rundata import RunData
@@ -38,11 +33,15 @@ from server.records import KINDS
 KIND_COLORS = dict(zip(KINDS, (VERMILION, BLUE, PURPLE, GREEN, ORANGE, MUTED), strict=True))
 
 
-def cost_pictures(groups: Sequence[Group]) -> list[Picture]:
+def cost_pictures(groups: Sequence[Group], setting: str = "") -> list[Picture]:
     """Return the figures on bytes and clients that these groups have data for."""
     sending = [group for group in groups if not group.is_ceiling]
     parts = [(group.name, byte_composition(group.runs[0])) for group in sending]
-    return drawn(composition(parts), claimed_sent_possible(sending), spread_over_clients(groups))
+    made = composition(parts), spread_over_clients(groups), claimed_sent_possible(sending)
+    return [
+        replace(item, name=name_in(item.name, setting), title=item.title + where(setting))
+        for item in drawn(*made)
+    ]
 
 
 @styled
@@ -54,7 +53,7 @@ def composition(
     if not any(sum(part.values()) for _, parts in entries for part in parts.values()):
         return None
     names = [name for name, _ in entries]
-    figure, axes = new_figure(0.9 + row_height(names, 0.27), columns=2, sharey=True)
+    figure, axes = new_figure(0.75 + row_height(names, 0.27), columns=2, sharey=True)
     used = [k for k in KINDS if any(part[k] for _, parts in entries for part in parts.values())]
     for panel, direction in zip(axes[0], ("uplink", "downlink"), strict=True):
         for place, (_, parts) in enumerate(entries):
@@ -89,7 +88,7 @@ def _stack(axes: Any, place: int, parts: Mapping[str, int], kinds: Sequence[str]
         share = parts[kind] / total
         axes.barh(place, share, left=left, height=0.66, color=KIND_COLORS[kind], lw=0)
         left += share
-    axes.text(1.03, place, bytes_text(total), va="center", fontsize=8.5)
+    axes.text(1.03, place, bytes_text(total), va="center", fontsize=6.5)
 
 
 @styled
@@ -98,7 +97,7 @@ def claimed_sent_possible(groups: Sequence[Group]) -> Picture | None:
     sums = {group.name: claim_sums(group.runs[0]) for group in groups}
     if all(list(known) == ["sent"] for known in sums.values()):
         return None
-    figure, axes = new_figure(0.75 + row_height(list(sums), 0.27))
+    figure, axes = new_figure(0.6 + row_height(list(sums), 0.27))
     for place, known in enumerate(sums.values()):
         drawn = [value for value in known.values() if value > 0]
         axes.plot([min(drawn), max(drawn)], [place, place], color=GRID, lw=3, zorder=1)
@@ -163,7 +162,7 @@ def spread_over_clients(groups: Sequence[Group]) -> Picture | None:
     if not known:
         return None
     names = [group.name for group, _ in known]
-    figure, axes = new_figure(0.75 + row_height(names, 0.3))
+    figure, axes = new_figure(0.6 + row_height(names, 0.3))
     for place, (group, spread) in enumerate(known):
         values = np.sort(np.asarray(group.runs[0].client_accuracy))
         wave = 0.2 * np.sin(2.4 * np.arange(values.size))

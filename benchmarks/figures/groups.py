@@ -1,14 +1,20 @@
-"""Groups of runs as figures draw them: repetitions of a method, in the table's order."""
+"""Groups of runs as figures draw them: a method's repetitions, in the table's order, by setting."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from benchmarks.figures.style import Style, method_styles, variant
+from benchmarks.figures.palette import Style, variant_styles
 from benchmarks.results.measures import Tested, common_rounds, group_runs
 from benchmarks.results.rows import Row
 from benchmarks.results.rundata import RunData
+from benchmarks.results.settings import (
+    reading_order,
+    setting_keys,
+    split_settings,
+    without_idle_keys,
+)
 
 
 @dataclass(frozen=True)
@@ -30,58 +36,56 @@ class Group:
         return common_rounds(self.runs)
 
 
-def drawn_groups(runs: Sequence[RunData], rows: Sequence[Row], baseline: str) -> list[Group]:
-    """Return the groups in the order of the table, each with its style.
+@dataclass(frozen=True)
+class Panel:
+    """One setting of a comparison.
+
+    Attributes
+    ----------
+    setting
+        Its swept values; empty where none is swept.
+    groups
+        What is drawn, in the table's order.
+    rows
+        The rows of the table, of these groups alone.
+    """
+
+    setting: str
+    groups: Sequence[Group]
+    rows: Sequence[Row]
+
+
+def panels(runs: Sequence[RunData], rows: Sequence[Row], baseline: str) -> list[Panel]:
+    """Return the settings in reading order, in all of which a variant looks the same.
 
     A swept key that changes nothing about a method (say a density for one that never prunes) would
     draw the same curve again and again: such a method is drawn once, without the key in its name.
     """
-    groups = group_runs(without_idle_keys(runs))
-    table = group_runs(runs)
-    names = dict.fromkeys(_group_of(table[row.method][0], groups) for row in rows)
-    styles = method_styles((run.label for run in runs), baseline)
-    drawn: list[Group] = []
-    seen: dict[str, int] = {}
-    for name in names:
-        label = groups[name][0].label
-        style = variant(styles[label], seen.get(label, 0))
-        seen[label] = seen.get(label, 0) + 1
-        drawn.append(Group(name, groups[name], style))
-    return drawn
+    parts = {
+        setting: without_idle_keys(part)
+        for setting, part in split_settings(runs, setting_keys(runs, baseline)).items()
+    }
+    labels = {run.name: run.label for part in parts.values() for run in part}
+    styles = variant_styles(labels, baseline)
+    return [
+        _panel(setting, parts[setting], rows, styles)
+        for setting in sorted(parts, key=reading_order)
+    ]
 
 
-def without_idle_keys(runs: Sequence[RunData], but: str = "") -> list[RunData]:
-    """Return the runs with every swept key taken out of the methods that it changes nothing about.
-
-    Of runs that are equal without the key the first is kept. The key `but` stays everywhere.
-    """
-    kept = list(runs)
-    for key in dict.fromkeys(key for run in runs for key in run.sweep if key != but):
-        for label in dict.fromkeys(run.label for run in runs):
-            mine = [run for run in kept if run.label == label and key in run.sweep]
-            twins: dict[tuple[str, int], list[RunData]] = {}
-            for run in mine:
-                rest = {name: value for name, value in run.sweep.items() if name != key}
-                plain = replace(run, sweep=rest)
-                twins.setdefault((plain.name, run.seed), []).append(plain)
-            idle = [len(same) > 1 and len(set(map(_outcome, same))) == 1 for same in twins.values()]
-            if mine and all(idle):
-                kept = [run for run in kept if run.label != label or key not in run.sweep]
-                kept += [same[0] for same in twins.values()]
-    return kept
+def drawn_groups(runs: Sequence[RunData], rows: Sequence[Row], baseline: str) -> list[Group]:
+    """Return the groups of all settings, one setting after another."""
+    return [group for panel in panels(runs, rows, baseline) for group in panel.groups]
 
 
-def _outcome(run: RunData) -> tuple[object, ...]:
-    """Return everything figures show of a run."""
-    curve = [(n.round, n.test_accuracy, n.density, n.total_bytes) for n in run.rounds]
-    sums = [int(values.sum()) for values in run.ledger.kinds.values()]
-    return (*curve, *sums, *run.client_accuracy)
-
-
-def _group_of(run: RunData, groups: Mapping[str, Sequence[RunData]]) -> str:
-    """Return the name of the group that a run of the table is drawn with."""
-    return next(
-        name
-        for name, group in groups.items()
-        if group[0].label == run.label and group[0].sweep.items() <= run.sweep.items()
-    )
+def _panel(
+    setting: str, runs: Sequence[RunData], rows: Sequence[Row], styles: Mapping[str, Style]
+) -> Panel:
+    groups = group_runs(runs)
+    mine: dict[str, Row] = {}
+    for row in rows:
+        for name, group in groups.items() if row.setting in (setting, "") else ():
+            if row.label == group[0].label and group[0].sweep.items() <= row.sweep.items():
+                mine.setdefault(name, replace(row, variant=name))
+    drawn = [Group(name, groups[name], styles[name]) for name in mine]
+    return Panel(setting, drawn, list(mine.values()))

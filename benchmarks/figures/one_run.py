@@ -11,16 +11,12 @@ from matplotlib.ticker import FuncFormatter
 from numpy.typing import NDArray
 
 from benchmarks.figures.costs import composition
+from benchmarks.figures.palette import BLUE, INK, SKY, VERMILION, layer_style
 from benchmarks.figures.style import (
-    BLUE,
-    INK,
-    SKY,
-    VERMILION,
     Picture,
     byte_axis,
     draw_line,
     drawn,
-    layer_style,
     legend_below,
     new_figure,
     percent_axis,
@@ -52,7 +48,7 @@ def byte_pictures(run: RunData) -> list[Picture]:
 @styled
 def draw_run(run: RunData) -> Figure:
     """Draw a run in two panels: test accuracy per round, and bytes sent until then."""
-    figure, axes = new_figure(3.0, 7.6, 1, 2)
+    figure, axes = new_figure(2.6, 6.9, 1, 2)
     accuracy, cost = axes[0]
     tested = run.evaluated
     reached = [line.test_accuracy for line in tested]
@@ -79,7 +75,7 @@ def layer_density(run: RunData) -> Picture | None:
     lines = [line for line in run.rounds if line.layer_density]
     if not lines or all(min(line.layer_density.values()) >= 1 for line in lines):
         return None
-    figure, axes = new_figure(3.1)
+    figure, axes = new_figure(2.29)
     names = list(lines[-1].layer_density)
     rounds = [line.round for line in lines]
     for index, name in enumerate(names):
@@ -109,11 +105,11 @@ def mask_maps(run: RunData) -> Picture | None:
     shown = layers[:_MOST_LAYERS]
     columns = min(3, len(shown))
     rows = -(-len(shown) // columns)
-    figure, axes = new_figure(1.75 * rows, rows=rows, columns=columns)
+    figure, axes = new_figure(1.25 * rows, rows=rows, columns=columns)
     blocks = [mask_blocks(keep, weight_shape(name, run.shapes)) for name, keep in shown]
     for panel, (name, _), block in zip(axes.flat, shown, blocks, strict=False):
         panel.imshow(block, cmap="cividis", vmin=0, aspect="auto", interpolation="nearest")
-        panel.set_title(f"{name}\n0 to {float(block.max()):.2g}", fontsize=8.5)
+        panel.set_title(f"{name}\n0 to {float(block.max()):.2g}", fontsize=6.5)
         panel.set(xticks=[], yticks=[])
         panel.grid(visible=False)
     for panel in list(axes.flat)[len(shown) :]:
@@ -172,7 +168,7 @@ def bytes_per_round(run: RunData) -> Picture | None:
         return None
     rounds = np.unique(ledger.round)
     place = np.searchsorted(rounds, ledger.round)
-    figure, axes = new_figure(3.0)
+    figure, axes = new_figure(2.22)
     draw = (
         ("claimed", ledger.formula_bytes, SKY, "v", "--"),
         ("sent", ledger.message_bytes.astype(np.float64), INK, "o", "-"),
@@ -216,7 +212,7 @@ def partition_map(run: RunData) -> Picture | None:
         return None
     counts = np.asarray(run.summary.partition, np.float64)
     clients, classes = counts.shape
-    figure, axes = new_figure(min(4.6, 1.6 + 0.12 * clients))
+    figure, axes = new_figure(min(3.4, 1.2 + 0.09 * clients))
     image = axes.imshow(counts, cmap="cividis", vmin=0, aspect="auto", interpolation="nearest")
     axes.set_xlabel("class")
     axes.set_ylabel("client")

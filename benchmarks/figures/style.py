@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import io
 import math
+import re
 import textwrap
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,51 +16,25 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
+from benchmarks.figures.palette import GRID, INK, MUTED, PAPER, Style
 from benchmarks.units import bytes_text
 
-INK = "#1b1f24"
-MUTED = "#6f7782"
-GRID = "#dde1e6"
-PAPER = "#fefefe"
-"""Four tones that a report in dark mode exchanges for its own; all else is the palette."""
-
-BLUE, VERMILION, GREEN = "#0072b2", "#d55e00", "#009e73"
-PURPLE, ORANGE, SKY = "#cc79a7", "#e69f00", "#56b4e9"
-PALETTE = (VERMILION, BLUE, GREEN, PURPLE, ORANGE, SKY)
-"""Okabe and Ito's colour-blind-safe colours, without the yellow that vanishes on white."""
-
-_MARKERS = "o^DvPX<>ph*d8"
-LAYER_MARKERS = "o^DvPXs<>ph*"
-"""Markers of what is no method: layers, vote rules."""
-
-_LINES: tuple[Any, ...] = ("-", (0, (4, 1.5)), (0, (1, 1.2)), (0, (5, 1.2, 1, 1.2)))
-_KNOWN = (
-    "mpfl",
-    "fedpm",
-    "topk",
-    "signsgd_mv",
-    "ssfl",
-    "prunefl",
-    "fedavg_q8",
-    "fedavg_prune",
-    "lotteryfl",
-    "mpfl_finetune",
-    "mpfl_regrow",
-)
+COLUMN = 3.35
+"""Width of a figure in inches: one column of a printed page (85 mm)."""
 
 _SETTINGS: Any = {
     "svg.hashsalt": "mpfl",
     "text.parse_math": False,  # names of layers and variants may hold a dollar
     "svg.fonttype": "path",
     "font.family": "DejaVu Sans",
-    "font.size": 9.5,
-    "axes.titlesize": 9.5,
-    "axes.labelsize": 9.5,
-    "xtick.labelsize": 9,
-    "ytick.labelsize": 9,
-    "legend.fontsize": 9,
+    "font.size": 7.5,
+    "axes.titlesize": 8,
+    "axes.labelsize": 7.5,
+    "xtick.labelsize": 7,
+    "ytick.labelsize": 7,
+    "legend.fontsize": 7,
     "legend.frameon": False,
-    "legend.handlelength": 2.4,
+    "legend.handlelength": 2.2,
     "text.color": INK,
     "axes.edgecolor": MUTED,
     "axes.labelcolor": INK,
@@ -67,27 +42,40 @@ _SETTINGS: Any = {
     "ytick.color": MUTED,
     "xtick.labelcolor": INK,
     "ytick.labelcolor": INK,
+    "axes.linewidth": 0.6,
+    "xtick.major.width": 0.6,
+    "ytick.major.width": 0.6,
+    "pdf.fonttype": 42,
     "axes.grid": True,
     "axes.axisbelow": True,
     "grid.color": GRID,
-    "grid.linewidth": 0.7,
+    "grid.linewidth": 0.5,
     "axes.spines.top": False,
     "axes.spines.right": False,
     "axes.facecolor": "none",
     "figure.facecolor": PAPER,
-    "lines.linewidth": 1.7,
-    "lines.markersize": 4.8,
+    "lines.linewidth": 1.4,
+    "lines.markersize": 3.8,
     "hatch.linewidth": 0.6,
 }
 
 
 @dataclass(frozen=True)
-class Style:
-    """How one method is drawn everywhere."""
+class Spot:
+    """A place in a figure that says its values when one points at it.
 
-    color: str
-    marker: str
-    line: Any
+    Attributes
+    ----------
+    axes, x, y
+        Where it is, in the data's units.
+    text
+        What it says.
+    """
+
+    axes: Axes
+    x: float
+    y: float
+    text: str
 
 
 @dataclass(frozen=True)
@@ -104,8 +92,10 @@ class Picture:
         What is seen, axes and scale said.
     alternative
         The same for those who cannot see it: the figures that matter, in a sentence.
-    svg, png
+    svg, png, pdf
         The rendered figure.
+    spots
+        (x, y, text) in the units of the SVG: what a reader who points there is told.
     """
 
     name: str
@@ -114,6 +104,8 @@ class Picture:
     alternative: str
     svg: str
     png: bytes
+    pdf: bytes
+    spots: tuple[tuple[float, float, str], ...] = ()
 
 
 def styled(draw: Callable[..., Any]) -> Callable[..., Any]:
@@ -127,16 +119,59 @@ def styled(draw: Callable[..., Any]) -> Callable[..., Any]:
     return wrapped
 
 
-def picture(figure: Figure, name: str, title: str, caption: str, alternative: str) -> Picture:
+def picture(
+    figure: Figure,
+    name: str,
+    title: str,
+    caption: str,
+    alternative: str,
+    spots: Sequence[Spot] = (),
+) -> Picture:
     """Render a figure. The same figure gives the same bytes on every call."""
+    settle(figure)
+    vector, pixels, page = io.StringIO(), io.BytesIO(), io.BytesIO()
+    figure.savefig(vector, format="svg", metadata={"Date": None, "Creator": None})
+    figure.savefig(pixels, format="png", dpi=240, metadata={"Software": None})
+    unknown = dict.fromkeys(("Creator", "Producer", "CreationDate"))
+    figure.savefig(page, format="pdf", metadata=unknown)
+    drawings = vector.getvalue(), pixels.getvalue(), page.getvalue()
+    return Picture(name, title, caption, alternative, *drawings, _places(figure, spots))
+
+
+def name_in(name: str, setting: str) -> str:
+    """Return the file name of a figure on one setting.
+
+    Examples
+    --------
+    >>> name_in("error_bytes", "partition=dirichlet(0.3)"), name_in("error_bytes", "")
+    ('error_bytes_partition_dirichlet_0.3', 'error_bytes')
+    """
+    return re.sub(r"[^A-Za-z0-9.]+", "_", f"{name}_{setting}").strip("_") if setting else name
+
+
+def where(setting: str) -> str:
+    """Return what a title adds for a setting."""
+    return f", {setting}" if setting else ""
+
+
+def settle(figure: Figure) -> None:
+    """Lay a figure out once, not again for every format or label."""
     engine = figure.get_layout_engine()
     if engine is not None:
         engine.execute(figure)
-        figure.set_layout_engine(None)  # laid out once, not again for every format
-    vector, pixels = io.StringIO(), io.BytesIO()
-    figure.savefig(vector, format="svg", metadata={"Date": None, "Creator": None})
-    figure.savefig(pixels, format="png", dpi=200, metadata={"Software": None})
-    return Picture(name, title, caption, alternative, vector.getvalue(), pixels.getvalue())
+        figure.set_layout_engine(None)
+
+
+def _places(figure: Figure, spots: Sequence[Spot]) -> tuple[tuple[float, float, str], ...]:
+    """Return where spots are in the SVG, whose unit is a point and whose y points down."""
+    scale, height = 72 / figure.dpi, 72 * figure.get_figheight()
+    found = []
+    for spot in spots:
+        x, y = scale * spot.axes.transData.transform((spot.x, spot.y))
+        left, low, right, high = (scale * end for end in spot.axes.bbox.extents)
+        if left - 1 <= x <= right + 1 and low - 1 <= y <= high + 1:
+            found.append((round(float(x), 1), round(float(height - y), 1), spot.text))
+    return tuple(found)
 
 
 def drawn(*pictures: Picture | None) -> list[Picture]:
@@ -145,51 +180,13 @@ def drawn(*pictures: Picture | None) -> list[Picture]:
 
 
 def new_figure(
-    height: float = 3.1, width: float = 4.8, rows: int = 1, columns: int = 1, **options: Any
+    height: float = 2.4, width: float = COLUMN, rows: int = 1, columns: int = 1, **options: Any
 ) -> tuple[Figure, Any]:
     """Return a figure (inches) and its axes: one, or an array of shape [rows, columns]."""
     figure = Figure(figsize=(width, height), layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.subplots(rows, columns, squeeze=False, **options)
     return figure, axes[0, 0] if rows == columns == 1 else axes
-
-
-def method_styles(labels: Iterable[str], baseline: str) -> dict[str, Style]:
-    """Return a style per label: known methods always look the same, others take what is left."""
-    styles: dict[str, Style] = {}
-    rank = len(_KNOWN)
-    for label in sorted(set(labels)):
-        if label == baseline:
-            styles[label] = Style(INK, "s", "-")
-            continue
-        if label == "centralized":
-            styles[label] = Style(MUTED, "_", "--")
-            continue
-        index = _KNOWN.index(label) if label in _KNOWN else rank
-        rank += label not in _KNOWN
-        styles[label] = Style(
-            PALETTE[index % len(PALETTE)],
-            _MARKERS[index % len(_MARKERS)],
-            _LINES[index // len(PALETTE) % len(_LINES)],
-        )
-    return styles
-
-
-def variant(style: Style, index: int) -> Style:
-    """Return the style of a label's `index`-th swept value: same colour, another line or marker."""
-    if index == 0:
-        return style
-    first = _LINES.index(style.line) if style.line in _LINES else 0
-    line, turn = _LINES[(first + index) % len(_LINES)], index // len(_LINES)
-    place = _MARKERS.find(style.marker)
-    marker = _MARKERS[(place + 2 * turn) % len(_MARKERS)] if turn else style.marker
-    return Style(style.color, marker, line)
-
-
-def layer_style(index: int) -> Style:
-    """Return the style of a figure's `index`-th line of what is no method: a layer, a vote rule."""
-    marker = LAYER_MARKERS[index % len(LAYER_MARKERS)]
-    return Style(PALETTE[index % len(PALETTE)], marker, "-" if index < len(PALETTE) else "--")
 
 
 def draw_line(axes: Any, x: Any, y: Any, style: Style, **options: Any) -> None:
@@ -214,7 +211,7 @@ def _log_axis(axis: Any, text: Callable[[float, int], str]) -> None:
     axis.axes.set(**{f"{axis.axis_name}scale": "log"})
     decades = math.log10(high / low) if 0 < low < high else 1.0
     subs = (1.0, 2.0, 5.0) if decades < 2 else (1.0,)
-    axis.set_major_locator(LogLocator(subs=subs, numticks=12))
+    axis.set_major_locator(LogLocator(subs=subs, numticks=6 if axis.axis_name == "x" else 12))
     axis.set_major_formatter(FuncFormatter(text))
     axis.set_minor_formatter(NullFormatter())
 
@@ -248,13 +245,13 @@ def row_names(axes: Axes, names: Sequence[str]) -> None:
     axes.set_yticks(range(len(names)), broken)
     for label, name in zip(axes.get_yticklabels(), broken, strict=True):
         label.set_linespacing(1.0)
-        label.set_fontsize(8 if "\n" in name else 9)
+        label.set_fontsize(6.5 if "\n" in name else 7)
 
 
 def row_height(names: Sequence[str], height: float) -> float:
     """Return the height (inches) that `row_names` needs for all rows of at least `height` each."""
     lines = max((len(textwrap.wrap(name, _LONGEST_NAME)) for name in names), default=1)
-    return len(names) * max(height, 0.13 * lines + 0.08)
+    return len(names) * max(0.78 * height, 0.1 * lines + 0.06)
 
 
 _LONGEST_NAME = 22
@@ -269,11 +266,11 @@ def legend_below(
         return
     longest = max(len(str(line.get_label())) for line in lines)
     columns = max(
-        1, min(columns, len(lines), int(figure.get_figwidth() * 72 / (5.6 * longest + 42)))
+        1, min(columns, len(lines), int(figure.get_figwidth() * 72 / (4.2 * longest + 34)))
     )
     rows = -(-len(lines) // columns)
     columns = -(-len(lines) // rows)  # as even as it gets
-    figure.set_figheight(figure.get_figheight() + 0.19 * rows)
+    figure.set_figheight(figure.get_figheight() + 0.15 * rows)
     figure.legend(
         lines, [str(line.get_label()) for line in lines], loc="outside lower center", ncols=columns
     )

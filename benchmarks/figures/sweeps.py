@@ -1,31 +1,30 @@
-"""What a swept key does: accuracy and bytes over its values, one line per method."""
+"""What a swept number does: accuracy and bytes over its values, one line per method.
+
+A key whose values are words is no scale: these are variants, or settings with panels of their own.
+"""
 
 from __future__ import annotations
 
-import itertools
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import fmean
 from typing import Any
 
-from benchmarks.figures.groups import without_idle_keys
+from benchmarks.figures.palette import MUTED, Style, variant_styles
 from benchmarks.figures.style import (
-    MUTED,
     Picture,
-    Style,
     byte_axis,
     legend_below,
-    method_styles,
     new_figure,
     percent_axis,
     picture,
     styled,
-    variant,
 )
 from benchmarks.results.measures import final_accuracy, group_runs, mean_interval
-from benchmarks.results.rundata import RunData
+from benchmarks.results.rundata import RunData, run_name
+from benchmarks.results.settings import reading_order, without_idle_keys
 from benchmarks.units import bytes_text, percent_text
 
 _CLOSE = 0.09
@@ -36,7 +35,7 @@ _CLOSE = 0.09
 class _Point:
     """One swept value, and what each seed measured there."""
 
-    value: Any
+    value: float
     accuracies: Sequence[float]
     bytes: Sequence[int]
 
@@ -52,30 +51,29 @@ class _Line:
 
 
 def sweep_pictures(runs: Sequence[RunData], baseline: str) -> list[Picture]:
-    """Return a figure for every key that has at least two values in these runs."""
+    """Return a figure for every key with at least two values in these runs, all of them numbers."""
     made = (_sweep_picture(key, runs, baseline) for key in _swept_keys(runs))
     return [item for item in made if item is not None]
 
 
 def _swept_keys(runs: Sequence[RunData]) -> list[str]:
     keys = dict.fromkeys(key for run in runs for key in run.sweep)
-    return [key for key in keys if len({str(r.sweep[key]) for r in runs if key in r.sweep}) > 1]
+    values = {
+        key: {str(r.sweep[key]): r.sweep[key] for r in runs if key in r.sweep} for key in keys
+    }
+    return [key for key, n in values.items() if len(n) > 1 and all(map(_is_number, n.values()))]
 
 
 @styled
 def _sweep_picture(key: str, runs: Sequence[RunData], baseline: str) -> Picture | None:
     lines = _lines(key, [run for run in runs if key in run.sweep], baseline)
-    values = sorted({point.value for line in lines for point in line.points}, key=_order)
-    places = _places(values)
-    figure, axes = new_figure(4.9, rows=2, sharex=True)
+    values = sorted({point.value for line in lines for point in line.points})
+    figure, axes = new_figure(3.9, rows=2, sharex=True)
     accuracy, cost = axes[0, 0], axes[1, 0]
-    numeric = all(map(_is_number, values))
-    for index, line in enumerate(lines):
-        nudge = 0.0 if numeric else 0.5 * ((index + 0.5) / len(lines) - 0.5)
-        x = [places[str(point.value)] + nudge for point in line.points]
-        _draw(accuracy, x, [point.accuracies for point in line.points], line, numeric)
+    for line in lines:
+        _draw(accuracy, [point.accuracies for point in line.points], line)
         if not line.is_ceiling:
-            _draw(cost, x, [point.bytes for point in line.points], line, numeric)
+            _draw(cost, [point.bytes for point in line.points], line)
     accuracy.set_ylabel("final test accuracy (%)")
     cut = _cut_axis(accuracy)
     percent_axis(accuracy.yaxis)
@@ -84,7 +82,7 @@ def _sweep_picture(key: str, runs: Sequence[RunData], baseline: str) -> Picture 
         cost.set_visible(False)
     else:
         byte_axis(cost.yaxis)
-    logarithmic = _ticks(cost, values, places)
+    logarithmic = _ticks(cost, values)
     cost.set_xlabel(key + (" (log scale)" if logarithmic else ""))
     figure.align_ylabels()
     legend_below(figure, accuracy)
@@ -93,7 +91,7 @@ def _sweep_picture(key: str, runs: Sequence[RunData], baseline: str) -> Picture 
         f"sweep_{re.sub(r'[^A-Za-z0-9]+', '_', key)}",
         f"Accuracy and bytes against {key}",
         f"Above: test accuracy at the end{cut}. Below: bytes of all messages (log scale). "
-        f"{_interval_words(lines, numeric)}{_ceiling_words(lines)}",
+        f"{_interval_words(lines)}{_ceiling_words(lines)}",
         f"Final test accuracy and total bytes over {key}. " + "; ".join(map(_words, lines)) + ".",
     )
 
@@ -111,57 +109,42 @@ def _cut_axis(axes: Any) -> str:
 
 def _lines(key: str, runs: Sequence[RunData], baseline: str) -> list[_Line]:
     """Return the lines in order of method, each method's own together."""
-    styles = method_styles((run.label for run in runs), baseline)
-    found: dict[tuple[str, str], list[_Point]] = {}
-    ceilings: dict[tuple[str, str], bool] = {}
+    found: dict[str, list[Sequence[RunData]]] = {}
     for group in group_runs(without_idle_keys(runs, but=key)).values():
-        first = group[0]
-        rest = {name: value for name, value in first.sweep.items() if name != key}
-        name = " ".join([first.label, *(f"{k.rpartition('.')[2]}={v}" for k, v in rest.items())])
-        line = (first.label, name)
-        accuracies, sent = map(final_accuracy, group), [run.total_bytes for run in group]
-        point = _Point(first.sweep[key], list(accuracies), sent)
-        found.setdefault(line, []).append(point)
-        ceilings[line] = all(run.is_ceiling for run in group)
-    result = []
-    for label, members in itertools.groupby(sorted(found, key=_reading_order), lambda m: m[0]):
-        for index, line in enumerate(members):
-            points = sorted(found[line], key=lambda point: _order(point.value))
-            result.append(_Line(line[1], variant(styles[label], index), points, ceilings[line]))
-    return sorted(result, key=lambda line: line.is_ceiling)
+        rest = {name: value for name, value in group[0].sweep.items() if name != key}
+        found.setdefault(run_name(group[0].label, rest), []).append(group)
+    styles = variant_styles({name: of[0][0].label for name, of in found.items()}, baseline)
+    lines = [
+        _Line(
+            name,
+            styles[name],
+            sorted((_point(key, group) for group in groups), key=lambda point: point.value),
+            all(run.is_ceiling for group in groups for run in group),
+        )
+        for name, groups in sorted(found.items(), key=lambda item: reading_order(item[0]))
+    ]
+    return sorted(lines, key=lambda line: line.is_ceiling)
 
 
-def _reading_order(line: tuple[str, str]) -> tuple[str, list[Any]]:
-    """Sort numbers inside names as numbers."""
-    parts = re.split(r"(\d+(?:\.\d+)?)", line[1])
-    return line[0], [(0, float(p), "") if i % 2 else (1, 0.0, p) for i, p in enumerate(parts)]
+def _point(key: str, group: Sequence[RunData]) -> _Point:
+    sent = [run.total_bytes for run in group]
+    return _Point(group[0].sweep[key], [final_accuracy(run) for run in group], sent)
 
 
 def _is_number(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 
-def _order(value: Any) -> tuple[bool, float, str]:
-    return (False, float(value), "") if _is_number(value) else (True, 0.0, str(value))
-
-
-def _places(values: Sequence[Any]) -> Mapping[str, float]:
-    """Return where values are drawn: numbers at themselves, anything else side by side."""
-    numeric = all(map(_is_number, values))
-    return {str(v): float(v) if numeric else float(i) for i, v in enumerate(values)}
-
-
-def _draw(
-    axes: Any, x: Sequence[float], seeds: Sequence[Sequence[float]], line: _Line, numeric: bool
-) -> None:
+def _draw(axes: Any, seeds: Sequence[Sequence[float]], line: _Line) -> None:
     """Draw the means and their intervals; each seed where two are too few for an interval."""
+    x = [point.value for point in line.points]
     style, estimates = line.style, [mean_interval(values) for values in seeds]
     axes.plot(
         x,
         [estimate.mean for estimate in estimates],
         color=MUTED if line.is_ceiling else style.color,
         marker=style.marker,
-        ls=style.line if numeric else "",
+        ls=style.line,
         label=line.name,
         zorder=3,
     )
@@ -173,46 +156,33 @@ def _draw(
     # A bound of nothing or less has no place on a log axis.
     low = [max(e.low or 0.0, 0.01 * e.mean) for e in estimates]
     high = [e.high or e.mean for e in estimates]
-    if numeric:
-        axes.fill_between(x, low, high, color=style.color, alpha=0.16, lw=0, zorder=2)
-    else:
-        axes.vlines(x, low, high, color=style.color, lw=1.4, zorder=2)
+    axes.fill_between(x, low, high, color=style.color, alpha=0.16, lw=0, zorder=2)
 
 
-def _ticks(axes: Any, values: Sequence[Any], places: Mapping[str, float]) -> bool:
+def _ticks(axes: Any, values: Sequence[float]) -> bool:
     """Put a tick at every value, labelled where there is room; returns whether in log scale."""
-    where = [places[str(value)] for value in values]
-    logarithmic = all(map(_is_number, values)) and min(where) > 0 and max(where) / min(where) >= 5
+    logarithmic = values[0] > 0 and values[-1] / values[0] >= 5
     if logarithmic:
         axes.set_xscale("log")
-    scaled = [math.log(place) for place in where] if logarithmic else where
-    room = _CLOSE * (scaled[-1] - scaled[0]) * (all(map(_is_number, values)))
+    scaled = [math.log(value) for value in values] if logarithmic else list(values)
+    room = _CLOSE * (scaled[-1] - scaled[0])
     labels, last = [], -math.inf
     for value, place in zip(values, scaled, strict=True):
         shown = place - last >= room
-        labels.append(_value_text(value) if shown else "")
+        labels.append(f"{value:g}" if shown else "")
         last = place if shown else last
-    axes.set_xticks(where, labels)
+    axes.set_xticks(values, labels)
     axes.set_xticks([], minor=True)
-    if sum(map(len, labels)) > 50:
-        axes.tick_params(axis="x", labelrotation=30)
-        for label in axes.get_xticklabels():
-            label.set_horizontalalignment("right")
     return logarithmic
 
 
-def _value_text(value: Any) -> str:
-    return f"{value:g}" if _is_number(value) else str(value)
-
-
-def _interval_words(lines: Sequence[_Line], numeric: bool) -> str:
+def _interval_words(lines: Sequence[_Line]) -> str:
     counts = {len(point.accuracies) for line in lines for point in line.points}
     if max(counts) == 1:
         return "One seed."
     if max(counts) == 2:
         return "Mean of two seeds; dots: each seed."
-    shape = "band" if numeric else "bar"
-    return f"Mean over seeds ({max(counts)}); {shape}: 95 % t-interval."
+    return f"Mean over seeds ({max(counts)}); band: 95 % t-interval."
 
 
 def _ceiling_words(lines: Sequence[_Line]) -> str:
@@ -222,7 +192,7 @@ def _ceiling_words(lines: Sequence[_Line]) -> str:
 
 def _words(line: _Line) -> str:
     parts = (
-        f"{_value_text(point.value)}: {percent_text(fmean(point.accuracies), 1)}"
+        f"{point.value:g}: {percent_text(fmean(point.accuracies), 1)}"
         + ("" if line.is_ceiling else f" for {bytes_text(fmean(point.bytes))}")
         for point in line.points
     )

@@ -8,14 +8,10 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from benchmarks.figures.palette import BLUE, GRID, PALETTE, VERMILION, layer_style
 from benchmarks.figures.style import (
-    BLUE,
-    GRID,
-    PALETTE,
-    VERMILION,
     Picture,
     draw_line,
-    layer_style,
     legend_below,
     log_share_axis,
     new_figure,
@@ -36,7 +32,7 @@ def vote_agreement(run: RunData) -> Picture | None:
     lines = [(line.round, line.vote) for line in run.rounds if line.vote]
     if not lines:
         return None
-    figure, axes = new_figure(2.7)
+    figure, axes = new_figure(2.00)
     rounds = [number for number, _ in lines]
     unanimity = [vote.unanimity for _, vote in lines]
     overlap = [vote.overlap for _, vote in lines]
@@ -65,7 +61,7 @@ def rule_density(run: RunData) -> Picture | None:
         return None
     if len(lines) == 1:
         return _rules_of_one_round(*lines[0])
-    figure, axes = new_figure(3.0)
+    figure, axes = new_figure(2.22)
     rounds = [number for number, _ in lines]
     for index, rule in enumerate(lines[-1][1]):
         densities = [table.get(rule, math.nan) for _, table in lines]
@@ -84,7 +80,7 @@ def rule_density(run: RunData) -> Picture | None:
 
 def _rules_of_one_round(number: int, table: Mapping[str, float]) -> Picture:
     """Draw the densities of all rules in the only round that voted: one row a rule."""
-    figure, axes = new_figure(0.75 + row_height(list(table), 0.24))
+    figure, axes = new_figure(0.6 + row_height(list(table), 0.24))
     for place, density in enumerate(table.values()):
         axes.plot([0, density], [place, place], color=GRID, lw=3, zorder=1)
         axes.plot([density], [place], color=VERMILION, marker="o", ls="", zorder=2)
@@ -132,7 +128,7 @@ def vote_histogram(number: int, table: Mapping[str, Sequence[int]], ballots: int
     if len(table) > len(PALETTE):
         pooled = np.sum(list(table.values()), axis=0)
         table = {f"all {len(table)} layers": pooled.tolist()}
-    figure, axes = new_figure(2.9)
+    figure, axes = new_figure(2.15)
     for index, (name, counts) in enumerate(table.items()):
         shares = np.asarray(counts) / max(1.0, float(np.sum(counts)))
         bins, places = vote_shares(shares.size, ballots)

@@ -2,18 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
-from benchmarks.report.table import (
-    Column,
-    accuracy_text,
-    columns,
-    difference_text,
-    published_text,
-)
+from benchmarks.report.columns import Column, accuracy_text, best_of, columns
+from benchmarks.report.table import difference_text, published_text
+from benchmarks.report.tables import Cell, Line, Table, cell
 from benchmarks.results.measures import (
     LINKS,
     Estimate,
@@ -28,46 +22,10 @@ from benchmarks.results.published import Meeting
 from benchmarks.results.rows import Row
 from benchmarks.results.rundata import RunData
 from benchmarks.units import bytes_text, count_text, duration_text, percent_text, ratio_text
-from mpfl.config import Experiment, to_mapping
-from mpfl.nested import dotted
 from server.health import Standing
-from server.records import to_json
 
 Groups = Mapping[str, Sequence[RunData]]
 """The repetitions of each method, in the table's order."""
-
-
-@dataclass(frozen=True)
-class Cell:
-    """A cell of a table: its text, what its column is sorted by, an addition in small print."""
-
-    text: str = "–"
-    value: object = None
-    small: str = ""
-
-    @property
-    def key(self) -> str:
-        """What the column is sorted by, as text; empty where there is nothing."""
-        if self.value is None:
-            return ""
-        return f"{self.value:.12g}" if isinstance(self.value, float) else str(self.value)
-
-
-@dataclass(frozen=True)
-class Line:
-    """A line of a table: its name in the first column, the cells after it, its CSS classes."""
-
-    name: str
-    cells: Sequence[Cell]
-    classes: str = ""
-
-
-@dataclass(frozen=True)
-class Table:
-    """A table: the headings of all columns, and its lines."""
-
-    headings: Sequence[str]
-    lines: Sequence[Line]
 
 
 @dataclass(frozen=True)
@@ -78,65 +36,6 @@ class Budgets:
     whose: str
     low: int
     high: int
-
-
-def differing(runs: Sequence[RunData]) -> Table | None:
-    """Return the configuration keys that differ between runs; None where none does."""
-    found = differing_values(runs)
-    lines = [
-        Line(
-            f"{run.name}, seed {run.seed}",
-            [Cell() if key in run.ignored else _cell(found[key][at], str) for key in found],
-        )
-        for at, run in enumerate(runs)
-    ]
-    return Table(["run", *found], lines) if found else None
-
-
-def differing_values(runs: Sequence[RunData]) -> dict[str, list[Any]]:
-    """Return the values, one a run, of all dotted keys whose value is not the same in all runs."""
-    flat = [dotted(run.config) for run in runs]
-    keys = dict.fromkeys(key for table in flat for key in table)
-    values = {key: [table.get(key) for table in flat] for key in keys}
-    return {key: found for key, found in values.items() if len(set(map(repr, found))) > 1}
-
-
-def told_ignored(run: RunData) -> dict[str, str]:
-    """Return the keys without effect on a run that have another value than the default → why."""
-    now, usual = dotted(run.config), dotted(to_mapping(Experiment()))
-    return {key: why for key, why in run.ignored.items() if now.get(key) != usual.get(key)}
-
-
-def in_effect(run: RunData) -> dict[str, Any]:
-    """Return a run's configuration without the keys that had no effect on it."""
-    return _without(run.config, run.ignored)
-
-
-def _without(table: Mapping[str, Any], keys: Collection[str], prefix: str = "") -> dict[str, Any]:
-    found = {}
-    for key, value in table.items():
-        if isinstance(value, Mapping):
-            value = _without(value, keys, f"{prefix}{key}.")
-        if prefix + key not in keys and value != {}:
-            found[key] = value
-    return found
-
-
-def environments(runs: Sequence[RunData]) -> str:
-    """Return the versions and machines, each once, and a line of digests per run."""
-    return "\n".join([*dict.fromkeys(map(_environment, runs)), *map(_digests, runs)])
-
-
-def _environment(run: RunData) -> str:
-    known = {"versions": run.summary.versions, "machine": to_json(run.summary.machine)}
-    return json.dumps(known, indent=2, ensure_ascii=False)
-
-
-def _digests(run: RunData) -> str:
-    digests = f"mask {run.summary.mask_digest}, model {run.summary.model_digest}"
-    inputs = run.summary.health.inputs if run.summary.health else {}
-    began = "".join(f", {name} {digest}" for name, digest in inputs.items())
-    return f"{run.name}, seed {run.seed}: {digests}{began}"
 
 
 def published(meetings: Sequence[Meeting]) -> Table | None:
@@ -188,28 +87,38 @@ def _counted(run: RunData) -> str:
 
 
 def methods(rows: Sequence[Row], baseline: str) -> Table:
-    """Return the comparison table."""
+    """Return the comparison table of one setting, with all columns."""
     first, *others = (column for column in columns(baseline) if column.heading)
-    lines = []
-    for row in rows:
-        marks = {
-            "front": row.on_front,
-            "baseline": row.label == baseline,
-            "failed": row.failed > 0,
-        }
-        cells = [_method_cell(column, row) for column in others]
-        lines.append(Line(row.method, cells, " ".join(name for name, on in marks.items() if on)))
+    best = {column.csv: best_of(column, rows) for column in others}
+    lines = [
+        Line(
+            row.variant,
+            [_method_cell(column, row, best[column.csv]) for column in others],
+            row_classes(row, baseline),
+        )
+        for row in rows
+    ]
     return Table([first.heading, *(column.heading for column in others)], lines)
 
 
-def _method_cell(column: Column, row: Row) -> Cell:
+def row_classes(row: Row, baseline: str) -> str:
+    """Return the CSS classes of a row: what is marked in every table."""
+    marks = {
+        "front": row.on_front,
+        "baseline": row.label == baseline,
+        "failed": row.failed > 0,
+    }
+    return " ".join(name for name, on in marks.items() if on)
+
+
+def _method_cell(column: Column, row: Row, best: Collection[str]) -> Cell:
     value = column.value(row)
     key = value
     if isinstance(value, Estimate):
         key = None if row.failed else value.mean
     elif isinstance(value, tuple):
         key = len(value)
-    return Cell(column.text(value, row), key, column.small(value))
+    return Cell(column.text(value, row), key, column.small(value), row.method in best)
 
 
 def budgets(groups: Groups, baseline: str) -> Budgets | None:
@@ -227,8 +136,8 @@ def budgets(groups: Groups, baseline: str) -> Budgets | None:
     for name, group in sending.items():
         shares = [mean_of_all([accuracy_within(run, part) for run in group]) for part in parts]
         areas = [area_under_curve(run, low, high) for run in group] if low < high else []
-        cells = [_cell(share, percent_text) for share in shares]
-        cells.append(_cell(mean_of_all(areas), ratio_text))
+        cells = [cell(share, percent_text) for share in shares]
+        cells.append(cell(mean_of_all(areas), ratio_text))
         lines.append(Line(name, cells, "baseline" if group[0].label == baseline else ""))
     headings = ["method", *(f"within {bytes_text(part)}" for part in parts), "area under curve"]
     whose = f"{baseline}'s" if reference else "the dearest run's"
@@ -241,9 +150,9 @@ def models(groups: Groups) -> Table:
         groups,
         {
             "surviving parameters": _surviving,
-            "MACs dense": lambda group: _cell(_figure(group[0], "macs_dense"), count_text),
-            "MACs masked": lambda group: _cell(_figure(group[0], "macs_masked"), count_text),
-            "MACs compacted": lambda group: _cell(_figure(group[0], "macs_compacted"), count_text),
+            "MACs dense": lambda group: cell(_figure(group[0], "macs_dense"), count_text),
+            "MACs masked": lambda group: cell(_figure(group[0], "macs_masked"), count_text),
+            "MACs compacted": lambda group: cell(_figure(group[0], "macs_compacted"), count_text),
             "accuracy over clients": lambda group: _spread(group[0]),
         },
     )
@@ -254,10 +163,10 @@ def times(groups: Groups) -> Table:
     return _known_columns(
         groups,
         {
-            "wall time": lambda group: _cell(
+            "wall time": lambda group: cell(
                 mean_of_all([_figure(run, "seconds") for run in group]), duration_text
             ),
-            "peak memory": lambda group: _cell(_figure(group[0], "peak_memory_bytes"), bytes_text),
+            "peak memory": lambda group: cell(_figure(group[0], "peak_memory_bytes"), bytes_text),
         },
     )
 
@@ -268,7 +177,7 @@ def transfers(groups: Groups) -> Table:
     for name, group in groups.items():
         if not group[0].is_ceiling:
             modelled = ([transfer_seconds(run, link) for run in group] for link in LINKS)
-            cells = [_cell(mean_of_all(seconds), duration_text) for seconds in modelled]
+            cells = [cell(mean_of_all(seconds), duration_text) for seconds in modelled]
             lines.append(Line(name, cells))
     return Table(["method", *(link.name for link in LINKS)], lines)
 
@@ -281,10 +190,6 @@ def _known_columns(
     known = {head: cells for head, cells in made.items() if any(cell.text != "–" for cell in cells)}
     lines = [Line(name, cells) for name, *cells in zip(groups, *known.values(), strict=True)]
     return Table(["method", *known], lines if known else [])
-
-
-def _cell(value: Any, text: Callable[[Any], str]) -> Cell:
-    return Cell() if value is None else Cell(text(value), value)
 
 
 def _surviving(group: Sequence[RunData]) -> Cell:

@@ -50,7 +50,10 @@ def ledger_frame(run: RunData) -> Any:
 
 
 def comparison_frame(rows: Sequence[Row]) -> Any:
-    """Return one row per method, indexed by it; an estimate is its mean, low and high ends."""
+    """Return one row per method, indexed by it; an estimate is its mean, low and high ends.
+
+    Without the further targets, which `comparison_table` has.
+    """
     return _pandas().DataFrame([_flat(row) for row in rows]).set_index("method")
 
 
@@ -58,6 +61,8 @@ def _flat(row: Row) -> dict[str, Any]:
     flat: dict[str, Any] = {}
     for item in fields(row):
         value = getattr(row, item.name)
+        if item.name in ("sweep", "reaches"):
+            continue
         if isinstance(value, Estimate):
             flat |= {
                 item.name: value.mean,

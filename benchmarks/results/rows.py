@@ -2,26 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from math import nan
 from statistics import fmean
+from typing import Any
 
 from benchmarks.results.measures import (
     Estimate,
     baseline_of,
     bits_per_parameter,
-    bytes_to_accuracy,
     bytes_with_transport,
     final_accuracy,
     group_runs,
-    held_accuracy,
     mean_interval,
     mean_of_all,
     paired_ratios,
     pareto_front,
 )
 from benchmarks.results.rundata import RunData, run_name
+from benchmarks.results.settings import reading_order, setting_keys, setting_text, variant_text
+from benchmarks.results.targets import Reach, reach, target_margins
 from server.records import DOWNLINK, UPLINK, Failure
 
 
@@ -59,12 +60,20 @@ class Row:
         Number of seeds that reach their target.
     ratio_at_target
         Bytes to reach the target / the baseline's to reach it, paired by seed.
+    reaches
+        The same for all targets of `target_margins`, the widest margin first.
     ceiling
         Whether the method sends nothing (pooled data), so that bytes say nothing.
     on_front
         Whether no other method ends with at least this accuracy for at most these bytes.
     failed
         Number of seeds that came to no result; a row with any is ranked nowhere.
+    setting
+        The swept values of the work, see `setting_keys`; empty where none is swept.
+    variant
+        The method's name without them.
+    sweep
+        All swept keys and their values here.
     """
 
     method: str
@@ -88,6 +97,14 @@ class Row:
     downlink_bits: float | None = None
     transport_bytes: float = nan
     transport_ratio: Estimate | None = None
+    reaches: tuple[Reach, ...] = ()
+    setting: str = ""
+    variant: str = ""
+    sweep: Mapping[str, Any] = field(default_factory=dict)
+
+    def reach_at(self, margin: float) -> Reach:
+        """Return what was needed for the target at a margin."""
+        return next((r for r in self.reaches if r.margin == margin), Reach(margin, self.target))
 
 
 def comparison_table(
@@ -95,40 +112,65 @@ def comparison_table(
     baseline: str = "fedavg",
     margin: float = 0.005,
     failures: Sequence[Failure] = (),
+    best_of: Sequence[str] = (),
 ) -> list[Row]:
-    """Return one row per method, cheapest first, then ceilings, then what failed with any seed.
+    """Return one row per method, setting by setting: by cost, then ceilings, then what failed.
 
     Parameters
     ----------
     failures
         Runs that ended without anything to read.
+    best_of
+        Methods or variants of which the best, in each setting, is the second baseline.
 
     The target accuracy of a seed is what the baseline holds at its end with that seed (see
     `held_accuracy`) minus `margin`; bytes count up to the first evaluated round that reaches it.
     """
     groups = group_runs(runs)
     sound = [run for run in runs if not run.failed]
+    keys = setting_keys(runs, baseline)
     rows = [
-        _with_failures(_row(name, group, sound, baseline, margin), group, failures)
+        replace(
+            _with_failures(_row(name, group, sound, baseline, margin, best_of), group, failures),
+            setting=setting_text(group[0].sweep, keys),
+            variant=variant_text(group[0], keys),
+            sweep=group[0].sweep,
+        )
         for name, group in groups.items()
     ]
-    rows += _dead_rows(failures, groups)
+    rows += _dead_rows(failures, groups, keys)
     rows.sort(key=lambda row: (row.failed > 0, row.ceiling, row.total_bytes, row.method))
-    rivals = [index for index, row in enumerate(rows) if not row.ceiling and not row.failed]
-    points = [(rows[index].total_bytes, rows[index].accuracy.mean) for index in rivals]
-    front = {rivals[index] for index in pareto_front(points)}
-    return [replace(row, on_front=index in front) for index, row in enumerate(rows)]
+    rows.sort(key=lambda row: reading_order(row.setting))
+    front = {name for part in by_setting(rows).values() for name in _front(part)}
+    return [replace(row, on_front=row.method in front) for row in rows]
 
 
-def _dead_rows(failures: Sequence[Failure], known: Collection[str]) -> list[Row]:
+def by_setting(rows: Sequence[Row]) -> dict[str, list[Row]]:
+    """Return the rows of each setting."""
+    parts: dict[str, list[Row]] = {}
+    for row in rows:
+        parts.setdefault(row.setting, []).append(row)
+    return parts
+
+
+def _front(rows: Sequence[Row]) -> list[str]:
+    rivals = [row for row in rows if not row.ceiling and not row.failed]
+    points = [(row.total_bytes, row.accuracy.mean) for row in rivals]
+    return [rivals[index].method for index in pareto_front(points)]
+
+
+def _dead_rows(
+    failures: Sequence[Failure], known: Collection[str], keys: Sequence[str]
+) -> list[Row]:
     """Return a row without figures for everything that failed with every seed."""
     seeds: dict[str, list[Failure]] = {}
     for failure in failures:
         seeds.setdefault(run_name(failure.label, failure.sweep), []).append(failure)
-    return [_dead_row(name, found) for name, found in seeds.items() if name not in known]
+    return [_dead_row(name, found, keys) for name, found in seeds.items() if name not in known]
 
 
-def _dead_row(name: str, found: Sequence[Failure]) -> Row:
+def _dead_row(name: str, found: Sequence[Failure], keys: Sequence[str]) -> Row:
+    sweep = found[0].sweep
     return Row(
         method=name,
         label=found[0].label,
@@ -147,6 +189,9 @@ def _dead_row(name: str, found: Sequence[Failure]) -> Row:
         ceiling=False,
         on_front=False,
         failed=len(found),
+        setting=setting_text(sweep, keys),
+        variant=run_name(found[0].label, {k: v for k, v in sweep.items() if k not in keys}),
+        sweep=sweep,
     )
 
 
@@ -164,22 +209,23 @@ def _with_failures(row: Row, group: Sequence[RunData], failures: Sequence[Failur
         bytes_to_target=None,
         reached=0,
         ratio_at_target=None,
+        reaches=(),
     )
 
 
 def _row(
-    name: str, group: Sequence[RunData], runs: Sequence[RunData], baseline: str, margin: float
+    name: str,
+    group: Sequence[RunData],
+    runs: Sequence[RunData],
+    baseline: str,
+    margin: float,
+    best_of: Sequence[str],
 ) -> Row:
     ceiling = all(run.is_ceiling for run in group)
     pairs = [(run, baseline_of(run, runs, baseline)) for run in group]
     known = [(run, other) for run, other in pairs if other is not None]
-    targets = [held_accuracy(other) - margin for _, other in known]
-    reached = [
-        (bytes_to_accuracy(run, target), bytes_to_accuracy(other, target))
-        for (run, other), target in zip(known, targets, strict=True)
-    ]
-    mine = [own for own, _ in reached if own is not None]
-    all_reached = len(mine) == len(group) and not ceiling
+    reaches = {m: reach(group, runs, baseline, m, best_of) for m in target_margins(margin)}
+    asked = reaches[margin]
     compared = len(known) == len(group) and not ceiling
     last = [run.rounds[-1] for run in group]
     return Row(
@@ -197,14 +243,13 @@ def _row(
         transport_bytes=fmean(map(bytes_with_transport, group)),
         transport_ratio=_ratio(known, bytes_with_transport) if compared else None,
         ratio=_ratio(known, lambda run: run.total_bytes) if compared else None,
-        target=mean_of_all(targets),
-        bytes_to_target=fmean(mine) if all_reached else None,
-        reached=len(mine),
-        ratio_at_target=paired_ratios([(own or 0, theirs or 0) for own, theirs in reached])
-        if all_reached
-        else None,
+        target=asked.target,
+        bytes_to_target=asked.bytes_to_target,
+        reached=asked.reached,
+        ratio_at_target=asked.ratio,
         ceiling=ceiling,
         on_front=False,
+        reaches=tuple(reaches.values()),
     )
 
 

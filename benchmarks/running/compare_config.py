@@ -74,6 +74,12 @@ class CompareConfig:
     """Accuracies of others, shown beside what was reached: tables of ``when`` as in a rule,
     ``accuracy``, ``source`` and, if one likes, ``std``, ``tolerance`` and ``round`` (``best`` test
     round, or the ``last``)."""
+    best_of: list[str] = field(default_factory=list)
+    """Methods or variants, such as the baseline at 1, 2 and 5 local epochs: the one that needs the
+    fewest bytes to the target, in each setting, is a second baseline."""
+    ladder: dict[str, str] = field(default_factory=dict)
+    """What a step adds → the method or variant that has it, in order, from the baseline to the
+    method: the report says what each contributes to the bytes saved."""
     wire: str = ""
     """Codec of all weights, up and down, in every cell, whatever else says (empty: each has its
     own). Of methods that differ by their wire alone only the baseline, or the first, is run."""
@@ -99,6 +105,7 @@ def split_table(table: Mapping[str, Any]) -> tuple[dict[str, Any], CompareConfig
     for entry in config.published:
         _check_published(entry)
     _check_axes(config)
+    _check_ladder(config)
     for label in (*config.methods, *config.variants):
         _check_label(label)
     return rest, config
@@ -136,6 +143,15 @@ def _check_axes(config: CompareConfig) -> None:
         for place, value in enumerate(values):
             if value in values[:place]:
                 raise InputError(f"{key}: {shown(value)} stands there twice")
+
+
+def _check_ladder(config: CompareConfig) -> None:
+    labels = list(config.ladder.values())
+    if len(labels) == 1 or len(set(labels)) < len(labels):
+        fail("compare.ladder", config.ladder, "two or more steps, each another method or variant")
+    for step in config.ladder:
+        if not step.isprintable() or not 0 < len(step.strip()) == len(step) <= _LONGEST_LABEL:
+            fail("compare.ladder", step, f"printable steps of 1 to {_LONGEST_LABEL} characters")
 
 
 def _check_label(label: str) -> None:

@@ -59,6 +59,8 @@ def plan_cells(table: Mapping[str, Any], config: CompareConfig) -> list[Cell]:
     load_plugins(cells[0].experiment)
     _check_known("methods", config.methods, config)
     _check_known("baseline", [config.baseline], config)
+    _check_known("best_of", config.best_of, config)
+    _check_known("ladder", list(config.ladder.values()), config)
     works = dict.fromkeys(_without_seed(cell) for cell in cells)
     ignored = {work: plan(work, load).ignored for work in works}
     return _shared(

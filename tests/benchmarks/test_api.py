@@ -116,7 +116,8 @@ def test_a_comparison_as_text_names_every_method(comparison: benchmarks.Comparis
 
 def test_a_comparison_is_plotted_over_bytes(comparison: benchmarks.Comparison) -> None:
     (axes,) = comparison.plot().axes
-    assert axes.get_xscale() == "log"
+    assert axes.get_xscale() == axes.get_yscale() == "log"
+    assert {"mpfl", "fedavg"} <= {text.get_text() for text in axes.texts}
     assert {"mpfl", "fedavg"} <= {str(line.get_label()) for line in axes.lines}
 
 

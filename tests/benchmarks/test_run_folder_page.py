@@ -22,7 +22,7 @@ NAMES = set(re.findall(r"`([^`\n]+)`", TEXT))
 NAMED_BY_THE_RUN = {
     *("rejected", "layer_density", "densities", "histogram", "sweep", "versions"),
     *("lost", "ignored", "rounds"),
-    *("variants", "adjust"),
+    *("variants", "adjust", "ladder"),
 }
 """Tables whose keys are names of parts, layers or packages."""
 

@@ -17,7 +17,7 @@ import tomli_w
 from benchmarks.cli import votes
 from benchmarks.cli.main import invoke
 from benchmarks.figures.style import Picture
-from benchmarks.report import write as report
+from benchmarks.report import pages as report
 from benchmarks.running.compare_config import split_table
 from benchmarks.running.comparison import compare, plan_cells
 from benchmarks.running.experiment import run
@@ -110,9 +110,9 @@ def cases(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Case]:
 def _without_figures(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in DRAWN:
         monkeypatch.setattr(report, name, lambda *_: [])
-    for name in ("partition_map", "spread_over_clients"):
+    for name in ("partition_map", "spread_over_clients", "error_picture", "target_bars"):
         monkeypatch.setattr(report, name, lambda *_: None)
-    picture = Picture("votes", "", "", "", "<svg/>", b"")
+    picture = Picture("votes", "", "", "", "<svg/>", b"", b"")
     monkeypatch.setattr(votes, "vote_histogram", lambda *_: picture)
 
 

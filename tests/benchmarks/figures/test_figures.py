@@ -17,8 +17,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from benchmarks.figures.costs import claim_sums, cost_pictures
-from benchmarks.figures.curves import accuracy_per_round, common_target, curve_pictures
-from benchmarks.figures.groups import drawn_groups
+from benchmarks.figures.curves import accuracy_per_round, curve_pictures
+from benchmarks.figures.errors import error_picture
+from benchmarks.figures.groups import drawn_groups, panels
 from benchmarks.figures.one_run import (
     byte_pictures,
     mask_blocks,
@@ -26,8 +27,11 @@ from benchmarks.figures.one_run import (
     pruning_pictures,
     weight_shape,
 )
-from benchmarks.figures.style import Picture, method_styles, variant
+from benchmarks.figures.palette import variant_styles
+from benchmarks.figures.savings import target_bars, waterfall
+from benchmarks.figures.style import Picture, drawn
 from benchmarks.figures.votes import rule_density, vote_agreement, vote_shares
+from benchmarks.results.ladder import ladders
 from benchmarks.results.loading import load_folders, load_run
 from benchmarks.results.rows import comparison_table
 from tests.benchmarks.conftest import edit_summary
@@ -35,14 +39,17 @@ from tests.benchmarks.conftest import edit_summary
 Make = Callable[..., Path]
 
 COMPARED = {
-    "accuracy_bytes": ("total bytes, up + down (log scale)", "test accuracy (%)"),
-    "accuracy_bytes_zoom": ("total bytes, up + down (log scale)", "test accuracy (%)"),
+    "error_bytes": ("total bytes, up + down (log scale)", "test error (%, log scale)"),
+    "bytes_to_target": ("bytes to the target (log scale)",),
+    "waterfall": ("bytes to the target (log scale)", "float32: fedavg", "mask: mpfl"),
     "accuracy_rounds": ("round", "test accuracy (%)"),
     "density_rounds": ("round", "density (log scale)"),
     "byte_composition": ("share (%)", "uplink", "downlink"),
     "claimed_sent_possible": ("bytes of all messages (log scale)", "claimed", "sent", "possible"),
     "client_accuracy": ("accuracy at the client (%)",),
 }
+MARGIN = 0.5
+"""So wide that every method of a few rounds reaches the target."""
 OF_ONE_RUN = {
     "layer_density": ("round", "density of the layer"),
     "vote_agreement": ("round", "share (%)"),
@@ -79,9 +86,11 @@ def of_one_run(make_run: Make, tmp_path_factory: pytest.TempPathFactory) -> dict
 
 def _compared(folder: Path) -> dict[str, Picture]:
     runs, _ = load_folders([folder])
-    rows = comparison_table(runs, "fedavg")
-    groups = drawn_groups(runs, rows, "fedavg")
-    made = [*curve_pictures(groups, common_target(rows)), *cost_pictures(groups)]
+    rows = comparison_table(runs, "fedavg", MARGIN)
+    (panel,) = panels(runs, rows, "fedavg")
+    steps, _ = ladders(runs, {"float32": "fedavg", "mask": "mpfl"}, "fedavg", MARGIN)
+    made = drawn(error_picture(panel), target_bars(panel, "fedavg"), *map(waterfall, steps))
+    made += [*curve_pictures(panel.groups), *cost_pictures(panel.groups)]
     return {item.name: item for item in made}
 
 
@@ -103,6 +112,7 @@ def test_every_figure_is_an_image_and_is_described(
     for item in [*compared.values(), *of_one_run.values()]:
         assert ElementTree.fromstring(item.svg).tag.endswith("svg")
         assert item.png.startswith(b"\x89PNG")
+        assert item.pdf.startswith(b"%PDF")
         assert item.title
         assert item.caption.endswith(".")
         assert item.alternative.endswith(".")
@@ -120,7 +130,7 @@ def test_a_log_scale_is_said_on_the_axis_and_in_the_caption(
 def test_alternatives_hold_the_figures(compared: dict[str, Picture], comparison: Path) -> None:
     runs, _ = load_folders([comparison])
     rows = {row.method: row for row in comparison_table(runs)}
-    text = compared["accuracy_bytes"].alternative
+    text = compared["error_bytes"].alternative
     share = 100 * rows["mpfl"].accuracy.mean
     assert f"mpfl ends at {share:.1f} % with" in text
     mine = next(run for run in runs if run.label == "mpfl")
@@ -158,7 +168,7 @@ def test_a_run_without_messages_has_no_byte_figures(make_run: Make, tmp_path: Pa
 
 def test_drawing_leaves_matplotlibs_settings_alone(make_run: Make, tmp_path: Path) -> None:
     before = dict(mpl.rcParams)
-    assert "accuracy_bytes" in _compared(make_run(tmp_path / "run"))
+    assert "error_bytes" in _compared(make_run(tmp_path / "run"))
     assert dict(mpl.rcParams) == before
 
 
@@ -174,22 +184,36 @@ METHODS = [
 
 
 def test_no_two_methods_look_the_same() -> None:
-    styles = method_styles(METHODS, "fedavg")
+    styles = variant_styles({name: name for name in METHODS}, "fedavg")
     assert len({(s.color, s.marker) for s in styles.values()}) == len(METHODS)
     assert len({(s.color, str(s.line)) for s in styles.values()}) == len(METHODS)
 
 
 def test_a_method_looks_the_same_in_every_comparison() -> None:
-    alone = method_styles(["fedavg", "topk"], "fedavg")
-    assert alone["topk"] == method_styles(METHODS, "fedavg")["topk"]
+    alone = variant_styles({"fedavg": "fedavg", "topk": "topk"}, "fedavg")
+    assert alone["topk"] == variant_styles({name: name for name in METHODS}, "fedavg")["topk"]
 
 
-def test_swept_values_share_the_colour_and_differ_in_the_line() -> None:
-    style = method_styles(["mpfl"], "fedavg")["mpfl"]
-    lines = [variant(style, index) for index in range(24)]
-    assert len({str(item.line) for item in lines[:4]}) == 4
-    assert len({(str(item.line), item.marker) for item in lines}) == 24
-    assert len({item.color for item in lines}) == 1
+@given(
+    labels=st.dictionaries(
+        st.text("abc ", min_size=1, max_size=4) | st.sampled_from(METHODS),
+        st.sampled_from(METHODS) | st.text("xyz", min_size=1, max_size=2),
+        max_size=40,
+    )
+)
+def test_no_two_variants_share_colour_and_marker(labels: dict[str, str]) -> None:
+    styles = variant_styles(labels, "fedavg")
+    assert list(styles) == list(labels)
+    assert len({(s.color, s.marker) for s in styles.values()}) == len(labels)
+    if len(labels) <= 9:
+        assert len({s.color for s in styles.values()}) == len(labels)
+
+
+def test_variants_of_one_method_have_colours_of_their_own() -> None:
+    labels = {"fedavg": "fedavg", "mpfl": "mpfl", "dense_step": "dense_step", "d50": "d50"}
+    styles = variant_styles({**labels, "mpfl density=0.5": "mpfl"}, "fedavg")
+    assert len({style.color for style in styles.values()}) == 5
+    assert len({style.marker for style in styles.values()}) == 5
 
 
 def test_groups_follow_the_table(comparison: Path) -> None:

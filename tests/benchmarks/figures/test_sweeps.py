@@ -9,16 +9,17 @@ from typing import Any
 
 import pytest
 
-from benchmarks.figures.groups import drawn_groups, without_idle_keys
+from benchmarks.figures.groups import drawn_groups
 from benchmarks.figures.style import Picture
 from benchmarks.figures.sweeps import sweep_pictures
 from benchmarks.report.write import write_report
 from benchmarks.results.loading import load_folders
 from benchmarks.results.rows import comparison_table
 from benchmarks.results.rundata import RunData
+from benchmarks.results.settings import without_idle_keys
 
 Make = Callable[..., Path]
-DENSITY, VOTE = "prune.density", "prune.vote"
+DENSITY, VOTE, VOTERS = "prune.density", "prune.vote", "prune.voters"
 
 
 @pytest.fixture
@@ -65,25 +66,30 @@ def test_a_line_a_method_over_the_values(swept: Callable[..., Any], seeds: int) 
             assert f"{run.sweep[DENSITY]:g}: {accuracy:.1f} % for" in drawn.alternative
 
 
-def test_words_stand_side_by_side_without_a_line(swept: Callable[..., Any]) -> None:
+def test_words_are_no_scale_but_variants_of_the_method(swept: Callable[..., Any]) -> None:
     runs = swept([{VOTE: value} for value in ("majority", "any", "budget")], 3)
-    (drawn,) = sweep_pictures(runs, "fedavg")
-    shown = words(drawn)
-    assert [text for text in shown if text in ("any", "budget", "majority")] == [
-        *("any", "budget", "majority")
-    ]
-    assert "prune.vote" in shown
-    assert "bar: 95 % t-interval" in drawn.caption
+    assert sweep_pictures(runs, "fedavg") == []
+    groups = drawn_groups(runs, comparison_table(runs), "fedavg")
+    mine = [group for group in groups if group.name.startswith("mpfl")]
+    names = ["mpfl vote=any", "mpfl vote=budget", "mpfl vote=majority"]
+    assert sorted(group.name for group in mine) == names
+    assert len({(group.style.color, group.style.marker) for group in mine}) == 3
 
 
 def test_two_keys_are_two_figures_with_the_other_key_in_the_names(
     swept: Callable[..., Any],
 ) -> None:
+    values = [{DENSITY: d, VOTERS: v} for d in (0.1, 0.5) for v in (2, 3)]
+    density, voters = sweep_pictures(swept(values), "fedavg")
+    assert {"mpfl voters=2", "mpfl voters=3", "fedavg"} <= set(words(density))
+    assert {"mpfl density=0.1", "mpfl density=0.5", "fedavg"} <= set(words(voters))
+    assert not {"fedavg voters=2", "fedavg density=0.1"} & {*words(density), *words(voters)}
+
+
+def test_the_other_key_of_words_names_the_lines(swept: Callable[..., Any]) -> None:
     values = [{DENSITY: d, VOTE: v} for d in (0.1, 0.5) for v in ("any", "budget")]
-    density, vote = sweep_pictures(swept(values), "fedavg")
+    (density,) = sweep_pictures(swept(values), "fedavg")
     assert {"mpfl vote=any", "mpfl vote=budget", "fedavg"} <= set(words(density))
-    assert {"mpfl density=0.1", "mpfl density=0.5", "fedavg"} <= set(words(vote))
-    assert not {"fedavg vote=any", "fedavg density=0.1"} & {*words(density), *words(vote)}
 
 
 def test_nothing_is_drawn_without_two_values(swept: Callable[..., Any]) -> None:
@@ -106,9 +112,10 @@ def test_the_figure_is_in_the_report(
 ) -> None:
     swept([{DENSITY: value} for value in (0.05, 0.2)])
     for name in ("curve_pictures", "cost_pictures", "pruning_pictures"):
-        monkeypatch.setattr(f"benchmarks.report.write.{name}", lambda *_: [])
-    monkeypatch.setattr("benchmarks.report.write.partition_map", lambda *_: None)
+        monkeypatch.setattr(f"benchmarks.report.pages.{name}", lambda *_: [])
+    for name in ("partition_map", "error_picture"):
+        monkeypatch.setattr(f"benchmarks.report.pages.{name}", lambda *_: None)
     text = write_report(tmp_path / "c").path.read_text()
     assert "<h3>Accuracy and bytes against prune.density</h3>" in text
-    for kind in ("svg", "png"):
+    for kind in ("svg", "png", "pdf"):
         assert (tmp_path / "c" / "figures" / f"sweep_prune_density.{kind}").is_file()

@@ -6,7 +6,9 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-from benchmarks.report.headline import comparison_headline, doubts, setting
+from benchmarks.report.doubts import doubts, setting
+from benchmarks.report.headline import comparison_headlines
+from benchmarks.results.ladder import ladders
 from benchmarks.results.loading import load_folders, load_run
 from benchmarks.results.rows import comparison_table
 from benchmarks.results.rundata import RunData
@@ -28,15 +30,66 @@ def vouched(folder: Path) -> RunData:
 
 def headline(**points: list[tuple[int, float]]) -> str:
     runs = [run_of(rounds, label) for label, rounds in points.items()]
-    return comparison_headline(comparison_table(runs), "fedavg", 0.005)
+    return said(runs)[0]
+
+
+def said(runs: list[RunData], steps: dict[str, str] | None = None) -> list[str]:
+    """Return what stands on top: the settings with what is said of them, as one reads it."""
+    found, _ = ladders(runs, steps or {}, "fedavg", 0.005)
+    lines = comparison_headlines(comparison_table(runs), "fedavg", 0.005, found)
+    return [": ".join(filter(None, line)).replace("\u00a0", " ") for line in lines]
 
 
 def test_it_names_the_cheapest_method_at_equal_accuracy() -> None:
     ours, topk = [(1000, 0.5), (2000, 0.95)], [(500, 0.5), (1000, 0.95)]
     text = headline(fedavg=FEDAVG, mpfl=ours, topk=topk)
-    assert text.startswith("topk reaches fedavg's accuracy")
-    assert "1/20 of fedavg's bytes" in text
-    assert "mpfl needs 1/10" in text
+    assert text.startswith("topk beats mpfl: it reaches fedavg's accuracy minus 0.5 points")
+    assert "20.0 × fewer bytes: 1.00 kB instead of 20.0 kB" in text
+    assert "mpfl needs 10.0 × fewer (2.00 kB)" in text
+    assert "beats" not in headline(fedavg=FEDAVG, mpfl=topk, topk=ours)
+
+
+def test_it_says_what_the_own_methods_bytes_are_made_of() -> None:
+    points = {"fedavg": FEDAVG, "dense": [(1000, 0.5), (5000, 0.95)], "mpfl": [(2000, 0.95)]}
+    runs = [run_of(rounds, label) for label, rounds in points.items()]
+    (text,) = said(runs, {"float32": "fedavg", "wire": "dense", "mask": "mpfl"})
+    assert text.startswith("mpfl reaches fedavg's accuracy")
+    assert "10.0 × fewer bytes: 2.00 kB instead of 20.0 kB (one seed)" in text
+    assert "= 4.00 × wire × 2.50 × mask. Next is dense with 4.00 × fewer" in text
+
+
+def test_it_says_the_same_against_the_best_of_several_baselines() -> None:
+    points = {"fedavg": FEDAVG, "fedavg_5": [(6000, 0.9)], "mpfl": [(2000, 0.95)]}
+    runs = [run_of(rounds, label) for label, rounds in points.items()]
+    rows = comparison_table(runs, best_of=["fedavg", "fedavg_5"])
+    (line,) = comparison_headlines(rows, "fedavg", 0.005)
+    text = line.text.replace("\u00a0", " ")
+    assert text.endswith("Against fedavg_5, the best of the baselines, mpfl needs 3.00 × fewer.")
+
+
+def test_settings_where_another_method_wins_come_first() -> None:
+    points = {"fedavg": FEDAVG, "mpfl": [(2000, 0.95)]}
+    runs = [
+        run_of(rounds, label, sweep={"data.partition": kind})
+        for label, rounds in points.items()
+        for kind in ("a", "b")
+    ]
+    runs += [run_of([(9000, 0.95)], "topk", sweep={"data.partition": "a"})]
+    runs += [run_of([(900, 0.95)], "topk", sweep={"data.partition": "b"})]
+    first, second = said(runs)
+    assert first.startswith("partition=b: topk beats mpfl: it reaches")
+    assert second.startswith("partition=a: mpfl reaches")
+
+
+def test_many_settings_are_counted_and_not_all_told() -> None:
+    runs = [
+        run_of(rounds, label, sweep={"data.clients": count})
+        for label, rounds in {"fedavg": FEDAVG, "mpfl": [(2000, 0.95)]}.items()
+        for count in range(1, 8)
+    ]
+    lines = said(runs)
+    assert [line[:10] for line in lines[:4]] == [f"clients={n}:" for n in range(1, 5)]
+    assert lines[4:] == ["3 more settings stand below."]
 
 
 def test_it_says_when_mpfl_misses_the_target() -> None:

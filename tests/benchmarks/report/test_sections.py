@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -10,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks.report import sections
-from benchmarks.report.sections import Cell
+from benchmarks.report.tables import Cell
 from benchmarks.results.loading import load_run
 from benchmarks.results.measures import LINKS
 from benchmarks.results.rows import comparison_table
@@ -59,15 +58,6 @@ def test_the_table_marks_the_baseline_and_the_front(runs: list[RunData]) -> None
     assert (marks["mpfl"], marks["centralized"]) == ("front", "")
     assert "baseline" in marks["fedavg"].split()
     assert {len(line.cells) + 1 for line in table.lines} == {len(table.headings)}
-
-
-def test_only_keys_that_differ_are_shown(runs: list[RunData]) -> None:
-    assert sections.differing(runs[:1]) is None
-    other = replace(runs[0], config={**runs[0].config, "extra": {"key": math.pi}})
-    table = sections.differing([runs[0], other])
-    assert table is not None
-    assert list(table.headings) == ["run", "extra.key"]
-    assert [line.cells[0].text for line in table.lines] == ["–", str(math.pi)]
 
 
 def test_facts_without_a_figure_are_left_out(runs: list[RunData]) -> None:

@@ -39,6 +39,9 @@ def test_the_csv_is_exact(runs: list[RunData]) -> None:
     assert float(rows["fedavg"]["total_ratio"]) == 1
     assert rows["centralized"]["pareto"] == rows["centralized"]["seeds_reaching_target"] == ""
     assert (rows["signsgd_mv"]["pareto"], rows["mpfl"]["pareto"]) == ("1", "0")
+    assert float(rows["mpfl"]["baseline_accuracy"]) == pytest.approx(
+        float(rows["mpfl"]["target_accuracy"]) + 0.005
+    )
     low, high = (float(rows["mpfl"][f"total_ratio_{end}"]) for end in ("low", "high"))
     assert low <= float(rows["mpfl"]["total_ratio"]) <= high
 
@@ -62,6 +65,37 @@ def test_the_terminal_table_fits_80_columns_and_loses_nothing(runs: list[RunData
     for row in rows:
         (line,) = [line for line in text.splitlines() if line.startswith(row.method + " ")]
         assert f"{100 * row.accuracy.mean:.2f}±" in line
+
+
+SETTINGS = [
+    run_of([(sent, 0.5)], label, sweep={"data.partition": kind})
+    for kind, factor in (("iid", 1), ("one", 10))
+    for label, sent in (("fedavg", 1000 * factor), ("mpfl", 10), ("dear", 3000 * factor))
+]
+
+
+def test_ratios_are_told_as_how_many_times_fewer_or_more() -> None:
+    text = table_tex(comparison_table(SETTINGS))
+    assert r"1000 $\times$ fewer" in text
+    assert r"3.00 $\times$ more" in text
+    assert not re.search(r"& 0\.\d+ &.*fewer.*0\.0\d+ ", text)
+
+
+def test_settings_stand_apart_and_the_best_of_each_is_bold() -> None:
+    text = table_tex(comparison_table(SETTINGS))
+    first, second = text.split(r"\midrule")[1:]
+    assert "partition=iid" in first
+    assert "partition=one" in second
+    for part in (first, second):
+        (line,) = [line for line in part.splitlines() if line.startswith("mpfl &")]
+        assert r"\textbf{10 B}" in line
+        assert r"\textbf{50.00 \%}" not in line  # as accurate as all others
+    out = io.StringIO()
+    Console(file=out, width=80).print(table_text(comparison_table(SETTINGS)))
+    lines = [line.split()[0] for line in out.getvalue().splitlines() if line.strip()]
+    order = [name for name in lines if name.startswith(("partition", "mpfl", "fedavg", "dear"))]
+    names = ["mpfl", "fedavg", "dear"]
+    assert order == ["partition=iid", *names, "partition=one", *names]
 
 
 @pytest.mark.parametrize(("label", "shown"), [("=cmd()", "'=cmd()"), ("a\x1b[31m", "a␛[31m")])

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import base64
+import html
+import json
 import re
 import shutil
 import subprocess
@@ -12,7 +15,7 @@ from pathlib import Path
 import pytest
 from jinja2 import UndefinedError
 
-from benchmarks.report import write as report
+from benchmarks.report import pages
 from benchmarks.report.table import table_csv
 from benchmarks.report.write import write_report
 from benchmarks.results.loading import load_folders
@@ -98,9 +101,9 @@ def swept(make_run: Make, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def without_figures(monkeypatch: pytest.MonkeyPatch) -> None:
     """Draw nothing, where a test is about words and tables."""
     for name in ("curve_pictures", "cost_pictures", "pruning_pictures", "byte_pictures"):
-        monkeypatch.setattr(report, name, lambda *_: [])
-    for name in ("partition_map", "spread_over_clients"):
-        monkeypatch.setattr(report, name, lambda *_: None)
+        monkeypatch.setattr(pages, name, lambda *_: [])
+    for name in ("partition_map", "spread_over_clients", "error_picture", "target_bars"):
+        monkeypatch.setattr(pages, name, lambda *_: None)
 
 
 @pytest.fixture(params=["comparison", "one_run", "swept"])
@@ -115,11 +118,19 @@ def test_the_page_is_well_formed_and_loads_nothing(folder: Path) -> None:
     assert len(set(page.ids)) == len(page.ids)
     inside = {f"#{name}" for name in page.ids}
     for reference in page.references:
-        local = reference.startswith(("data:", "#")) or (folder / reference).is_file()
-        assert local, reference
+        assert reference.startswith(("data:", "#")), reference  # no file that a mail leaves behind
         assert not reference.startswith("#") or reference in inside, reference
     assert set(re.findall(r"url\(([^)]*)\)", text)) <= {f"#{n}" for n in page.ids}
     assert not re.search(r"@import|<link(?! rel=\"icon\" href=\"data:)|<script src", text)
+    assert len(text.encode()) < 5_000_000
+
+
+def test_the_page_carries_the_table_and_the_configuration(comparison: Path) -> None:
+    page = Page((comparison / "report.html").read_text())
+    files = [r.partition("base64,")[2] for r in page.references if "base64," in r]
+    carried = {base64.b64decode(text) for text in files}
+    assert (comparison / "table.csv").read_bytes() in carried
+    assert (comparison / "comparison.toml").read_bytes() in carried
 
 
 def test_every_drawing_has_a_text_alternative(folder: Path) -> None:
@@ -130,9 +141,21 @@ def test_every_drawing_has_a_text_alternative(folder: Path) -> None:
 
 def test_every_figure_is_a_file_too(folder: Path) -> None:
     text = (folder / "report.html").read_text()
-    names = re.findall(r'href="figures/([^"]+)"', text)
-    assert sorted(names) == sorted(path.name for path in (folder / "figures").iterdir())
-    assert {Path(name).suffix for name in names} == {".svg", ".png"}
+    names = re.findall(r'data-file="([^"]+)"', text)
+    files = [f"{name}.{kind}" for name in names for kind in ("svg", "png", "pdf")]
+    assert sorted(files) == sorted(path.name for path in (folder / "figures").iterdir())
+
+
+def test_figures_fit_one_printed_column_in_readable_print(folder: Path) -> None:
+    for file in (folder / "figures").glob("*.svg"):
+        text = file.read_text()
+        width = float(re.findall(r'width="([\d.]+)pt"', text)[0]) / 72 * 25.4
+        assert width == pytest.approx(85, abs=0.2), file.name
+        box = re.findall(rb"/MediaBox \[ ?0 0 ([\d.]+)", file.with_suffix(".pdf").read_bytes())
+        assert float(box[0]) / 72 * 25.4 == pytest.approx(width, abs=0.2)
+        # Glyphs are drawn at 1/100 of their size in points.
+        sizes = {float(scale) * 100 for scale in re.findall(r"scale\((0\.0\d+) -", text)}
+        assert min(sizes, default=7) >= 6, file.name
 
 
 def test_drawings_in_the_page_follow_dark_mode(folder: Path) -> None:
@@ -179,11 +202,11 @@ def test_the_comparison_chooses_baseline_and_margin(make_comparison: Make, tmp_p
     rows = {row.method: row for row in write_report(folder).rows}
     assert rows["fedavg"].ratio is not None
     assert rows["fedavg"].ratio.mean > 5
-    assert "to target / mpfl" in (folder / "report.html").read_text()
+    assert "to target, against mpfl" in (folder / "report.html").read_text()
 
 
 def test_html_is_made_by_templates_alone() -> None:
-    for file in Path(report.__file__).parent.glob("*.py"):
+    for file in Path(pages.__file__).parent.glob("*.py"):
         assert set(re.findall(r"</?(\w+)[ >]", file.read_text())) <= {"svg", "metadata"}, file
 
 
@@ -191,7 +214,7 @@ def test_html_is_made_by_templates_alone() -> None:
 def test_a_template_does_not_pass_over_what_it_was_not_given(
     make_run: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.delattr("benchmarks.report.sections.Cell.key")
+    monkeypatch.delattr("benchmarks.report.tables.Cell.key")
     with pytest.raises(UndefinedError, match="key"):
         write_report(make_run(tmp_path / "run"))
 
@@ -244,10 +267,64 @@ if (find("total bytes")) {
   find("test accuracy").click(); seen.push(names());
   find("bytes to target").click(); seen.push(names());
 }
+const drawing = document.querySelector("[data-spots]");
+const [x, y, text] = JSON.parse(drawing.dataset.spots)[0];
+const box = drawing.querySelector("svg").getBoundingClientRect();
+const scale = box.width / drawing.querySelector("svg").viewBox.baseVal.width;
+const at = { clientX: box.left + x * scale, clientY: box.top + y * scale, bubbles: true };
+drawing.dispatchEvent(new PointerEvent("pointermove", at));
+const shown = document.querySelector(".tip");
+seen.push(String(!shown.hidden && shown.textContent === text && text.length > 20));
+drawing.dispatchEvent(new PointerEvent("pointerleave", {}));
+seen.push(String(shown.hidden));
 seen.push(document.documentElement.scrollWidth - document.documentElement.clientWidth);
 document.title = seen.join("|");
 </script>
 """
+
+
+FRAME = """
+<iframe style="width:{width}px; height:900px; border:0" srcdoc="{page}"></iframe>
+<script>
+addEventListener("load", () => {{
+  const inside = document.querySelector("iframe").contentDocument;
+  const heads = [...inside.querySelectorAll(".first th button")];
+  const right = (text) => heads.filter((head) => head.textContent === text)
+    .map((head) => head.closest("th").getBoundingClientRect().right);
+  document.title = JSON.stringify([...right("bytes to target"), ...right("total bytes")]);
+}});
+</script>
+"""
+
+
+def opened(page: Path, scratch: Path, width: int) -> subprocess.CompletedProcess[str]:
+    """Open a page in a browser, which writes what became of it."""
+    return subprocess.run(
+        [
+            str(CHROMIUM),
+            *FLAGS,
+            f"--user-data-dir={scratch / 'profile'}",
+            f"--window-size={width},900",
+            "--dump-dom",
+            page.as_uri(),
+        ],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="no chromium here")
+@pytest.mark.parametrize("width", [390, 768])
+def test_the_columns_that_matter_are_in_view(comparison: Path, tmp_path: Path, width: int) -> None:
+    page = html.escape((comparison / "report.html").read_text())
+    frame = tmp_path / "frame.html"
+    frame.write_text(FRAME.format(width=width, page=page))
+    title = re.search(r"<title>(.*?)</title>", opened(frame, tmp_path, 1000).stdout)
+    assert title is not None
+    places = json.loads(title[1])
+    assert len(places) == 2
+    assert all(0 < place <= width for place in places)
 
 
 @pytest.mark.skipif(CHROMIUM is None, reason="no chromium here")
@@ -258,26 +335,15 @@ def test_a_browser_opens_it_without_an_error_and_sorts(
     page = folder / "report.html"
     probe = tmp_path / "probe.html"
     probe.write_text(page.read_text().replace("</body>", PROBE + "</body>"))
-    done = subprocess.run(
-        [
-            str(CHROMIUM),
-            *FLAGS,
-            f"--user-data-dir={tmp_path / 'profile'}",
-            f"--window-size={width},900",
-            "--dump-dom",
-            probe.as_uri(),
-        ],
-        capture_output=True,
-        text=True,
-        check=True,
-    )
+    done = opened(probe, tmp_path, width)
     # Pages of the browser's own (chrome://) may complain: about a slow machine, say.
     said = [line for line in done.stderr.splitlines() if "CONSOLE" in line]
     assert [line for line in said if "source: chrome://" not in line] == []
     title = re.search(r"<title>(.*?)</title>", done.stdout)
     assert title is not None
-    *orders, overflow = title[1].split("|")
+    *orders, told, hidden, overflow = title[1].split("|")
     assert overflow == "0"
+    assert (told, hidden) == ("true", "true")
     if orders:
         rows = {row.method: row for row in comparison_table(load_folders([folder])[0])}
         rising = sorted(rows, key=lambda name: rows[name].accuracy.mean)

@@ -17,7 +17,7 @@ import pytest
 import tomli_w
 
 from benchmarks.cli.main import main
-from benchmarks.report import write as report
+from benchmarks.report import pages as report
 from benchmarks.report.write import write_report
 from benchmarks.running import comparison
 from benchmarks.running.cell import CELLS
@@ -82,7 +82,8 @@ def leftovers(out: Path) -> list[str]:
 def without_figures(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("curve_pictures", "cost_pictures", "pruning_pictures"):
         monkeypatch.setattr(report, name, lambda *_: [])
-    monkeypatch.setattr(report, "partition_map", lambda *_: None)
+    for name in ("partition_map", "error_picture", "target_bars"):
+        monkeypatch.setattr(report, name, lambda *_: None)
 
 
 @pytest.mark.slow

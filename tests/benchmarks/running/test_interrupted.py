@@ -17,7 +17,7 @@ from typing import Any, BinaryIO
 import pytest
 
 from benchmarks.cli import main as program
-from benchmarks.report import write as report
+from benchmarks.report import pages as report
 from benchmarks.running.compare_config import split_table
 from benchmarks.running.comparison import plan_cells
 from benchmarks.running.experiment import resume, run
@@ -48,7 +48,7 @@ KEYS = {"federation__rounds": 4, "engine__record_ballots": True}
 def _without_figures(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("curve_pictures", "byte_pictures", "pruning_pictures"):
         monkeypatch.setattr(report, name, lambda *_: [])
-    for name in ("partition_map", "spread_over_clients"):
+    for name in ("partition_map", "spread_over_clients", "error_picture"):
         monkeypatch.setattr(report, name, lambda *_: None)
 
 

@@ -1,0 +1,94 @@
+"""Settings: the work that methods are compared on, where a comparison sweeps it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from benchmarks.results.rundata import RunData
+
+
+def setting_keys(runs: Sequence[RunData], baseline: str) -> tuple[str, ...]:
+    """Return the swept keys that change the work, by name.
+
+    They are those of data and model, and whatever else the baseline's results depend on. Values of
+    all others make variants of a method.
+    """
+    felt = _swept(without_idle_keys([run for run in runs if run.label == baseline]))
+    return tuple(key for key in _swept(runs) if key in felt or key.startswith(("data.", "model.")))
+
+
+def setting_text(sweep: Mapping[str, Any], keys: Sequence[str]) -> str:
+    """Return the values of a setting, as headings show them; empty where nothing is swept.
+
+    Examples
+    --------
+    >>> setting_text({"data.partition": "iid", "prune.density": 0.1}, ["data.partition"])
+    'partition=iid'
+    """
+    return ", ".join(f"{key.rpartition('.')[2]}={sweep[key]}" for key in keys if key in sweep)
+
+
+def variant_text(run: RunData, keys: Sequence[str]) -> str:
+    """Return a run's name without the values of its setting."""
+    return _without(run, keys).name
+
+
+def split_settings(runs: Sequence[RunData], keys: Sequence[str]) -> dict[str, list[RunData]]:
+    """Return the runs of each setting, without its keys; one that was not swept belongs to all."""
+    texts = {setting_text(run.sweep, keys) for run in runs}
+    return {
+        setting: [
+            _without(run, keys) for run in runs if setting_text(run.sweep, keys) in (setting, "")
+        ]
+        for setting in sorted(texts - {""}) or [""]
+    }
+
+
+def _without(run: RunData, keys: Sequence[str]) -> RunData:
+    return replace(run, sweep={key: v for key, v in run.sweep.items() if key not in keys})
+
+
+def reading_order(text: str) -> list[Any]:
+    """Return a sorting key that takes numbers inside a text as numbers."""
+    parts = re.split(r"(\d+(?:\.\d+)?)", text)
+    return [(0, float(p), "") if i % 2 else (1, 0.0, p) for i, p in enumerate(parts)]
+
+
+def _swept(runs: Sequence[RunData]) -> list[str]:
+    """Return the keys that have at least two values in these runs, by name."""
+    found: dict[str, set[str]] = {}
+    for run in runs:
+        for key, value in run.sweep.items():
+            found.setdefault(key, set()).add(repr(value))
+    return sorted(key for key, values in found.items() if len(values) > 1)
+
+
+def without_idle_keys(runs: Sequence[RunData], but: str = "") -> list[RunData]:
+    """Return the runs with every swept key taken out of the methods that it changes nothing about.
+
+    Of runs that are equal without the key the first is kept. The key `but` stays everywhere.
+    """
+    kept = list(runs)
+    for key in dict.fromkeys(key for run in runs for key in run.sweep if key != but):
+        for label in dict.fromkeys(run.label for run in runs):
+            mine = [run for run in kept if run.label == label and key in run.sweep]
+            twins: dict[tuple[str, int], list[RunData]] = {}
+            for run in mine:
+                rest = {name: value for name, value in run.sweep.items() if name != key}
+                plain = replace(run, sweep=rest)
+                twins.setdefault((plain.name, run.seed), []).append(plain)
+            idle = [len(same) > 1 and len(set(map(_outcome, same))) == 1 for same in twins.values()]
+            if mine and all(idle):
+                kept = [run for run in kept if run.label != label or key not in run.sweep]
+                kept += [same[0] for same in twins.values()]
+    return kept
+
+
+def _outcome(run: RunData) -> tuple[object, ...]:
+    """Return everything figures show of a run."""
+    curve = [(n.round, n.test_accuracy, n.density, n.total_bytes) for n in run.rounds]
+    sums = [int(values.sum()) for values in run.ledger.kinds.values()]
+    return (*curve, *sums, *run.client_accuracy)

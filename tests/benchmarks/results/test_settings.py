@@ -1,0 +1,59 @@
+"""What makes another setting, and what only another variant."""
+
+from __future__ import annotations
+
+from benchmarks.results.rows import comparison_table
+from benchmarks.results.rundata import RunData
+from benchmarks.results.settings import setting_keys, split_settings
+from tests.handmade import run_of
+
+DENSITY, PARTITION, EPOCHS = "prune.density", "data.partition", "train.epochs"
+
+
+def swept(key: str, values: tuple[object, ...], felt: bool = False) -> list[RunData]:
+    runs = []
+    for place, value in enumerate(values):
+        runs.append(run_of([(100 + place * felt, 0.5)], "fedavg", sweep={key: value}))
+        runs.append(run_of([(10 + place, 0.5)], "mpfl", sweep={key: value}))
+    return runs
+
+
+def test_data_and_whatever_the_baseline_feels_are_settings() -> None:
+    assert setting_keys(swept(PARTITION, ("iid", "one")), "fedavg") == (PARTITION,)
+    assert setting_keys(swept(EPOCHS, (1, 2), felt=True), "fedavg") == (EPOCHS,)
+    assert setting_keys(swept(DENSITY, (0.1, 0.2)), "fedavg") == ()
+    assert setting_keys(swept(PARTITION, ("iid",)), "fedavg") == ()
+
+
+def test_rows_of_a_setting_lose_its_value_and_keep_the_others() -> None:
+    rows = comparison_table(swept(PARTITION, ("iid", "one")))
+    names = [(row.setting, row.variant) for row in rows]
+    assert names == [
+        *(("partition=iid", "mpfl"), ("partition=iid", "fedavg")),
+        *(("partition=one", "mpfl"), ("partition=one", "fedavg")),
+    ]
+    rows = comparison_table(swept(DENSITY, (0.1, 0.2)))
+    assert {row.setting for row in rows} == {""}
+    assert rows[0].variant == "mpfl density=0.1"
+
+
+def test_settings_are_in_the_order_of_their_numbers() -> None:
+    rows = comparison_table(swept("data.clients", (100, 9, 20)))
+    order = list(dict.fromkeys(row.setting for row in rows))
+    assert order == ["clients=9", "clients=20", "clients=100"]
+
+
+def test_each_setting_has_a_front_of_its_own() -> None:
+    rows = comparison_table(swept(PARTITION, ("iid", "one")))
+    assert [row.method for row in rows if row.on_front] == [
+        "mpfl partition=iid",
+        "mpfl partition=one",
+    ]
+
+
+def test_a_run_that_was_not_swept_belongs_to_every_setting() -> None:
+    runs = [*swept(PARTITION, ("iid", "one")), run_of([(5, 0.5)], "alone")]
+    parts = split_settings(runs, (PARTITION,))
+    assert list(parts) == ["partition=iid", "partition=one"]
+    assert all([run.label for run in part].count("alone") == 1 for part in parts.values())
+    assert all(run.sweep == {} for part in parts.values() for run in part)
