@@ -104,12 +104,12 @@ def mark_top(
     some = int(np.count_nonzero(eligible))
     if count >= some:
         return eligible.copy()
+    keep: NDArray[np.bool_] = np.zeros(eligible.size, np.bool_)
     if count <= 0 or not keys:
-        keep = np.zeros(eligible.size, np.bool_)
         keep[np.flatnonzero(eligible)[: max(count, 0)]] = True
         return keep
     threshold = _limit(keys[0], eligible, some, count)
-    keep: NDArray[np.bool_] = keys[0] > threshold
+    np.greater(keys[0], threshold, out=keep)
     keep &= eligible
     missing = count - int(np.count_nonzero(keep))
     if missing:
