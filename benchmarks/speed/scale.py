@@ -156,7 +156,7 @@ def _normal(units: int, seed: int, *key: int) -> Floats:
 
 
 def _measured(stage: Stage) -> dict[str, Any]:
-    copying = _copying(stage.bytes)
+    copying = _copying(stage.bytes * stage.times) / stage.times
     _forget_peak()
     taken = _seconds(stage.work) / stage.times
     return {
