@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 
 from mpfl.data.samples import Samples
+from mpfl.data.virtual import pooled
 from mpfl.errors import InputError
 from mpfl.mask import Mask
 from mpfl.seeding import torch_generator
@@ -41,7 +41,7 @@ class CentralRetrain:
 
 def pooled_samples(world: World) -> Samples:
     """Return the training samples of all clients together, as they are without any stress."""
-    index = torch.as_tensor(np.sort(np.concatenate(world.parts)))
+    index = torch.as_tensor(pooled(world.parts))
     samples = world.train_samples
     return samples.subset(index.to(samples.device)).prepared()
 

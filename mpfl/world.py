@@ -21,6 +21,7 @@ from mpfl.config import DataConfig, EngineConfig, Experiment, from_toml, to_toml
 from mpfl.data import Dataset, draws, load_data
 from mpfl.data.partition import partition
 from mpfl.data.samples import Samples
+from mpfl.data.virtual import Parts, contents, held_by_all
 from mpfl.errors import InputError, keyed
 from mpfl.mask import Layout, Mask
 from mpfl.methods import Codecs, options_of
@@ -82,7 +83,7 @@ class World:
 
     experiment: Experiment
     data: Dataset
-    parts: tuple[NDArray[np.int64], ...]
+    parts: Parts
     model: FlatModel
     masked: MaskedNetwork
     structure: Structure
@@ -106,7 +107,7 @@ class World:
     @property
     def sample_count(self) -> int:
         """Training samples of all clients together."""
-        return sum(map(len, self.parts))
+        return held_by_all(self.parts)
 
     @cached_property
     def train_samples(self) -> Samples:
@@ -146,7 +147,7 @@ class World:
         return Fingerprint(
             w0=digest([self.initial.tobytes()]),
             configuration=digest([to_toml(_anywhere(self.experiment)).encode()]),
-            data=digest([*self.data.contents(), *(part.tobytes() for part in self.parts)]),
+            data=digest([*self.data.contents(), *contents(self.parts)]),
             streams=digest(_draws(self.experiment.seed)),
         )
 
@@ -271,14 +272,12 @@ def shared_loader() -> Loader:
     return lambda config, seed: made.get((config, seed), lambda: load_data(config, seed))
 
 
-def held_data(
-    experiment: Experiment, load: Loader = load_data
-) -> tuple[Dataset, tuple[NDArray[np.int64], ...]]:
+def held_data(experiment: Experiment, load: Loader = load_data) -> tuple[Dataset, Parts]:
     """Return the experiment's data, and the indices of each client's training samples."""
     config = experiment.data
     data = load(config, experiment.seed if draws(config) else 0)
     parts = partition(config, data.train.targets.numpy(), experiment.seed, data.groups)
-    return data, tuple(parts)
+    return data, parts
 
 
 def build_world(experiment: Experiment, load: Loader = load_data) -> World:

@@ -19,6 +19,7 @@ from benchmarks.cli.options import Json
 from benchmarks.speed.codec import ballot_table, codec_table, model_table
 from benchmarks.speed.compact import compact_table
 from benchmarks.speed.engine import engine_table
+from benchmarks.speed.scale import scale_table
 from benchmarks.speed.votes import votes_table
 from benchmarks.units import value_text
 from mpfl.errors import InputError
@@ -73,6 +74,16 @@ def codec(
     except ValueError:
         raise InputError(f"--fractions: got {fractions!r}, expected 0.02,0.1") from None
     _show(f"random masks of {bits:,} units", codec_table(bits, shares), as_json)
+
+
+@app.command()
+def scale(
+    units: Annotated[int, typer.Option(min=1000, help="Of the made-up network.")] = 10_000_000,
+    density: Annotated[float, typer.Option(help="Of ballots and mask.")] = 0.1,
+    as_json: Json = False,
+) -> None:
+    """Take masks of many units through a round: every stage against memcpy of its bytes."""
+    _show(f"a round of {units:,} units, one thread", scale_table(units, density), as_json)
 
 
 @app.command()

@@ -128,7 +128,7 @@ def ballot_table(folder: Path) -> list[dict[str, Any]]:
 
 
 def model_table(
-    name: str, densities: Sequence[float] = (0.5, 0.1), train_samples: int = 160
+    name: str, densities: Sequence[float] = (0.5, 0.1), train_samples: int = 0
 ) -> list[dict[str, Any]]:
     """Measure every codec on ballots of a network: the first round's, by what a run knows then.
 
@@ -143,7 +143,7 @@ def model_table(
     densities
         Of the ballots.
     train_samples
-        Of all clients together.
+        Of all clients together; 0: all there are.
 
     Returns
     -------

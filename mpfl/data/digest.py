@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
 
 import numpy as np
-from numpy.typing import NDArray
 
 from mpfl.data.samples import Dataset, Samples
+from mpfl.data.virtual import Parts, contents
 
 
-def data_digests(data: Dataset, parts: Sequence[NDArray[np.int64]]) -> dict[str, str]:
+def data_digests(data: Dataset, parts: Parts) -> dict[str, str]:
     """Return the SHA-256 (hexadecimal) of a data set's samples, ``data``, and of its ``partition``.
 
     Parameters
@@ -20,8 +19,8 @@ def data_digests(data: Dataset, parts: Sequence[NDArray[np.int64]]) -> dict[str,
         Indices of each client's training samples.
     """
     dealt = hashlib.sha256()
-    for part in parts:
-        dealt.update(len(part).to_bytes(8, "little") + part.astype("<i8").tobytes())
+    for held in contents(parts):
+        dealt.update(held)
     samples = "".join(map(_samples_digest, data.parts.values()))
     content = hashlib.sha256(f"{samples} {data.classes}".encode())
     return {"data": content.hexdigest(), "partition": dealt.hexdigest()}

@@ -1,4 +1,7 @@
-"""Who holds which training samples: one array of positions per client, disjoint and complete."""
+"""Who holds which training samples: one array of positions per client.
+
+All partitions but ``virtual`` are disjoint and complete.
+"""
 
 from __future__ import annotations
 
@@ -10,11 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mpfl.config import DataConfig
+from mpfl.data.virtual import Parts, Positions, Virtual
 from mpfl.errors import InputError, keyed
 from mpfl.registry import Registry
 from mpfl.seeding import numpy_rng
-
-Positions = NDArray[np.int64]
 
 
 @dataclass(frozen=True)
@@ -44,7 +46,7 @@ def partition(
     targets: NDArray[np.int64],
     seed: int,
     groups: NDArray[np.int64] | None = None,
-) -> list[Positions]:
+) -> Parts:
     """Divide the training samples among the clients.
 
     Parameters
@@ -61,9 +63,9 @@ def partition(
 
     Returns
     -------
-    list of numpy.ndarray
+    sequence of numpy.ndarray
         One ascending int64 array of positions per client, none empty; every position is in
-        exactly one.
+        exactly one. Of ``virtual``, an array is drawn when it is asked for.
 
     Raises
     ------
@@ -71,7 +73,9 @@ def partition(
         For more clients than samples, an unknown partition or unfit arguments.
     """
     samples = len(targets)
-    if config.clients > samples:
+    with keyed("data.partition"):
+        divide = PARTITIONS.bind(config.partition)
+    if config.clients > samples and getattr(divide, "func", divide) is not virtual:
         raise InputError(
             f"data.clients: got {config.clients}, expected at most the {samples} training samples"
         )
@@ -81,8 +85,8 @@ def partition(
     _, dense = np.unique(labels, return_inverse=True)
     task = Division(dense, config.clients, numpy_rng(seed, "partition"), groups)
     with keyed("data.partition"):
-        owner = PARTITIONS.bind(config.partition)(task)
-    return _gather(owner, config.clients)
+        divided = divide(task)
+    return divided if isinstance(divided, Virtual) else tuple(_gather(divided, config.clients))
 
 
 def iid(task: Division) -> NDArray[np.int64]:
@@ -204,7 +208,20 @@ def natural(task: Division) -> NDArray[np.int64]:
     return holder[group]
 
 
-Partitioner = Callable[..., NDArray[np.int64]]
+def virtual(task: Division, n: int, alpha: float) -> Virtual:
+    """Give each of any number of clients n samples of its own class mix, drawn from Dir(alpha).
+
+    Nothing is kept of a client: what it holds is drawn from the seed whenever it is asked for, as
+    `mpfl.data.virtual.Virtual` says. Clients may share samples, and some samples nobody may hold.
+    """
+    _check_alpha(alpha)
+    members = tuple(part for part in _by_class(task.labels) if part.size)
+    if not 1 <= n <= len(task.labels):
+        raise InputError(f"the samples of a client must be 1 to {len(task.labels)}, got {n}")
+    return Virtual(task.clients, n, alpha, int(task.rng.integers(1 << 62)), members)
+
+
+Partitioner = Callable[..., NDArray[np.int64] | Virtual]
 """(division, and the partition's arguments) -> the client of every sample, int64 [n]."""
 
 PARTITIONS: Registry[Partitioner] = Registry(
@@ -216,6 +233,7 @@ PARTITIONS: Registry[Partitioner] = Registry(
         "shards": shards,
         "quantity": quantity,
         "natural": natural,
+        "virtual": virtual,
     },
     given=1,
 )

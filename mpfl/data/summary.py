@@ -21,10 +21,16 @@ class PartitionSummary:
     Attributes
     ----------
     counts
-        Samples per client and class, int64 [clients, classes].
+        Samples per client and class, int64 [clients counted, classes].
+    clients
+        The clients that were counted, int64 [clients counted].
+    population
+        How many clients there are.
     """
 
     counts: NDArray[np.int64]
+    clients: NDArray[np.int64]
+    population: int
 
     @property
     def sizes(self) -> NDArray[np.int64]:
@@ -52,23 +58,27 @@ class PartitionSummary:
         if clients > rows:
             ranks = np.linspace(0, clients - 1, rows).round().astype(np.int64)
             shown = np.argsort(-sizes, kind="stable")[ranks]
+        counted = "" if clients == self.population else f"{self.population} clients, of which "
         lines = [
-            f"{clients} clients, {int(sizes.sum())} samples, {classes} classes; per client "
-            f"min {sizes.min()}, median {np.median(sizes):g}, max {sizes.max()}; "
+            f"{counted}{clients} clients, {int(sizes.sum())} samples, {classes} classes; "
+            f"per client min {sizes.min()}, median {np.median(sizes):g}, max {sizes.max()}; "
             f"label skew {self.skew():.3f}",
             f"{'client':>7} {'samples':>8}  share per class: none '{_SHADES[0]}', "
             f"then '{_SHADES[1:]}' to 100 %",
         ]
         if clients > rows:
             lines[0] += f"; {rows} of the clients, by size"
-        lines += [f"{c:>7} {sizes[c]:>8}  |{_shades(self.counts[c])}|" for c in shown]
+        lines += [f"{self.clients[c]:>7} {sizes[c]:>8}  |{_shades(self.counts[c])}|" for c in shown]
         return "\n".join(lines)
 
 
 def summary(
-    parts: Sequence[NDArray[np.int64]], targets: NDArray[np.int64], classes: int
+    parts: Sequence[NDArray[np.int64]],
+    targets: NDArray[np.int64],
+    classes: int,
+    most: int = 10_000,
 ) -> PartitionSummary:
-    """Count what every client holds.
+    """Count what every client holds, or, of very many, what every so manyth holds.
 
     Parameters
     ----------
@@ -79,10 +89,17 @@ def summary(
         Targets that are to be ignored do not.
     classes
         Number of classes.
+    most
+        Clients that are counted; of more, a tenth of that.
     """
-    held = (targets[part].ravel() for part in parts)
+    population = len(parts)
+    clients = np.arange(population)
+    if population > most:
+        clients = np.arange(most // 10) * population // (most // 10)
+    held = (targets[parts[int(client)]].ravel() for client in clients)
     counts = [np.bincount(own[own != IGNORED], minlength=classes) for own in held]
-    return PartitionSummary(np.array(counts, np.int64).reshape(len(parts), classes))
+    table = np.array(counts, np.int64).reshape(len(clients), classes)
+    return PartitionSummary(table, clients, population)
 
 
 def _shades(counts: NDArray[np.int64]) -> str:

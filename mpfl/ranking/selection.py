@@ -5,11 +5,17 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mpfl.mask import Layout
+
+_CHUNK = 1 << 15
+"""Units that are looked at together."""
+_FEW = 1 << 10
+"""Numbers of votes that are counted one by one, where all are below."""
 
 
 def units_to_keep(density: float, units: int) -> int:
@@ -91,17 +97,50 @@ def top(
 def mark_top(
     keys: Sequence[NDArray[np.generic]], eligible: NDArray[np.bool_], count: int
 ) -> NDArray[np.bool_]:
-    """Return bool[n]: the `count` best of the `eligible` units; see `top`."""
-    keep = np.zeros(eligible.size, np.bool_)
-    if not keys or not 0 < count < eligible.size or not eligible.all():
-        keep[top(keys, np.flatnonzero(eligible), count)] = True
+    """Return bool[n]: the `count` best of the `eligible` units; see `top`.
+
+    Of many units no list is made, which would take eight times the memory of the flags.
+    """
+    some = int(np.count_nonzero(eligible))
+    if count >= some:
+        return eligible.copy()
+    keep: NDArray[np.bool_] = np.zeros(eligible.size, np.bool_)
+    if count <= 0 or not keys:
+        keep[np.flatnonzero(eligible)[: max(count, 0)]] = True
         return keep
-    place = eligible.size - count  # as in `top`, without lists of almost all units
-    threshold = np.partition(keys[0], place)[place]
+    threshold = _limit(keys[0], eligible, some, count)
     np.greater(keys[0], threshold, out=keep)
-    tied = np.flatnonzero(keys[0] == threshold)
-    keep[top(keys[1:], tied, count - int(np.count_nonzero(keep)))] = True
+    keep &= eligible
+    missing = count - int(np.count_nonzero(keep))
+    if missing:
+        tied = keys[0] == threshold
+        tied &= eligible
+        keep |= mark_top(keys[1:], tied, missing)
     return keep
+
+
+def _limit(key: NDArray[np.generic], eligible: NDArray[np.bool_], some: int, count: int) -> Any:
+    """Return the key of the `count`-th best of the eligible units, of which there are `some`."""
+    if key.dtype == np.uint32 and key.size > _CHUNK and int(key.max()) < _FEW:  # votes
+        sizes = np.zeros(_FEW, np.int64)
+        for begin in range(0, key.size, _CHUNK):
+            part = slice(begin, begin + _CHUNK)
+            sizes += np.bincount(key[part][eligible[part]], minlength=_FEW)
+        at_least_so_many = np.cumsum(sizes[::-1])[::-1]
+        return key.dtype.type(int(np.flatnonzero(at_least_so_many >= count)[-1]))
+    values = key.copy() if some == key.size else _picked(key, eligible, some)
+    values.partition(some - count)
+    return values[some - count]
+
+
+def _picked(key: NDArray[np.generic], flags: NDArray[np.bool_], count: int) -> NDArray[np.generic]:
+    """Return the entries whose flags are set: quicker by index than by flags, a piece at a time."""
+    out, end = np.empty(count, key.dtype), 0
+    for begin in range(0, key.size, _CHUNK):
+        places = np.flatnonzero(flags[begin : begin + _CHUNK])
+        np.take(key[begin : begin + _CHUNK], places, out=out[end : end + places.size])
+        end += places.size
+    return out
 
 
 def at_least(
@@ -136,10 +175,14 @@ def best_overall(
     The best `min_units` of each layer are set first, so the total is exact unless those alone
     are more, or fewer than `count` units are eligible.
     """
+    keep = mark_top(keys, eligible, count)
+    if all(
+        int(np.count_nonzero(keep[part])) >= min(min_units, int(np.count_nonzero(eligible[part])))
+        for part in layout.slices()
+    ):
+        return keep  # the best of each layer are among the best of all
     keep = at_least(np.zeros(layout.total, np.bool_), keys, layout, eligible, min_units)
-    rest = np.flatnonzero(eligible & ~keep)
-    keep[top(keys, rest, count - int(np.count_nonzero(keep)))] = True
-    return keep
+    return keep | mark_top(keys, eligible & ~keep, count - int(np.count_nonzero(keep)))
 
 
 def best_per_layer(

@@ -13,6 +13,8 @@ from mpfl.errors import InputError
 
 _CHUNK = 1 << 20
 
+Content = bytes | memoryview
+
 
 @contextmanager
 def writing(path: Path, option: str = "--out", remedy: str = "") -> Iterator[None]:
@@ -24,21 +26,22 @@ def writing(path: Path, option: str = "--out", remedy: str = "") -> Iterator[Non
         raise InputError(f"{where}cannot write {path}: {error.strerror}{remedy}") from None
 
 
-def write_atomically(path: Path, content: bytes) -> None:
-    """Write a file so that a crash leaves either the old one or the new one."""
+def write_atomically(path: Path, *contents: Content) -> None:
+    """Write a file of these parts so that a crash leaves either the old one or the new one."""
     temporary = path.with_name(path.name + ".tmp")
     try:
         with temporary.open("wb") as file:
-            put(file, content)
+            put(file, *contents)
         temporary.replace(path)
     except OSError:
         temporary.unlink(missing_ok=True)  # a full disk needs the room
         raise
 
 
-def put(file: BinaryIO, content: bytes) -> None:
+def put(file: BinaryIO, *contents: Content) -> None:
     """Write to an open file and wait until the disk has it."""
-    file.write(content)
+    for content in contents:
+        file.write(content)
     file.flush()
     os.fsync(file.fileno())
 

@@ -129,9 +129,9 @@ class LotteryFl(ServerMethod):
         if enough:
             self.state.model = self._mean.mean(self.state.model)
             self.state.version = 1
-        clients = range(len(self._world.parts))
-        densities = [self._held(client).density() for client in clients]
-        return {"client_density": float(np.mean(densities))}
+        clients, masks = len(self._world.parts), self.state.masks.values()
+        dense = clients - len(masks)  # those never heard of keep everything
+        return {"client_density": (dense + sum(mask.density() for mask in masks)) / clients}
 
     def _held(self, client: int) -> Mask:
         return self.state.masks.get(client) or Mask.full(self._world.layout)

@@ -17,7 +17,7 @@ from mpfl.config import Experiment, from_mapping
 from mpfl.mask import Layout, Mask
 from mpfl.state import flatten, restore
 from server.checkpoint import load_checkpoint
-from server.transport.states import Holdings, StateStore
+from server.transport.states import PIECE, Holdings, StateStore
 from server.versions import MaskCoder, MaskLog
 from tests.federation import tiny
 from tests.memory import Peak
@@ -39,12 +39,27 @@ def test_a_store_is_a_dictionary_that_holds_each_content_once(
             copy = bytes(bytearray(state))
             store[node] = plain[node] = copy
     assert dict(store) == plain
-    assert len({id(s) for s in store.values()}) == len(set(plain.values()))
-    assert len(store.holdings().contents) == len(set(plain.values()))
+    assert store.size == sum(map(len, set(plain.values())))
+    assert len(store.holdings().pieces) == len(set(plain.values()))
     again = StateStore()
     again.restore(restore(Holdings, flatten(store.holdings()), Layout((), ())))
     assert dict(again) == plain
-    assert len({id(s) for s in again.values()}) == len(set(plain.values()))
+    assert again.size == store.size
+
+
+def test_states_share_what_they_have_in_common_at_the_same_place() -> None:
+    rng = np.random.default_rng(0)
+    common = rng.bytes(5 * PIECE)
+    store = StateStore()
+    for node in range(20):
+        store[node] = rng.bytes(PIECE // 2) + common[PIECE // 2 :]
+    assert store.size == 20 * PIECE + 4 * PIECE
+    again = StateStore()
+    again.restore(restore(Holdings, flatten(store.holdings()), Layout((), ())))
+    assert (dict(again), again.size) == (dict(store), store.size)
+    for node in range(20):
+        del store[node]
+    assert (store.size, len(store)) == (0, 0)
 
 
 def test_a_checkpoint_holds_what_many_clients_have_in_common_once(tmp_path: Path) -> None:
@@ -54,8 +69,8 @@ def test_a_checkpoint_holds_what_many_clients_have_in_common_once(tmp_path: Path
         run(tiny(data__clients=clients, federation__rounds=2, prune__rounds=2), folder)
         _, arrays = load_checkpoint(folder / "checkpoint" / "latest")
         held = restore(Holdings, arrays, Layout((), ()), "clients/")
-        assert len(held.holders) == clients
-        assert len(held.contents) == 1
+        assert len(held.counts) == clients
+        assert len(held.pieces) == 1
         sizes[clients] = (folder / "checkpoint" / "latest").stat().st_size
     assert sizes[12] < sizes[2] + 10 * 100
 

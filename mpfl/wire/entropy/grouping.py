@@ -84,6 +84,10 @@ class Grouping:
             chosen = values[span] if self.inside is None else values[span] & self.inside[span]
             if self.keys is None:
                 ones = np.array([np.count_nonzero(chosen)])
+            elif COMPILED:
+                parts = np.zeros((4, 2 * _ASIDE), np.int64)
+                COMPILED.count(self.keys[span], chosen, parts)
+                ones = parts[:, :_ASIDE].sum(axis=0)
             else:
                 keys = self.keys[span]
                 ones = np.zeros(256, np.int64)

@@ -27,7 +27,7 @@ MAX_LANES_LOG = 11
 _MIDDLE_LANES_LOG = 6
 # A row of fewer symbols than 2 ** 5 takes NumPy longer than one after another.
 _LANES_LOGS = range(5, MAX_LANES_LOG + 1)
-_BYTES_PER_LANE, _BYTES_PER_FURTHER_LANE = 192, 1024
+_BYTES_PER_LANE, _BYTES_PER_FURTHER_LANE = 192, 2048
 _SCALAR_STRIDE = 256
 
 

@@ -27,7 +27,7 @@ def test_a_finished_run_is_read_whole(tmp_path: Path) -> None:
 def test_an_interrupted_run_is_left_to_the_version_that_began_it(tmp_path: Path) -> None:
     folder = shutil.copytree(FOLDERS / "interrupted", tmp_path / "run")
     with pytest.raises(
-        InputError, match=r"latest: checkpoint version 1, expected 3; finish this run with the mpfl"
+        InputError, match=r"latest: checkpoint version 1, expected 4; finish this run with the mpfl"
     ):
         resume(folder)
     for file in (FOLDERS / "interrupted").rglob("*"):

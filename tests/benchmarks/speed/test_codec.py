@@ -45,7 +45,7 @@ def test_recorded_ballots_are_measured_with_what_a_run_knows(tmp_path):
 
 
 def test_ballots_of_a_network_are_coded_near_what_the_receiver_does_not_know_yet():
-    rows = model_table("lenet300", densities=(0.5, 0.1))
+    rows = model_table("lenet300", densities=(0.5, 0.1), train_samples=160)
     auto = {row["ballot"]: row for row in rows if row["codec"] == "mpfl auto"}
     assert list(auto) == ["density 0.5", "density 0.1", "density 0.1 after 0.5"]
     for title in auto:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from unittest.mock import patch
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from mpfl.mask import Layout, Mask
+from mpfl.ranking import selection
 from mpfl.ranking.coverage import Coverage, Fan
 from mpfl.ranking.rankings import RANKINGS, rank
 from mpfl.ranking.selection import apportion, mark_top, top, units_to_keep
@@ -330,3 +333,31 @@ def test_mark_top_marks_what_top_lists(problem, count):
     marked = mark_top([scores[0], ties], eligible, count)
     listed = top([scores[0], ties], np.flatnonzero(eligible), count)
     np.testing.assert_array_equal(np.flatnonzero(marked), np.sort(listed))
+
+
+@given(st.integers(0, 2**32), st.integers(1, 60), st.integers(0, 70), st.sampled_from([3, 2000]))
+def test_votes_of_many_units_are_marked_as_sorting_says(seed, size, count, most):
+    """In pieces of eight units, as millions are in larger ones."""
+    rng = np.random.default_rng(seed)
+    votes = rng.integers(0, most, size).astype(np.uint32)
+    ties = rng.integers(0, 3, size).astype(np.float32)
+    eligible = rng.random(size) < rng.random()
+    order = sorted(
+        np.flatnonzero(eligible), key=lambda unit: (-int(votes[unit]), -ties[unit], unit)
+    )
+    with patch.object(selection, "_CHUNK", 8):
+        marked = mark_top([votes, ties], eligible, count)
+    assert np.flatnonzero(marked).tolist() == sorted(order[:count])
+
+
+@given(problems(), st.integers(0, 200))
+def test_the_best_overall_are_those_of_each_layer_first_then_the_rest(problem, count):
+    layout, scores, previous, _, least = problem
+    values, eligible = np.concatenate(scores), previous.bools()
+    by_score = sorted(np.flatnonzero(eligible), key=lambda unit: (-values[unit], unit))
+    kept = set()
+    for part in layout.slices():
+        kept |= set([unit for unit in by_score if part.start <= unit < part.stop][:least])
+    kept |= set([u for u in by_score if u not in kept][: max(0, count - len(kept))])
+    found = selection.best_overall([values], layout, eligible, count, least)
+    assert set(np.flatnonzero(found)) == kept

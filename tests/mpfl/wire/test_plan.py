@@ -84,6 +84,10 @@ def test_single_bytes_are_grouped_like_a_stable_sort(kernel, size, share, kind):
         for place in sorted(range(span.start, span.stop), key=lambda place: keys[place])
         if counted[place]
     ]
+    bits = rng.random(size + 7) < 0.4
+    ends = np.cumsum(grouping.lengths)[:-1]
+    ones = [part.sum() for part in np.split(bits[expected], ends)] if expected else []
+    assert grouping.ones(bits).tolist() == ones
     values = rng.integers(0, 2 if kind is np.bool_ else 100, size + 7).astype(kind)
     coded = grouping.gather(values)
     assert (coded.dtype, grouping.count) == (kind, len(expected))

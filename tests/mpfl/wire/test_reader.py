@@ -82,7 +82,7 @@ def test_masks_are_read_given_the_same_context(codec, units, density, within, ki
 
 
 @pytest.mark.parametrize(
-    ("units", "lanes"), [((60_000,), 5), ((70_000, 90_000), 6), ((1_100_000,), 7)]
+    ("units", "lanes"), [((60_000,), 5), ((70_000, 90_000), 6), ((2_200_000,), 7)]
 )
 def test_masks_in_streams_of_many_lanes_are_read(units, lanes):
     bits = pick(units, 0.5, 1)
