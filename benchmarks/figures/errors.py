@@ -94,7 +94,7 @@ def error_picture(panel: Panel, trials: Sequence[Dot] = ()) -> Picture | None:
         name_in("error_bytes", panel.setting),
         f"Test error against total bytes{place}",
         f"Log scales{_cut_words(panel)}. {_seeds_words(sending)}"
-        + (" Dotted: the targets." if _targets(panel) else "")
+        + _targets_words(panel, sending)
         + (" Dashed: sends nothing." if len(sending) < len(panel.groups) else "")
         + (" Faint dots: ends of tuning trials, on validation samples." if trials else "")
         + (f" Above the panel: {', '.join(absent)}." if absent else ""),
@@ -114,6 +114,13 @@ def _cut_words(panel: Panel) -> str:
 def _seeds_words(groups: Sequence[Group]) -> str:
     most = max(len(group.runs) for group in groups)
     return "One seed." if most == 1 else f"Thick: mean over seeds ({most}); thin: each seed."
+
+
+def _targets_words(panel: Panel, groups: Sequence[Group]) -> str:
+    if not _targets(panel):
+        return ""
+    held = any(run.summary.validation_accuracy is not None for g in groups for run in g.runs)
+    return " Dotted: the targets" + (", of validation samples, not of these." if held else ".")
 
 
 def _error(accuracy: float, group: Group) -> float:

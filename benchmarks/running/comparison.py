@@ -115,7 +115,8 @@ def idle_settings(
     found = _unread([*dotted(table), *config.sweep], cells)
     for label, changes in config.variants.items():
         own = [cell for cell in cells if cell.label == label]
-        found |= {f"{label}: {key}": why for key, why in _unread(list(changes), own).items()}
+        asked = [key for key, value in changes.items() if value != ""]  # "" asks for nothing
+        found |= {f"{label}: {key}": why for key, why in _unread(asked, own).items()}
     return found
 
 

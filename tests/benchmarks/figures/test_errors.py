@@ -6,6 +6,7 @@ import itertools
 import math
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -141,3 +142,17 @@ def test_nothing_is_drawn_where_nothing_is_sent() -> None:
     (panel,) = panels(runs, comparison_table(runs), "fedavg")
     assert error_picture(panel) is None
     assert draw_errors([panel]) is None
+
+
+@pytest.mark.parametrize("held", [None, 0.9])
+def test_targets_of_validation_samples_are_not_taken_for_test_errors(held: float | None) -> None:
+    panel = compared({"fedavg": 0.98, "mpfl": 0.97})
+    runs = [
+        replace(run, summary=replace(run.summary, validation_accuracy=held))
+        for group in panel.groups
+        for run in group.runs
+    ]
+    (panel,) = panels(runs, comparison_table(runs), "fedavg")
+    drawn = error_picture(panel)
+    assert drawn is not None
+    assert ("validation" in drawn.caption) == (held is not None)
