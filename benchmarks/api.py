@@ -28,12 +28,12 @@ from benchmarks.results.loading import (
 )
 from benchmarks.results.rows import Row, comparison_table
 from benchmarks.results.rundata import Ledger, RunData
-from benchmarks.results.shared import home_of
 from benchmarks.running import comparison as comparing
 from benchmarks.running import experiment as running
 from benchmarks.running.cell import CELLS, OnCell
 from benchmarks.running.compare_config import split_table
 from benchmarks.running.sinks import Feed, check_sink, show_in_sink
+from benchmarks.same_run import home_of
 from mpfl.config import Experiment, from_mapping, to_mapping
 from mpfl.errors import InputError, RunError
 from mpfl.mask import Mask

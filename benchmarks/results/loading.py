@@ -13,7 +13,7 @@ from typing import Any
 from safetensors import SafetensorError, safe_open
 
 from benchmarks.results.rundata import Ledger, RunData
-from benchmarks.results.shared import home_of, read_shared
+from benchmarks.same_run import home_of, read_shared
 from mpfl.errors import InputError
 from mpfl.mask import Mask
 from mpfl.nested import with_override

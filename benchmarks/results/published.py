@@ -8,8 +8,42 @@ from typing import Any, Literal
 
 from benchmarks.results.measures import Estimate, final_accuracy, group_runs, mean_interval
 from benchmarks.results.rundata import RunData
-from benchmarks.running.compare_config import Published, matches
-from mpfl.nested import build
+from mpfl.nested import build, value_at
+
+
+@dataclass(frozen=True)
+class Published:
+    """An accuracy that others reached: an entry of ``[[compare.published]]``."""
+
+    when: dict[str, Any]
+    """Dotted keys, and ``label``, with the values of the cells that it belongs to."""
+    accuracy: float
+    """Mean test accuracy, a share between 0 and 1."""
+    source: str
+    """Who published it, and where."""
+    std: float = 0.0
+    """Its standard deviation over their seeds (0: not said)."""
+    tolerance: float = 0.0
+    """How far from it one may end (0: two deviations, or half a point where that is more)."""
+    round: str = "best"
+    """What they report: the ``best`` test round, or the ``last``."""
+
+    @property
+    def allowed(self) -> float:
+        """How far from the published accuracy one may end, a share."""
+        return self.tolerance or max(2 * self.std, 0.005)
+
+
+def matches(when: Mapping[str, Any], label: str, table: Mapping[str, Any]) -> bool:
+    """Return whether a cell's tables and label have all the values asked for.
+
+    Raises
+    ------
+    InputError
+        For a key that the tables do not have.
+    """
+    whole = {**table, "label": label}
+    return {key: value_at(whole, key) for key in when} == when
 
 
 @dataclass(frozen=True)

@@ -7,48 +7,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from benchmarks.results.published import Published, matches
 from benchmarks.running.tune_config import tune_config
 from mpfl.config import Experiment, to_mapping
 from mpfl.errors import InputError, shown
-from mpfl.nested import build, fail, value_at
+from mpfl.nested import build, fail
 
 _MOST_CELLS = 10_000
 _LONGEST_LABEL = 100
-
-
-@dataclass(frozen=True)
-class Published:
-    """An accuracy that others reached: an entry of ``[[compare.published]]``."""
-
-    when: dict[str, Any]
-    """Dotted keys, and ``label``, with the values of the cells that it belongs to."""
-    accuracy: float
-    """Mean test accuracy, a share between 0 and 1."""
-    source: str
-    """Who published it, and where."""
-    std: float = 0.0
-    """Its standard deviation over their seeds (0: not said)."""
-    tolerance: float = 0.0
-    """How far from it one may end (0: two deviations, or half a point where that is more)."""
-    round: str = "best"
-    """What they report: the ``best`` test round, or the ``last``."""
-
-    @property
-    def allowed(self) -> float:
-        """How far from the published accuracy one may end, a share."""
-        return self.tolerance or max(2 * self.std, 0.005)
-
-
-def matches(when: Mapping[str, Any], label: str, table: Mapping[str, Any]) -> bool:
-    """Return whether a cell's tables and label have all the values asked for.
-
-    Raises
-    ------
-    InputError
-        For a key that the tables do not have.
-    """
-    whole = {**table, "label": label}
-    return {key: value_at(whole, key) for key in when} == when
 
 
 @dataclass(frozen=True)

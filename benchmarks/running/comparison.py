@@ -11,11 +11,12 @@ from typing import Any
 
 import tomli_w
 
-from benchmarks.results.shared import home_of, write_shared
+from benchmarks.results.published import matches
 from benchmarks.running.cell import CELLS, Cell, OnCell, Sweep
-from benchmarks.running.compare_config import CompareConfig, matches, split_table
+from benchmarks.running.compare_config import CompareConfig, split_table
 from benchmarks.running.experiment import plan
 from benchmarks.running.side_by_side import run_cells
+from benchmarks.same_run import home_of, write_shared
 from mpfl.config import Experiment, from_mapping, to_mapping
 from mpfl.data.digest import data_digests
 from mpfl.errors import InputError, keyed, shown
