@@ -34,7 +34,7 @@ _OUTPUT_LOST = (errno.ENOSPC, errno.EIO, errno.EBADF)
 
 COMMANDS = {
     "run": "Run one experiment into a run folder.",
-    "resume": "Continue what was killed: a run, a comparison, a tuning; the result is the same.",
+    "resume": "Continue a killed run, comparison or tuning, to the result it would have had.",
     "compare": "Run many methods and seeds on the same work; finished cells are not run again.",
     "tune": "Give every method the same number of trials, on data held out for that.",
     "report": "(Re)build report.html and the figures from what the folders hold.",

@@ -76,7 +76,7 @@ def resume(
     quiet: options.Quiet = False,
     as_json: options.Json = False,
 ) -> None:
-    """Continue a killed run, comparison or tuning; the result equals the uninterrupted one."""
+    """Continue a killed run, comparison or tuning, to the result it would have had."""
     reporter = Reporter(quiet=quiet, as_json=as_json)
     if is_tuning(folder):
         tune_trials(read_tuning(folder), folder, reporter)

@@ -127,14 +127,22 @@ def _kept(
     test: NDArray[np.int64] | None = None,
 ) -> Dataset:
     """Return a data set with some of its samples, by their places; None: all of them."""
-    groups, tested = dataset.groups, dataset.test_groups
-    if train is not None:
-        groups = None if groups is None else groups[train]
-        dataset = replace(dataset, train=dataset.train.subset(torch.from_numpy(train)))
-    if test is not None:
-        tested = None if tested is None else tested[test]
-        dataset = replace(dataset, test=dataset.test.subset(torch.from_numpy(test)))
-    return replace(dataset, groups=groups, test_groups=tested)
+
+    def some(samples: Samples, places: NDArray[np.int64] | None) -> Samples:
+        return samples if places is None else samples.subset(torch.from_numpy(places))
+
+    def named(
+        groups: NDArray[np.int64] | None, places: NDArray[np.int64] | None
+    ) -> NDArray[np.int64] | None:
+        return groups if groups is None or places is None else groups[places]
+
+    return replace(
+        dataset,
+        train=some(dataset.train, train),
+        test=some(dataset.test, test),
+        groups=named(dataset.groups, train),
+        test_groups=named(dataset.test_groups, test),
+    )
 
 
 def _draw(

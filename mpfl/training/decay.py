@@ -38,9 +38,11 @@ def stairs(
     """Times the factor after each of these shares of the rounds: ``step(0.1, 0.5, 0.75)``."""
     _check_factor(factor)
     marks = (first, second, third)
-    if not 0 < first <= second <= third <= 1:
+    if not 0 < first <= second <= third <= 1 or first == 1:
         got = ", ".join(f"{mark:g}" for mark in marks)
-        raise InputError(f"got the shares {got}, expected 0 < first <= second <= third <= 1")
+        raise InputError(
+            f"got the shares {got}, expected 0 < first <= second <= third <= 1, first < 1"
+        )
     return factor ** sum(step >= mark * steps for mark in marks)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -197,7 +198,7 @@ def test_byzantine_has_whole_clients_lie() -> None:
 @pytest.fixture
 def planned_only(monkeypatch: pytest.MonkeyPatch) -> None:
     """Build no cell: another test does."""
-    monkeypatch.setattr(comparison, "validate", lambda _: None)
+    monkeypatch.setattr(comparison, "plan", lambda *_: SimpleNamespace(ignored={}))
 
 
 def one_seed(preset: str) -> list[Cell]:

@@ -435,6 +435,6 @@ def test_resuming_makes_the_report_that_is_missing(
     run(tiny(federation__rounds=2, prune__rounds=1), tmp_path / "run")
     assert invoke(["resume", str(tmp_path / "run")]) == 0
     assert (tmp_path / "run" / "report.html").is_file()
-    assert "nothing to do" not in capsys.readouterr().out
+    assert "nothing to do" not in capsys.readouterr().err
     assert invoke(["resume", str(tmp_path / "run")]) == 0
-    assert "nothing to do" in capsys.readouterr().out
+    assert "nothing to do" in capsys.readouterr().err
