@@ -11,9 +11,10 @@ from numpy.typing import NDArray
 
 from mpfl.config import DataConfig
 from mpfl.data.augment import check_augment
+from mpfl.data.loading import DataMissing, stratified, unscaled
 from mpfl.data.natural import imagefolder, textfolder
 from mpfl.data.partition import PARTITIONS, partition
-from mpfl.data.samples import DataMissing, Dataset, Samples, stratified, unscaled
+from mpfl.data.samples import Dataset, Samples
 from mpfl.data.summary import PartitionSummary, summary
 from mpfl.data.text import pydoc
 from mpfl.data.vision import cifar10, cifar100, digits, fashion_mnist, mnist

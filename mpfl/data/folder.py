@@ -20,7 +20,8 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
-from mpfl.data.samples import Samples, Scaling
+from mpfl.data.loading import Scaling
+from mpfl.data.samples import Samples
 from mpfl.errors import InputError
 
 _SUFFIXES = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp"})

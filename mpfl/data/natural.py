@@ -21,7 +21,8 @@ from mpfl.data.folder import (
     shown,
     stack,
 )
-from mpfl.data.samples import Dataset, data_folder, held_out, missing, normalisation
+from mpfl.data.loading import data_folder, held_out, missing, normalisation
+from mpfl.data.samples import Dataset
 from mpfl.data.text import ALPHABET, LENGTH, divided, encode, windows
 from mpfl.errors import InputError
 

@@ -11,7 +11,8 @@ import torch
 from numpy.typing import NDArray
 
 from mpfl.config import DataConfig
-from mpfl.data.samples import DataMissing, Dataset, Samples, held_out
+from mpfl.data.loading import DataMissing, held_out
+from mpfl.data.samples import Dataset, Samples
 
 LENGTH = 64
 """Characters a network reads, and predicts the successors of, in one sequence."""

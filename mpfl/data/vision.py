@@ -15,16 +15,8 @@ from torch import Tensor
 
 from mpfl.config import DataConfig
 from mpfl.data.folder import as_samples, cached_tar, entries_on_disk, has_parts, reading, stack
-from mpfl.data.samples import (
-    DataMissing,
-    Dataset,
-    Samples,
-    Scaling,
-    data_folder,
-    missing,
-    normalisation,
-    stratified,
-)
+from mpfl.data.loading import DataMissing, Scaling, data_folder, missing, normalisation, stratified
+from mpfl.data.samples import Dataset, Samples
 from mpfl.errors import InputError
 from mpfl.seeding import numpy_rng
 

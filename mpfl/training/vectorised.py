@@ -27,7 +27,6 @@ from mpfl.network.layers import Tensors
 from mpfl.seeding import derived
 from mpfl.training.local import (
     Observer,
-    Optimizer,
     TrainResult,
     batches,
     exact_kernels,
@@ -35,6 +34,7 @@ from mpfl.training.local import (
     train,
 )
 from mpfl.training.losses import GradientHook, Loss
+from mpfl.training.optimizer import Optimizer
 
 
 @dataclass(frozen=True, eq=False)

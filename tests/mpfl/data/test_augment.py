@@ -12,7 +12,8 @@ from benchmarks.running.experiment import resume, run
 from mpfl.config import DataConfig
 from mpfl.data import load_data
 from mpfl.data.augment import BORDER, augmented, drawn
-from mpfl.data.samples import Samples, normalisation
+from mpfl.data.loading import normalisation
+from mpfl.data.samples import Samples
 from mpfl.errors import InputError
 from mpfl.seeding import torch_generator
 from mpfl.training.local import batches, batches_of

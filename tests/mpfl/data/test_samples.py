@@ -8,7 +8,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mpfl.data.samples import Samples, normalisation, stratified
+from mpfl.data.loading import normalisation, stratified
+from mpfl.data.samples import Samples
 
 IMAGES = torch.arange(5 * 2 * 3 * 3, dtype=torch.uint8).reshape(5, 2, 3, 3)
 TARGETS = torch.tensor([4, 3, 2, 1, 0])
