@@ -35,6 +35,7 @@ from server.records import DOWNLINK, UPLINK, Health, Machine, Summary
 from server.round import RunState
 
 _LOG = logging.getLogger(__name__)
+_MOST_CLIENTS = 100  # whose accuracies are told
 _PACKAGES = ("mpfl", "flwr", "torch", "torchvision", "numpy", "bitarray")
 _AS_AFTER_THE_LAST_ROUND = (
     *("test_accuracy", "test_loss", "validation_accuracy", "validation_loss"),
@@ -199,13 +200,13 @@ def partition_counts(world: World) -> list[list[int]]:
     return [[int(count) for count in row] for row in counts]
 
 
-def client_accuracy(world: World, method: ServerMethod, most: int = 100) -> list[float | None]:
+def client_accuracy(world: World, method: ServerMethod) -> list[float | None]:
     """Return accuracy on the test set as each client would weigh its classes.
 
     For every client the test accuracy per class is averaged with the client's own class
     frequencies: how the model it would be served fits that client, on held-out data.
     """
-    counts = np.array(partition_counts(world), np.float64)[:most]
+    counts = np.array(partition_counts(world), np.float64)[:_MOST_CLIENTS]
     if counts.size == 0:
         return []
     common = class_accuracy(world, method.model())

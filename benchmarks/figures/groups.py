@@ -73,11 +73,6 @@ def panels(runs: Sequence[RunData], rows: Sequence[Row], baseline: str) -> list[
     ]
 
 
-def drawn_groups(runs: Sequence[RunData], rows: Sequence[Row], baseline: str) -> list[Group]:
-    """Return the groups of all settings, one setting after another."""
-    return [group for panel in panels(runs, rows, baseline) for group in panel.groups]
-
-
 def _panel(
     setting: str, runs: Sequence[RunData], rows: Sequence[Row], styles: Mapping[str, Style]
 ) -> Panel:

@@ -34,7 +34,7 @@ class End:
     marker: str = ""
 
 
-def label_ends(axes: Axes, ends: Sequence[End], size: float = 7.0) -> list[Text]:
+def label_ends(axes: Axes, ends: Sequence[End]) -> list[Text]:
     """Put a label near every end, inside the axes; the figure's layout must be settled.
 
     Nothing is drawn at random: the same lines get the same places.
@@ -49,7 +49,7 @@ def label_ends(axes: Axes, ends: Sequence[End], size: float = 7.0) -> list[Text]
     spots = axes.transData.transform([(end.x, end.y) for end in ends]) if ends else ink[:0]
     for end in sorted(ends, key=lambda item: (item.x, item.y, item.text)):
         at = axes.transData.transform((end.x, end.y))
-        text = axes.text(end.x, end.y, end.text, fontsize=size, color=INK, zorder=6, **_MIDDLE)
+        text = axes.text(end.x, end.y, end.text, fontsize=7, color=INK, zorder=6, **_MIDDLE)
         width, height = text.get_window_extent(renderer).size
         sign = _SIGN * point if end.marker else 0.0
         half = np.array([width + sign, height]) / 2 + _GAP * point
@@ -65,14 +65,14 @@ def label_ends(axes: Axes, ends: Sequence[End], size: float = 7.0) -> list[Text]
     return made
 
 
-def label_level(axes: Axes, y: float, words: str, size: float = 6.0) -> Text:
+def label_level(axes: Axes, y: float, words: str) -> Text:
     """Put a label on a horizontal line, above or below it, where the fewest lines are."""
     figure: Any = axes.get_figure()
     point = figure.dpi / 72
     renderer = figure.canvas.get_renderer()
     ink = _ink(axes, 2 * point)
     left, low, right, high = axes.bbox.extents
-    text = axes.text(axes.get_xlim()[0], y, words, fontsize=size, color=INK, zorder=5, **_MIDDLE)
+    text = axes.text(axes.get_xlim()[0], y, words, fontsize=6, color=INK, zorder=5, **_MIDDLE)
     half = np.array(text.get_window_extent(renderer).size) / 2 + 0.5 * point
     level = axes.transData.transform((axes.get_xlim()[0], y))[1]
     texts = axes.texts[:-1]

@@ -50,12 +50,12 @@ def columns(baseline: str) -> tuple[Column, ...]:
     """Return the table's columns; some headings name the baseline."""
     own = attrgetter
 
-    def ratio(csv: str, value: str, heading: str, short: str = "", better: int = 0) -> Column:
+    def ratio(csv: str, value: str, heading: str, short: str = "") -> Column:
         def text(found: Estimate | None, row: Row) -> str:
             return "–" if found is None or row.label == baseline else fewer_text(found.mean)
 
         title = f"{heading}, against {baseline}"
-        return Column(csv, own(value), title, short, text, True, ratio_ends, better)
+        return Column(csv, own(value), title, short, text, True, ratio_ends)
 
     return (
         Column("method", own("method"), "method", "method"),

@@ -15,6 +15,7 @@ from benchmarks.results.settings import setting_text
 from benchmarks.units import bytes_text, fewer_text, percent_text
 
 _MOST_SETTINGS = 4
+_OWN = "mpfl"
 
 
 class Headline(NamedTuple):
@@ -29,11 +30,10 @@ def comparison_headlines(
     baseline: str,
     margin: float,
     ladders: Sequence[Ladder] = (),
-    own: str = "mpfl",
 ) -> list[Headline]:
     """Say in every setting which method needs the fewest bytes for the baseline's accuracy.
 
-    Where another method beats `own`, that is said first, and such settings come first.
+    Where another method beats mpfl, that is said first, and such settings come first.
     """
     sound = [row for row in rows if not row.failed]
     if not sound:
@@ -45,8 +45,8 @@ def comparison_headlines(
     for setting, part in by_setting(sound).items():
         judged = [row for row in part if _is_judged(row, baseline)]
         if judged:
-            text = _sentences(part, judged, baseline, margin, own, products)
-            said.append((not _is_beaten(judged, own), Headline(setting, _unbroken(text))))
+            text = _sentences(part, judged, baseline, margin, products)
+            said.append((not _is_beaten(judged), Headline(setting, _unbroken(text))))
     said.sort(key=lambda item: item[0])
     found = [text for _, text in said[:_MOST_SETTINGS]]
     if len(said) > _MOST_SETTINGS:
@@ -73,9 +73,9 @@ def _ratio(row: Row) -> float:
     return row.ratio_at_target.mean if row.ratio_at_target else 0.0
 
 
-def _is_beaten(judged: Sequence[Row], own: str) -> bool:
+def _is_beaten(judged: Sequence[Row]) -> bool:
     able = _able(judged)
-    return bool(able) and able[0].label != own and any(row.label == own for row in judged)
+    return bool(able) and able[0].label != _OWN and any(row.label == _OWN for row in judged)
 
 
 def _sentences(
@@ -83,16 +83,15 @@ def _sentences(
     judged: Sequence[Row],
     baseline: str,
     margin: float,
-    own: str,
     products: Mapping[str, Ladder],
 ) -> str:
     able = _able(judged)
     if not able:
         return _none_reached(judged, baseline, margin)
-    ours = [row for row in judged if row.label == own]
+    ours = [row for row in judged if row.label == _OWN]
     best = next((row for row in able if row in ours), None)
     theirs = [row for row in rows if row.label == baseline and row.target == able[0].target]
-    said = _winner(able[0], theirs, baseline, margin, own if _is_beaten(judged, own) else "")
+    said = _winner(able[0], theirs, baseline, margin, _OWN if _is_beaten(judged) else "")
     if best is able[0]:
         said += f"{_made_of(best, products)}."
         if len(able) > 1:

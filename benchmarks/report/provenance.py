@@ -58,9 +58,9 @@ def _origin(run: RunData) -> str:
     )
 
 
-def first_to_read(runs: Sequence[RunData], own: str = "mpfl") -> RunData:
-    """Return the run whose configuration is shown: the first of the own method, if there is one."""
-    return next((run for run in runs if run.label == own), runs[0])
+def first_to_read(runs: Sequence[RunData]) -> RunData:
+    """Return the run whose configuration is shown: the first of mpfl, if there is one."""
+    return next((run for run in runs if run.label == "mpfl"), runs[0])
 
 
 def codecs(groups: Mapping[str, Sequence[RunData]]) -> Table:

@@ -41,13 +41,7 @@ class Report:
     meetings: list[Meeting]
 
 
-def write_report(
-    folders: Path | Sequence[Path],
-    out: Path | None = None,
-    *,
-    baseline: str | None = None,
-    margin: float | None = None,
-) -> Report:
+def write_report(folders: Path | Sequence[Path], out: Path | None = None) -> Report:
     """Write ``report.html``, ``figures/``, ``table.csv`` and ``table.tex``.
 
     Parameters
@@ -56,8 +50,6 @@ def write_report(
         A run folder, a comparison folder, or several of either.
     out
         Where to write; the folder itself where there is just one.
-    baseline, margin
-        See `comparison_table`; by default what the comparison's own configuration says.
 
     Raises
     ------
@@ -71,7 +63,7 @@ def write_report(
         out = chosen[0]
     runs, unfinished = load_folders(chosen)
     settings = comparison_settings(chosen)
-    asked = _asked(settings, baseline, margin)
+    asked = _asked(settings)
     failures = load_failures(chosen)
     dead = list(failures.values())
     rows = comparison_table(runs, asked.baseline, asked.margin, dead, asked.best_of)
@@ -96,11 +88,11 @@ def write_report(
     return Report(out / REPORT, rows, asked.baseline, met)
 
 
-def _asked(settings: Mapping[str, Any], baseline: str | None, margin: float | None) -> Asked:
-    """Return what to measure: what is given and, where it is not, what the comparison says."""
+def _asked(settings: Mapping[str, Any]) -> Asked:
+    """Return what to measure: what the comparison's own configuration says."""
     return Asked(
-        baseline or str(settings.get("baseline", "fedavg")),
-        float(settings.get("margin", 0.005)) if margin is None else margin,
+        str(settings.get("baseline", "fedavg")),
+        float(settings.get("margin", 0.005)),
         list(settings.get("best_of", [])),
         dict(settings.get("ladder", {})),
     )

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from mpfl.data.samples import IGNORED
 
 _SHADES = " .:-=+*#%@"
+_COUNTED, _SAMPLED = 10_000, 1000  # clients up to which all are counted; of more, so many
 _WIDEST = 40  # classes beyond this are shown in merged columns
 
 
@@ -76,7 +77,6 @@ def summary(
     parts: Sequence[NDArray[np.int64]],
     targets: NDArray[np.int64],
     classes: int,
-    most: int = 10_000,
 ) -> PartitionSummary:
     """Count what every client holds, or, of very many, what every so manyth holds.
 
@@ -89,13 +89,11 @@ def summary(
         Targets that are to be ignored do not.
     classes
         Number of classes.
-    most
-        Clients that are counted; of more, a tenth of that.
     """
     population = len(parts)
     clients = np.arange(population)
-    if population > most:
-        clients = np.arange(most // 10) * population // (most // 10)
+    if population > _COUNTED:
+        clients = np.arange(_SAMPLED) * population // _SAMPLED
     held = (targets[parts[int(client)]].ravel() for client in clients)
     counts = [np.bincount(own[own != IGNORED], minlength=classes) for own in held]
     table = np.array(counts, np.int64).reshape(len(clients), classes)

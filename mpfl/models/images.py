@@ -50,32 +50,20 @@ def _after_caffe(size: int) -> int:
 
 def lenet5(shapes: Shapes) -> nn.Module:
     """LeNet-5 (LeCun 1998; 6-16-120-84, ReLU, max pooling): 61,706 parameters on 28x28."""
-    channels, height, width = image_shape("lenet5", shapes, 12)
-    area = ((height // 2 - 4) // 2) * ((width // 2 - 4) // 2)
-    first, second, third, fourth = map(shapes.wide, (6, 16, 120, 84))
-    return _named(
-        conv1=nn.Conv2d(channels, first, 5, padding=2),
-        relu1=nn.ReLU(),
-        pool1=nn.MaxPool2d(2),
-        conv2=nn.Conv2d(first, second, 5),
-        relu2=nn.ReLU(),
-        pool2=nn.MaxPool2d(2),
-        flatten=nn.Flatten(),
-        fc1=nn.Linear(second * area, third),
-        relu3=nn.ReLU(),
-        fc2=nn.Linear(third, fourth),
-        relu4=nn.ReLU(),
-        fc3=nn.Linear(fourth, shapes.classes),
-    )
+    return _lenet5("lenet5", shapes, padding=2)
 
 
 def niid_cnn(shapes: Shapes) -> nn.Module:
     """NIID-Bench's CNN (Li 2022; 6-16-120-84): 44,426 parameters on 28x28, 62,006 on CIFAR-10."""
-    channels, height, width = image_shape("niid_cnn", shapes, 16)
-    area = _after_caffe(height) * _after_caffe(width)
+    return _lenet5("niid_cnn", shapes, padding=0)
+
+
+def _lenet5(model: str, shapes: Shapes, padding: int) -> nn.Module:
+    channels, height, width = image_shape(model, shapes, 16 - 2 * padding)
+    area = _after_caffe(height + 2 * padding) * _after_caffe(width + 2 * padding)
     first, second, third, fourth = map(shapes.wide, (6, 16, 120, 84))
     return _named(
-        conv1=nn.Conv2d(channels, first, 5),
+        conv1=nn.Conv2d(channels, first, 5, padding=padding),
         relu1=nn.ReLU(),
         pool1=nn.MaxPool2d(2),
         conv2=nn.Conv2d(first, second, 5),

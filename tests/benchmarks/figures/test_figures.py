@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from benchmarks.figures.costs import claim_sums, cost_pictures
 from benchmarks.figures.curves import accuracy_per_round, curve_pictures
 from benchmarks.figures.errors import error_picture
-from benchmarks.figures.groups import drawn_groups, panels
+from benchmarks.figures.groups import panels
 from benchmarks.figures.one_run import (
     byte_pictures,
     mask_blocks,
@@ -144,8 +144,8 @@ def test_a_figure_follows_the_data_and_nothing_else(make_run: Make, tmp_path: Pa
     for name, last in (("a", 0.8), ("b", 0.9), ("c", 0.8)):
         points = [(1, 0.1), (2, 0.2), (3, 0.3), (4, last)]
         run = load_run(make_run(tmp_path / name, points=points))
-        groups = drawn_groups([run], comparison_table([run]), "fedavg")
-        drawn.append(accuracy_per_round(groups))
+        (panel,) = panels([run], comparison_table([run]), "fedavg")
+        drawn.append(accuracy_per_round(panel.groups))
     assert drawn[0] != drawn[1]
     assert drawn[0] == drawn[2]
 
@@ -219,7 +219,8 @@ def test_variants_of_one_method_have_colours_of_their_own() -> None:
 def test_groups_follow_the_table(comparison: Path) -> None:
     runs, _ = load_folders([comparison])
     rows = comparison_table(runs)
-    assert [g.name for g in drawn_groups(runs, rows, "fedavg")] == [row.method for row in rows]
+    (panel,) = panels(runs, rows, "fedavg")
+    assert [group.name for group in panel.groups] == [row.method for row in rows]
 
 
 @given(

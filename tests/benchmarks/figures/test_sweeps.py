@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from benchmarks.figures.groups import drawn_groups
+from benchmarks.figures.groups import panels
 from benchmarks.figures.style import Picture
 from benchmarks.figures.sweeps import sweep_pictures
 from benchmarks.report.write import write_report
@@ -69,7 +69,8 @@ def test_a_line_a_method_over_the_values(swept: Callable[..., Any], seeds: int) 
 def test_words_are_no_scale_but_variants_of_the_method(swept: Callable[..., Any]) -> None:
     runs = swept([{VOTE: value} for value in ("majority", "any", "budget")], 3)
     assert sweep_pictures(runs, "fedavg") == []
-    groups = drawn_groups(runs, comparison_table(runs), "fedavg")
+    drawn = panels(runs, comparison_table(runs), "fedavg")
+    groups = [group for panel in drawn for group in panel.groups]
     mine = [group for group in groups if group.name.startswith("mpfl")]
     names = ["mpfl vote=any", "mpfl vote=budget", "mpfl vote=majority"]
     assert sorted(group.name for group in mine) == names
@@ -101,9 +102,14 @@ def test_a_method_that_the_key_leaves_alone_is_drawn_once(swept: Callable[..., A
     runs = swept([{DENSITY: value} for value in (0.05, 0.2)], 2)
     rows = comparison_table(runs)
     assert len(rows) == 6
-    names = [group.name for group in drawn_groups(runs, rows, "fedavg")]
-    assert sorted(names) == ["centralized", "fedavg", "mpfl density=0.05", "mpfl density=0.2"]
-    assert all(len(group.runs) == 2 for group in drawn_groups(runs, rows, "fedavg"))
+    groups = [group for panel in panels(runs, rows, "fedavg") for group in panel.groups]
+    assert sorted(group.name for group in groups) == [
+        "centralized",
+        "fedavg",
+        "mpfl density=0.05",
+        "mpfl density=0.2",
+    ]
+    assert all(len(group.runs) == 2 for group in groups)
     assert {run.name for run in without_idle_keys(runs, but=DENSITY)} == {run.name for run in runs}
 
 

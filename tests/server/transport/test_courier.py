@@ -7,7 +7,6 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from typing import NoReturn
 
 import pytest
 from flwr.app import ConfigRecord, Context, Error, Message, RecordDict
@@ -20,6 +19,7 @@ from mpfl.faults.replies import CLIENT_CRASHED, CLIENT_ERROR, LOSSES, NO_REPLY, 
 from mpfl.wire.discovery import Fingerprint, Introduction
 from server.transport.courier import Courier, Delivery, reason_of
 from server.transport.grid import LocalGrid
+from tests.grids import BareGrid
 
 app = ClientApp()
 TIMEOUT, SLOW = 4, 5
@@ -55,21 +55,12 @@ def query(message: Message, context: Context) -> Message:
     return Message(RecordDict({"m": ConfigRecord(dict(facts))}), reply_to=message)
 
 
-class Foreign(Grid):
+class Foreign(BareGrid):
     """A grid that nothing is known about: a local one behind Flower's own interface."""
 
     def __init__(self, grid: LocalGrid) -> None:
         self._grid = grid
         self.messages: Counter[str] = Counter()
-
-    def set_run(self, run: object) -> None: ...
-
-    @property
-    def run(self) -> NoReturn:
-        raise NotImplementedError
-
-    def create_message(self, *arguments: object, **options: object) -> Message:
-        raise NotImplementedError
 
     def get_node_ids(self) -> Iterable[int]:
         return reversed(self._grid.get_node_ids())

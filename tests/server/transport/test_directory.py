@@ -10,7 +10,6 @@ from typing import Any, NoReturn
 
 import pytest
 from flwr.app import ArrayRecord, ConfigRecord, Error, Message, RecordDict
-from flwr.serverapp import Grid
 
 from mpfl.errors import InputError
 from mpfl.faults.replies import NODE_GONE
@@ -19,6 +18,7 @@ from server.transport import directory as module
 from server.transport.courier import Courier
 from server.transport.directory import Directory
 from server.transport.flower import address, identify
+from tests.grids import BareGrid
 
 OURS = Fingerprint(*[bytes([i]) * 8 for i in range(4)])
 Said = RecordDict | Error | None
@@ -33,7 +33,7 @@ def told(facts: Mapping[str, Any]) -> RecordDict:
     return RecordDict({"m": ConfigRecord(dict(facts))})
 
 
-class Scripted(Grid):
+class Scripted(BareGrid):
     """Nodes that are asked answer what `says` has for them; None: they stay silent.
 
     Requests are answered with the number of the node.
@@ -44,15 +44,6 @@ class Scripted(Grid):
         self.says = says
         self.asked: Counter[int] = Counter()
         self._replies: dict[str, Message] = {}
-
-    def set_run(self, run: object) -> None: ...
-
-    @property
-    def run(self) -> NoReturn:
-        raise NotImplementedError
-
-    def create_message(self, *arguments: object, **options: object) -> Message:
-        raise NotImplementedError
 
     def get_node_ids(self) -> Iterable[int]:
         return list(self.says)
