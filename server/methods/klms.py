@@ -39,6 +39,5 @@ class Klms(FedPm):
         layout, prior = self._world.layout, prior_of(self._levels, self._top)
         shared = shared_draws(self._world.experiment.seed, self._round, client)
         drawn = self._codec.decode(payload, prior, layout, shared)
-        formula = self._codec.formula_bits(payload, layout.units)
-        bound = self._codec.bound_bits(payload, layout.units)
+        formula, bound = self._codec.cost_bits(payload, layout.units)
         return Receipt(formula / 8, bound / 8), drawn

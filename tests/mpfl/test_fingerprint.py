@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.torch import save_file
 
-import mpfl.world as module
+import mpfl.world.fingerprint as module
 from mpfl.data.samples import Dataset
 from mpfl.seeding import torch_generator
 from mpfl.wire.discovery import Fingerprint, Introduction

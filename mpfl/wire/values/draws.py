@@ -134,15 +134,14 @@ class DrawCodec:
             _check(cut, count)
         return cuts, numbers
 
-    def formula_bits(self, payload: bytes, units: Sequence[int]) -> float:
-        """Return what the paper says a legal payload costs where blocks are known: b bits each."""
-        return float(self.bits * self.read(payload, units)[1].size)
+    def cost_bits(self, payload: bytes, units: Sequence[int]) -> tuple[float, float]:
+        """Return what a legal payload costs by the paper, where blocks are known, and by entropy.
 
-    def bound_bits(self, payload: bytes, units: Sequence[int]) -> float:
-        """Return b bits a block (all candidates are alike), and the entropy of their sizes."""
-        cuts, numbers = self.read(payload, units)
-        sizes = np.concatenate(cuts)
-        return self.bits * numbers.size + 8 * levels_bound_bytes(sizes, (sizes.size,))
+        That is b bits a block (all candidates are alike), and the same with the blocks' sizes.
+        """
+        sizes = np.concatenate(self.read(payload, units)[0])
+        numbers = float(self.bits * sizes.size)
+        return numbers, numbers + 8 * levels_bound_bytes(sizes, (sizes.size,))
 
 
 def write_round(round_number: int, payloads: Mapping[int, bytes]) -> bytes:

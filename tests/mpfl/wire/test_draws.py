@@ -147,8 +147,7 @@ def test_a_client_that_learned_nothing_costs_a_number_for_every_256_units():
     prior = np.full(layout.total, 20_000, np.uint16)
     theta = (prior / ONE).astype(np.float32)
     payload = codec.encode(theta, prior, layout, stream(1), stream(2))
-    assert codec.formula_bits(payload, layout.units) == 101 * 8
-    assert codec.bound_bits(payload, layout.units) == 101 * 8 + 8
+    assert codec.cost_bits(payload, layout.units) == (101 * 8, 101 * 8 + 8)
     assert len(payload) <= 2 + 101 + 14
 
 
