@@ -228,8 +228,12 @@ def _fitted(texts: Sequence[str], wanted: Signature) -> dict[str, str] | None:
 
 
 def _wanted(parameters: Sequence[Parameter]) -> str:
-    if len(parameters) != 1:
-        return f"{len(parameters)} arguments" if parameters else "no argument"
+    if not parameters:
+        return "no argument"
+    if len(parameters) > 1:
+        least = sum(parameter.default is Parameter.empty for parameter in parameters)
+        count = f"{least} to " * (least < len(parameters)) + str(len(parameters))
+        return f"{count} arguments"
     nouns = {int: "one whole number", float: "one number", Fraction: "one number"}
     return nouns.get(parameters[0].annotation, "one argument")
 

@@ -33,7 +33,7 @@ def test_a_warm_up_rises_in_even_steps_and_then_is_constant_or_a_cosine() -> Non
 @pytest.mark.parametrize(
     ("decay", "said"),
     [
-        ("step(0.1)", "'step' takes 4 arguments"),
+        ("step(0.1)", "'step' takes 2 to 4 arguments"),
         ("step(0, 0.5)", "got factor = 0, expected 0 < factor <= 1"),
         ("step(0.1, 0.75, 0.5)", "expected 0 < first <= second"),
         ("step(0.1, 50)", "expected 0 < first <= second"),
