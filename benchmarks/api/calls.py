@@ -17,6 +17,7 @@ from benchmarks.results.loading import (
     load_run,
 )
 from benchmarks.results.rows import comparison_table
+from benchmarks.results.settings import without_constant_keys
 from benchmarks.running import comparison as comparing
 from benchmarks.running import experiment as running
 from benchmarks.running.cell import CELLS, OnCell
@@ -165,7 +166,7 @@ def load(folder: str | Path) -> Run | Comparison:
 
 
 def _comparison(folder: Path, names: Sequence[str] = ()) -> Comparison:
-    found, _ = load_folders([folder])
+    found = without_constant_keys(load_folders([folder])[0])
     order = {name: place for place, name in enumerate(names)}
     found.sort(key=lambda data: order.get(data.folder, len(order)))
     asked = comparison_settings([folder])

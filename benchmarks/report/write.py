@@ -15,6 +15,7 @@ from benchmarks.report.trials import load_trials
 from benchmarks.results.loading import REPORT, comparison_settings, load_failures, load_folders
 from benchmarks.results.published import Meeting, meetings
 from benchmarks.results.rows import Row, comparison_table
+from benchmarks.results.settings import without_constant_keys
 from mpfl.errors import InputError
 from server.custody import held, write_atomically, writing
 
@@ -61,7 +62,8 @@ def write_report(folders: Path | Sequence[Path], out: Path | None = None) -> Rep
         if len(chosen) != 1:
             raise InputError("a report on several folders needs a folder to write to")
         out = chosen[0]
-    runs, unfinished = load_folders(chosen)
+    found, unfinished = load_folders(chosen)
+    runs = without_constant_keys(found)
     settings = comparison_settings(chosen)
     asked = _asked(settings)
     failures = load_failures(chosen)

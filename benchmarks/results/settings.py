@@ -66,6 +66,14 @@ def _swept(runs: Sequence[RunData]) -> list[str]:
     return sorted(key for key, values in found.items() if len(values) > 1)
 
 
+def without_constant_keys(runs: Sequence[RunData]) -> list[RunData]:
+    """Return the runs without the swept keys of one value: they tell nothing apart."""
+    differ = _swept(runs)
+    shared = [key for key in runs[0].sweep if key not in differ] if runs else []
+    constant = [key for key in shared if all(key in run.sweep for run in runs)]
+    return [_without(run, constant) for run in runs]
+
+
 def without_idle_keys(runs: Sequence[RunData], but: str = "") -> list[RunData]:
     """Return the runs with every swept key taken out of the methods that it changes nothing about.
 

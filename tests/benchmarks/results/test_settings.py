@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from benchmarks.results.rows import comparison_table
 from benchmarks.results.rundata import RunData
-from benchmarks.results.settings import setting_keys, split_settings
+from benchmarks.results.settings import setting_keys, split_settings, without_constant_keys
 from tests.handmade import run_of
 
 DENSITY, PARTITION, EPOCHS = "prune.density", "data.partition", "train.epochs"
@@ -35,6 +37,15 @@ def test_rows_of_a_setting_lose_its_value_and_keep_the_others() -> None:
     rows = comparison_table(swept(DENSITY, (0.1, 0.2)))
     assert {row.setting for row in rows} == {""}
     assert rows[0].variant == "mpfl density=0.1"
+
+
+def test_a_key_of_one_value_is_in_no_name() -> None:
+    runs = [replace(run, sweep={**run.sweep, DENSITY: 0.1}) for run in swept(PARTITION, ("a", "b"))]
+    assert {run.name for run in without_constant_keys(runs)} == {
+        *("fedavg partition=a", "fedavg partition=b", "mpfl partition=a", "mpfl partition=b"),
+    }
+    one = [*runs, run_of([(1, 0.5)], "centralized")]
+    assert without_constant_keys(one) == one, "here it tells apart who has it"
 
 
 def test_settings_are_in_the_order_of_their_numbers() -> None:
