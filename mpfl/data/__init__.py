@@ -114,7 +114,7 @@ def _with_validation(dataset: Dataset, share: float, seed: int) -> Dataset:
     if not 0 < count < samples:
         raise InputError(
             f"data.validation: got {share:g}, which holds out {count} of the {samples} training "
-            f"samples; expected 1 to {samples - 1}"
+            "samples; expected some of both"
         )
     chosen = _draw(dataset.train, dataset.groups, count, seed, "validation")
     held = replace(dataset.train.subset(torch.from_numpy(chosen)), augment="")
