@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import torch
+from torch import nn
 
 from mpfl.config import Experiment, TrainConfig, WireConfig
 from mpfl.data import Dataset
@@ -71,6 +72,25 @@ def check_stress(experiment: Experiment, data: Dataset) -> None:
     if stressed_clients(experiment.seed, experiment.data.clients, faults.stress):
         sample = data.train.subset(torch.zeros(1, dtype=torch.int64))
         spoil(sample, faults.stress_kind, numpy_rng(0, "stress"), data.classes)
+
+
+def check_fit(module: nn.Module, name: str, data: Dataset) -> None:
+    """Check that a network of the library reads what the data has, and answers what it asks.
+
+    Raises
+    ------
+    InputError
+        For tokens and a network of numbers or the reverse, and for targets of another kind.
+    """
+    reads_tokens = any(isinstance(part, nn.Embedding) for part in module.modules())
+    if reads_tokens != data.train.has_tokens:
+        kinds = ("numbers", "tokens") if data.train.has_tokens else ("tokens", "numbers")
+        raise InputError(f"{name!r} reads {kinds[0]}, and {data.name} has {kinds[1]}")
+    every_step, asked = getattr(module, "every_step", False), data.train.targets.dim() == 2
+    if every_step != asked:
+        kinds = ("one class", "every position") if asked else ("every position", "one class")
+        text = f"says {kinds[0]} of a sequence, and {data.name} asks for {kinds[1]}"
+        raise InputError(f"{name!r} {text}")
 
 
 def check_faults(experiment: Experiment, layout: Layout) -> None:

@@ -74,7 +74,7 @@ def _draw_group(axes: Any, group: Group) -> None:
 
 def _whole_scale(axes: Any) -> None:
     """Show accuracies from 0, with room above a curve that ends near 100 %."""
-    axes.set_ylim(0, min(1.03, 1.08 * axes.dataLim.y1))
+    axes.set_ylim(0, min(1.03, 1.08 * axes.dataLim.y1) or 1.03)
 
 
 @styled

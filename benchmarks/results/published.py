@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 from benchmarks.results.measures import Estimate, final_accuracy, group_runs, mean_interval
 from benchmarks.results.rundata import RunData
+from mpfl.errors import InputError, shown
 from mpfl.nested import build, value_at
 
 
@@ -40,10 +41,14 @@ def matches(when: Mapping[str, Any], label: str, table: Mapping[str, Any]) -> bo
     Raises
     ------
     InputError
-        For a key that the tables do not have.
+        For a key that the tables do not have, or that is a table itself.
     """
     whole = {**table, "label": label}
-    return {key: value_at(whole, key) for key in when} == when
+    found = {key: value_at(whole, key) for key in when}
+    for key, value in found.items():
+        if isinstance(value, Mapping):
+            raise InputError(f"unknown key {shown(key)}; that is a table")
+    return found == when
 
 
 @dataclass(frozen=True)

@@ -62,6 +62,8 @@ def plan_cells(table: Mapping[str, Any], config: CompareConfig) -> list[Cell]:
     _check_known("baseline", [config.baseline], config)
     _check_known("best_of", config.best_of, config)
     _check_known("ladder", list(config.ladder.values()), config)
+    _check_known("adjust", _labels([rule["when"] for rule in config.adjust]), config)
+    _check_known("published", _labels([entry.when for entry in config.published]), config)
     works = dict.fromkeys(_without_seed(cell) for cell in cells)
     ignored = {work: plan(work, load).ignored for work in works}
     return _shared(
@@ -100,6 +102,10 @@ def _check_known(key: str, labels: Sequence[str], config: CompareConfig) -> None
             known = [*METHODS.names(), *recipes(), *config.variants]
             if name not in known:
                 raise unknown_name("method", name, known)
+
+
+def _labels(whens: Sequence[Mapping[str, Any]]) -> list[str]:
+    return [str(when["label"]) for when in whens if "label" in when]
 
 
 def _without_seed(cell: Cell) -> Experiment:

@@ -196,14 +196,20 @@ def _study(cell: Cell, baseline: str, asked: CompareConfig, tune: TuneConfig) ->
 def _check_ends(study: Study, where: str) -> None:
     """Refuse a space of which some value is no setting; InputError naming it."""
     start = study.space.nearest(study.start)
+    with keyed(where):
+        _check_point(study, start)
     for name, axis in study.space.axes.items():
         ends = axis.values if isinstance(axis, Choice) else (axis.low, axis.high)
         for end in ends:
             with keyed(f"{where}.{name}"):
-                experiment = study.trial(0, {**start, name: end}).experiment
-                check_codecs(experiment.wire)
-                check_pruning(experiment)
-                check_training(experiment.train)
+                _check_point(study, {**start, name: end})
+
+
+def _check_point(study: Study, point: Point) -> None:
+    experiment = study.trial(0, point).experiment
+    check_codecs(experiment.wire)
+    check_pruning(experiment)
+    check_training(experiment.train)
 
 
 @cache

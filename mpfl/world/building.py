@@ -12,7 +12,14 @@ from safetensors.torch import load_file
 from torch import nn
 from torch.nn.modules.dropout import _DropoutNd
 
-from mpfl.checks import check_codecs, check_faults, check_pruning, check_stress, check_training
+from mpfl.checks import (
+    check_codecs,
+    check_faults,
+    check_fit,
+    check_pruning,
+    check_stress,
+    check_training,
+)
 from mpfl.config import DataConfig, Experiment, from_toml
 from mpfl.data import Dataset, draws, load_data
 from mpfl.data.partition import partition
@@ -115,6 +122,8 @@ def _bound(
 ) -> tuple[FlatModel, Structure]:
     """Bind a network to flat vectors; what others wrote is tried out first."""
     if not is_own(experiment.model.name):
+        with keyed("model.name"):
+            check_fit(module, experiment.model.name, data)
         draws = any(isinstance(part, _DropoutNd) for part in module.modules())
         return FlatModel(module, Manner(draws=draws)), structure
     with keyed(f"model.name: {experiment.model.name!r}"):

@@ -5,6 +5,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from mpfl.errors import InputError
 from mpfl.mask import Mask
 from mpfl.world import build_world
 from tests.runs import small
@@ -55,3 +56,21 @@ def test_rescaled_rewinding_keeps_each_layers_norm_and_zeros_what_is_pruned():
         assert ratio.std() < 1e-4 * ratio.mean()
     plain = build_world(small())
     assert np.array_equal(plain.start(mask)[: keep.size], np.where(keep, plain.w0, 0))
+
+
+@pytest.mark.parametrize(
+    ("data", "model", "said"),
+    [
+        ("pydoc", "lenet300", "'lenet300' reads numbers, and pydoc has tokens"),
+        ("pydoc", "lstm(4)", "'lstm(4)' says one class of a sequence, and pydoc asks for every"),
+    ],
+)
+def test_a_network_for_other_data_is_refused_before_any_work(data, model, said):
+    with pytest.raises(InputError) as refused:
+        build_world(small(data__name=data, data__partition="iid", model__name=model))
+    assert str(refused.value).startswith(f"model.name: {said}")
+
+
+def test_tokens_are_for_language_models():
+    world = build_world(small(data__name="pydoc", data__partition="iid", model__name="gru_lm(4)"))
+    assert world.data.train.has_tokens

@@ -150,6 +150,13 @@ def test_a_figure_follows_the_data_and_nothing_else(make_run: Make, tmp_path: Pa
     assert drawn[0] == drawn[2]
 
 
+def test_a_run_that_was_never_right_is_drawn_without_a_warning(
+    make_run: Make, tmp_path: Path
+) -> None:
+    run = load_run(make_run(tmp_path / "r", points=[(n, 0.0) for n in range(1, 5)]))
+    assert accuracy_per_round(drawn_groups([run], comparison_table([run]), "fedavg")) is not None
+
+
 def test_what_was_not_recorded_is_not_drawn(make_run: Make, tmp_path: Path) -> None:
     edit_summary(make_run(tmp_path / "bare", "fedavg"), partition=[], client_accuracy=[])
     run = load_run(tmp_path / "bare")

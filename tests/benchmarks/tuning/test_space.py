@@ -198,8 +198,9 @@ def test_the_users_space_goes_before_the_default() -> None:
     ("space", "message"),
     [
         ({"prune.density": [0.1, 2.0]}, r"tune\.space\.mpfl\.prune\.density: prune\.density: got"),
-        ({"wire.up": "stup({x})", "x": [1]}, r"tune\.space\.mpfl\.\S+: \S+: unknown value codec"),
-        ({"train.rl": [0.1]}, "unknown key 'train.rl'"),
+        ({"wire.up": "stup({x})", "x": [1]}, r"tune\.space\.mpfl: \S+: unknown value codec"),
+        ({"train.rl": [0.1]}, r"tune\.space\.mpfl: unknown key 'train\.rl'"),
+        ({"train.batch_size": "uniform(1, 4)"}, r"tune\.space\.mpfl: train\.batch_size: got"),
     ],
 )
 def test_a_value_that_is_no_setting_is_refused_before_any_run(
