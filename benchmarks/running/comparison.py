@@ -16,6 +16,7 @@ from benchmarks.running.cell import CELLS, Cell, OnCell, Sweep
 from benchmarks.running.compare_config import CompareConfig, split_table
 from benchmarks.running.experiment import plan
 from benchmarks.running.side_by_side import run_cells
+from benchmarks.running.tune_config import tune_config
 from benchmarks.same_run import home_of, write_shared
 from mpfl.config import Experiment, from_mapping, to_mapping
 from mpfl.data.digest import data_digests
@@ -276,6 +277,13 @@ def _claim(out: Path, table: Mapping[str, Any], cells: Sequence[Cell]) -> None:
             raise InputError(f"{stored / CONFIG} is of another configuration; choose another --out")
 
 
+def _with_defaults(table: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what is asked for, with the keys that a version before did not know."""
+    rest, config = split_table(table)
+    tune = {"tune": dataclasses.asdict(tune_config(table))} if "tune" in table else {}
+    return {**rest, "compare": dataclasses.asdict(config), **tune}
+
+
 def claimed(out: Path, name: str, text: str, what: str) -> None:
     """Write into a new folder what it is for, or recognise a folder that is for the same.
 
@@ -288,7 +296,7 @@ def claimed(out: Path, name: str, text: str, what: str) -> None:
     cut_short = {MANIFEST, f"{MANIFEST}.tmp", f"{name}.tmp"}
     with writing(out):
         if file.is_file():
-            if read_claimed(out, name) != read_toml(text):
+            if _with_defaults(read_claimed(out, name)) != _with_defaults(read_toml(text)):
                 raise InputError(f"--out: {out} holds another {what}; choose another folder")
         else:
             if {entry.name for entry in out.iterdir()} - cut_short:

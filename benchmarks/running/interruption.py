@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -12,6 +13,7 @@ from types import FrameType
 
 _AGAIN = b"mpfl: interrupted twice; continue with mpfl resume\n"
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+_SOON = 0.01  # seconds
 
 
 class Interrupted(BaseException):
@@ -59,11 +61,22 @@ def interruptible() -> Iterator[None]:
             os._exit(128 + number)
         raise Interrupted(number)
 
+    def once_more(lost: sys.UnraisableHookArgs) -> None:
+        """Deliver a signal anew that came in a finaliser, which lets no exception out."""
+        if not isinstance(lost.exc_value, Interrupted):
+            hook(lost)
+            return
+        number = met.pop()
+        main = threading.main_thread().ident or 0
+        threading.Timer(_SOON, signal.pthread_kill, (main, number)).start()
+
+    hook, sys.unraisablehook = sys.unraisablehook, once_more
     for number in wanted:
         signal.signal(number, stop)
     try:
         yield
     finally:
+        sys.unraisablehook = hook
         for number in wanted if not met else ():  # else this process is about to end
             signal.signal(number, before[number])
 

@@ -58,13 +58,28 @@ class Journal:
 
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         _cut_torn_line(file)
-        self._storage: JournalStorage = optuna.storages.JournalStorage(
-            JournalFileBackend(str(file), lock_obj=_Held())  # type: ignore[arg-type]
+        self._file = file
+        try:
+            self._storage: JournalStorage = optuna.storages.JournalStorage(
+                JournalFileBackend(str(file), lock_obj=_Held())  # type: ignore[arg-type]
+            )
+        except OSError:
+            raise
+        except Exception as error:  # whatever Optuna meets in lines that it has not written
+            raise self._damaged(f"{type(error).__name__}: {error}") from error
+
+    def _damaged(self, why: str) -> InputError:
+        return InputError(
+            f"{self._file}: damaged ({why}); remove it: "
+            "the search begins again, and trials that are finished are not run again"
         )
 
-    def finished(self, study: str) -> list[FrozenTrial]:
-        """Return the finished trials of a study, in order."""
+    def finished(self, study: str, axes: Mapping[str, Axis]) -> list[FrozenTrial]:
+        """Return the finished trials of a study, in order; InputError where they are of others."""
         trials: list[FrozenTrial] = self._study(study).get_trials(deepcopy=False)
+        for trial in trials:
+            if trial.params.keys() != axes.keys() or trial.value is None:
+                raise self._damaged(f"trial {trial.number} of {study} is none of its space")
         return trials
 
     def add(self, study: str, axes: Mapping[str, Axis], point: Point, value: float) -> None:

@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import tomli_w
 
@@ -22,9 +22,13 @@ from benchmarks.tuning.objective import Target, baseline_score, score
 from benchmarks.tuning.outcome import Trial, judged, trials_csv, tuned_toml
 from benchmarks.tuning.search import Journal, check_installed, next_point
 from benchmarks.tuning.studies import Plan, Study, plan_tuning
-from mpfl.errors import RunError
+from mpfl.errors import InputError, RunError
 from server.custody import held, write_atomically, writing
 from server.health import read_failure
+from server.runfolder import CONFIG, read_config
+
+if TYPE_CHECKING:
+    from optuna.trial import FrozenTrial
 
 TUNING, TRIALS, JOURNAL = "tuning.toml", "trials", "journal.log"
 TUNED, TABLE = "tuned.toml", "trials.csv"
@@ -140,7 +144,7 @@ class _Search:
             todo = {
                 study: self._point(study, number)
                 for study in studies
-                if len(self._journal.finished(study.name)) <= number
+                if len(self._known(study)) <= number
             }
             cells = [study.trial(number, point) for study, point in todo.items()]
             run_cells(cells, self._folders, self._on_cell, self._workers)
@@ -152,11 +156,17 @@ class _Search:
         axes = study.space.axes
         if number == 0:
             return study.space.nearest(study.start)
-        known, seed = self._journal.finished(study.name), self._tune.seed
+        known, seed = self._known(study), self._tune.seed
         return next_point(axes, known, self._tune.trials, seed, study.name)
+
+    def _known(self, study: Study) -> list[FrozenTrial]:
+        return self._journal.finished(study.name, study.space.axes)
 
     def _read(self, cell: Cell) -> RunData | None:
         """Return a trial's run; None if it came to no result."""
+        config = self._folders / cell.name / CONFIG
+        if config.is_file() and read_config(config.parent) != cell.experiment:
+            raise InputError(f"{config} has other settings than {JOURNAL} says; it was edited")
         failure = read_failure(self._folders / cell.name)
         if failure is None:
             return load_run(self._folders / cell.name)
@@ -165,7 +175,7 @@ class _Search:
         return None
 
     def _cells(self, study: Study) -> list[Cell]:
-        known = self._journal.finished(study.name)
+        known = self._known(study)
         return [study.trial(number, trial.params) for number, trial in enumerate(known)]
 
     def runs(self, study: Study) -> list[RunData | None]:
@@ -174,6 +184,6 @@ class _Search:
 
     def judged(self, study: Study, target: Target) -> list[Trial]:
         """Return a study's finished trials."""
-        known = self._journal.finished(study.name)
+        known = self._known(study)
         settings = [study.space.settings(trial.params) for trial in known]
         return judged(study, settings, self.runs(study), target)

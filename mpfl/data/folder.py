@@ -41,6 +41,12 @@ def has_parts(folder: Path) -> bool:
     return all((folder / part).is_dir() for part in _PARTS)
 
 
+def has_one_part(folder: Path) -> str:
+    """Return which of ``train`` and ``test`` is there without the other; empty if none is."""
+    found = [part for part in _PARTS if (folder / part).is_dir()]
+    return found[0] if len(found) == 1 else ""
+
+
 @contextlib.contextmanager
 def reading(path: Path) -> Iterator[None]:
     """Turn what the system or a decoder says about a file into an InputError that names it."""

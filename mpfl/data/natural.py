@@ -14,6 +14,7 @@ from mpfl.data.folder import (
     as_samples,
     below,
     entries_on_disk,
+    has_one_part,
     has_parts,
     image_bytes,
     images_below,
@@ -49,13 +50,16 @@ def imagefolder(config: DataConfig) -> Dataset:
     DataMissing
         If the folder has no ``train`` and ``test`` folders, nor folders of clients.
     ValueError
-        Naming an unreadable or huge image, a class, part or client without images, or a test class
-        without training images.
+        Naming an unreadable or huge image, a class, part or client without images, a test class
+        without training images, or one of the folders ``train`` and ``test`` without the other.
     """
     folder = data_folder(config)
     if has_parts(folder):
         return _images(folder, entries_on_disk(folder))
     clients = [path for path in shown(folder) if path.is_dir()] if folder.is_dir() else []
+    if part := has_one_part(folder):
+        other = "test" if part == "train" else "train"
+        raise InputError(f"{folder / part}: expected a folder {other!r} beside it")
     if not any(path.is_dir() for client in clients for path in shown(client)):
         layout = "(train/<class>/* and test/<class>/*, or <client>/<class>/*)"
         raise missing(f"imagefolder {layout}", folder, "")

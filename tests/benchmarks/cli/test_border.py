@@ -74,7 +74,7 @@ WRONG_TABLES = {
     "compare.ladder={a = 'fedavg'}": "expected two or more steps, each another method or variant",
     "compare.ladder={a = 'mpfl', b = 'mpfl'}": "expected two or more steps, each another method",
     'compare.ladder={"\\u001b" = "mpfl", b = "fedavg"}': "expected printable steps",
-    "compare.adjust=[{when = {label = 'mpfll'}, set = {}}]": "compare.adjust: unknown method 'mpfll'",
+    "compare.adjust=[{when = {label = 'mpfll'}, set = {}}]": "compare.adjust: unknown method",
     "compare.adjust=[{when = {data = 'digits'}, set = {}}]": "unknown key 'data'; that is a table",
     "compare.published=[{when = {label = 'fedavgx'}, accuracy = 0.8, source = 'x'}]": (
         "compare.published: unknown method 'fedavgx'; did you mean 'fedavg'"

@@ -21,6 +21,7 @@ from benchmarks.report import pages as report
 from benchmarks.running.compare_config import split_table
 from benchmarks.running.comparison import plan_cells
 from benchmarks.running.experiment import resume, run
+from benchmarks.running.interruption import Interrupted, interruptible
 from mpfl.config import to_mapping, to_toml
 from mpfl.errors import InputError
 from server.custody import files, held
@@ -199,6 +200,32 @@ def test_a_full_disk_is_one_line_and_the_run_goes_on_when_there_is_room(
             assert program.invoke(command(config, out)) == 0
         assert lasting_files(out) == whole
     assert number > 20
+
+
+class _Finalised:
+    """Meets a signal in its finaliser, which lets no exception out."""
+
+    def __del__(self) -> None:
+        signal.raise_signal(signal.SIGTERM)
+
+
+def test_a_signal_that_comes_in_a_finaliser_is_not_lost() -> None:
+    hook, handlers = sys.unraisablehook, {n: signal.getsignal(n) for n in HELD_BACK}
+
+    def interrupted() -> None:
+        with interruptible():
+            _Finalised()
+            time.sleep(5)
+            pytest.fail("the signal was lost")
+
+    try:
+        with pytest.raises(Interrupted) as met:
+            interrupted()
+    finally:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+    assert met.value.status == 128 + signal.SIGTERM
+    assert sys.unraisablehook is hook
 
 
 def test_a_folder_belongs_to_one_process(tmp_path: Path) -> None:

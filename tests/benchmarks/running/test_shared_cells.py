@@ -4,22 +4,25 @@ from __future__ import annotations
 
 import json
 import shutil
+import tomllib
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+import tomli_w
 
 import benchmarks
 from benchmarks.results.loading import load_failures, load_folders, load_run
 from benchmarks.running import side_by_side
 from benchmarks.running.cell import CELLS, Cell
 from benchmarks.running.compare_config import split_table
-from benchmarks.running.comparison import compare, plan_cells
+from benchmarks.running.comparison import compare, plan_cells, read_comparison
 from benchmarks.running.experiment import run
 from mpfl.config import Experiment, from_mapping, to_mapping
 from mpfl.errors import InputError
 from mpfl.nested import dotted, with_override
+from server.custody import digest_of, seal
 from server.methods import METHODS
 from tests.federation import tiny
 from tests.runs import digests
@@ -105,6 +108,25 @@ def test_a_second_start_runs_nothing(compared: Path, monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(side_by_side, "run_cell", None)
     asked = table(["mpfl", "fedavg"], {"prune.density": DENSITIES})
     assert compare(asked, plan_cells(*split_table(asked)), compared, workers=0) == {}
+
+
+def test_a_comparison_begun_before_a_key_was_known_goes_on(
+    compared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(side_by_side, "run_cell", None)
+    out = tmp_path / "c"
+    shutil.copytree(compared, out)
+    stored = tomllib.loads((out / "comparison.toml").read_text("utf-8"))
+    for key in ("published", "best_of", "ladder"):
+        del stored["compare"][key]
+    content = tomli_w.dumps(stored).encode()
+    (out / "comparison.toml").write_bytes(content)
+    seal(out, {"comparison.toml": digest_of(content)})
+    again = read_comparison(out)
+    assert compare(again, plan_cells(*split_table(again)), out, workers=0) == {}
+    other = with_override(again, "compare.margin", 0.3)
+    with pytest.raises(InputError, match="holds another comparison"):
+        compare(other, plan_cells(*split_table(other)), out, workers=0)
 
 
 def test_the_shared_run_is_the_one_of_the_cells_own_configuration(

@@ -27,11 +27,11 @@ def bad(point: dict[str, Any]) -> float:
 def searched(file: Path, trials: int, stop: int = 10**6, seed: int = 10) -> list[dict[str, Any]]:
     """Return the points of a search that goes on where the journal ends, up to `stop`."""
     journal = Journal(file)
-    for number in range(len(journal.finished("s")), min(trials, stop)):
-        point = next_point(AXES, journal.finished("s"), trials, seed, "s")
-        assert len(journal.finished("s")) == number
+    for number in range(len(journal.finished("s", AXES)), min(trials, stop)):
+        point = next_point(AXES, journal.finished("s", AXES), trials, seed, "s")
+        assert len(journal.finished("s", AXES)) == number
         journal.add("s", AXES, point, bad(point))
-    return [dict(trial.params) for trial in journal.finished("s")]
+    return [dict(trial.params) for trial in journal.finished("s", AXES)]
 
 
 def test_a_search_that_was_interrupted_finds_the_same(tmp_path: Path) -> None:
@@ -51,10 +51,10 @@ def test_it_learns(tmp_path: Path) -> None:
 def test_studies_do_not_mix(tmp_path: Path) -> None:
     journal = Journal(tmp_path / "j")
     for study in ("a", "b", "a"):
-        known = journal.finished(study)
+        known = journal.finished(study, AXES)
         journal.add(study, AXES, next_point(AXES, known, 5, 1, study), 1.0)
-    assert [len(journal.finished(study)) for study in ("a", "b", "c")] == [2, 1, 0]
-    first = [journal.finished(study)[0].params for study in ("a", "b")]
+    assert [len(journal.finished(study, AXES)) for study in ("a", "b", "c")] == [2, 1, 0]
+    first = [journal.finished(study, AXES)[0].params for study in ("a", "b")]
     assert first[0] != first[1]
 
 
@@ -63,7 +63,7 @@ def test_half_a_line_does_not_count(tmp_path: Path, cut: int) -> None:
     file = tmp_path / "j"
     whole = searched(file, 6)
     file.write_bytes(file.read_bytes()[:-cut])
-    assert len(Journal(file).finished("s")) == 5
+    assert len(Journal(file).finished("s", AXES)) == 5
     assert searched(file, 6) == whole
 
 

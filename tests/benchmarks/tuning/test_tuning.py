@@ -6,8 +6,11 @@ import csv
 import json
 import os
 import random
+import re
+import shutil
 import signal
 import time
+from collections.abc import Callable
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -139,6 +142,40 @@ def test_another_tuning_does_not_go_on_here(three: tuple[Path, list[Trial]]) -> 
         assert invoke(["resume", str(trial)]) == 2
     finally:
         (trial / "hidden").rename(trial / "summary.json")
+
+
+@pytest.mark.parametrize(
+    ("edit", "said"),
+    [
+        (lambda text: b"garbage\n" + text, "journal.log: damaged (JSONDecodeError"),
+        (lambda text: text + b"{}\n", "journal.log: damaged (KeyError"),
+        (lambda text: text + b"[1]\n", "journal.log: damaged (TypeError"),
+        (lambda text: text + b"\xff\xfe\n", "journal.log: damaged (UnicodeDecodeError"),
+        (lambda text: text.replace(b'"train.lr"', b'"train.rl"'), "is none of its space"),
+        (lambda text: re.sub(rb'"train.lr":0[.]\d+', b'"train.lr":0.123', text), "was edited"),
+    ],
+)
+def test_an_edited_journal_is_refused_in_one_line(
+    three: tuple[Path, list[Trial]],
+    edit: Callable[[bytes], bytes],
+    said: str,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    copy = tmp_path / "t"
+    shutil.copytree(three[0], copy)
+    journal = copy / "journal.log"
+    content = journal.read_bytes()
+    journal.write_bytes(edit(content))
+    assert journal.read_bytes() != content
+    before = results(copy)
+    assert invoke(["resume", str(copy)]) == 2
+    complaint = capsys.readouterr().err
+    assert said in complaint
+    assert complaint.count("\n") == 1
+    journal.unlink()
+    assert invoke(["resume", str(copy), "--quiet"]) == 0
+    assert results(copy) == before
 
 
 def test_killed_twice_it_ends_in_the_same_file(tmp_path: Path) -> None:

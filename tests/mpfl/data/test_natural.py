@@ -150,6 +150,16 @@ def test_a_client_without_images_is_named(tmp_path: Path) -> None:
         load_data(DataConfig(name="imagefolder", folder=str(tmp_path)), 0)
 
 
+def test_half_of_a_divided_folder_is_no_client(tmp_path: Path) -> None:
+    """Else images of a misspelt ``tests`` would be trained upon."""
+    write(
+        tmp_path,
+        {f"{part}/cat/{n}.png": picture(int(n)) for part in ("train", "tests") for n in "12"},
+    )
+    with pytest.raises(InputError, match="train: expected a folder 'test' beside it"):
+        load_data(DataConfig(name="imagefolder", folder=str(tmp_path)), 0)
+
+
 def test_some_of_the_natural_clients_are_drawn_with_what_they_held_out(tmp_path: Path) -> None:
     write(tmp_path, {f"{n}.txt": sentence(f"w{n}", 10) for n in range(12)})
     chosen = set()
