@@ -26,7 +26,7 @@ def read_shared(folder: Path) -> SharedRun | None:
         return None
     check_file(folder, SHARED)
     found = from_json(SharedRun, file.read_text(encoding="utf-8", errors="replace"), str(file))
-    inside = Path(found.cell).name == found.cell
+    inside = Path(found.cell).name == found.cell and found.cell not in ("", "..")
     if not inside or (folder.parent / found.cell / SHARED).exists():
         raise InputError(f"{file}: damaged ({found.cell!r} is no cell with a run of its own)")
     return found

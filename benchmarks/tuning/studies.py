@@ -6,6 +6,7 @@ import re
 import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from fnmatch import fnmatch
 from functools import cache
 from importlib import resources
 from typing import Any
@@ -13,6 +14,7 @@ from typing import Any
 from benchmarks.running.cell import Cell
 from benchmarks.running.compare_config import CompareConfig
 from benchmarks.running.comparison import plan_cells
+from benchmarks.running.experiment import plan
 from benchmarks.running.tune_config import TuneConfig
 from benchmarks.tuning.space import Choice, Point, Space, read_space
 from mpfl.checks import check_codecs, check_pruning, check_training
@@ -26,6 +28,8 @@ EVERY = "*"
 """In ``[tune.space]``: all methods."""
 _NO_CLIENTS = "data.clients"
 """What a method that has none never reads."""
+_BUILT = "model.*"
+"""Keys whose values not every network has: it is built to see."""
 _WITH_ARGUMENT = re.compile(r"\s*(\w+)\(\s*([^,()=\s]+)\s*([,)].*)", re.DOTALL)
 
 
@@ -202,7 +206,10 @@ def _check_ends(study: Study, where: str) -> None:
         ends = axis.values if isinstance(axis, Choice) else (axis.low, axis.high)
         for end in ends:
             with keyed(f"{where}.{name}"):
-                _check_point(study, {**start, name: end})
+                point = {**start, name: end}
+                _check_point(study, point)
+                if fnmatch(name, _BUILT):  # a trial that cannot begin would end the tuning
+                    plan(study.trial(0, point).experiment, study.cell.load)
 
 
 def _check_point(study: Study, point: Point) -> None:

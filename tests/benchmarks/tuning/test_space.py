@@ -200,6 +200,10 @@ def test_the_users_space_goes_before_the_default() -> None:
         ({"prune.density": [0.1, 2.0]}, r"tune\.space\.mpfl\.prune\.density: prune\.density: got"),
         ({"wire.up": "stup({x})", "x": [1]}, r"tune\.space\.mpfl: \S+: unknown value codec"),
         ({"train.rl": [0.1]}, r"tune\.space\.mpfl: unknown key 'train\.rl'"),
+        (
+            {"model.size": "log(0.0001, 1)"},
+            r"tune\.space\.mpfl\.model\.size: .*parameters at least",
+        ),
         ({"train.batch_size": "uniform(1, 4)"}, r"tune\.space\.mpfl: train\.batch_size: got"),
     ],
 )
