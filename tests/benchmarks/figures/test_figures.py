@@ -154,7 +154,8 @@ def test_a_run_that_was_never_right_is_drawn_without_a_warning(
     make_run: Make, tmp_path: Path
 ) -> None:
     run = load_run(make_run(tmp_path / "r", points=[(n, 0.0) for n in range(1, 5)]))
-    assert accuracy_per_round(drawn_groups([run], comparison_table([run]), "fedavg")) is not None
+    (panel,) = panels([run], comparison_table([run]), "fedavg")
+    assert accuracy_per_round(panel.groups) is not None
 
 
 def test_what_was_not_recorded_is_not_drawn(make_run: Make, tmp_path: Path) -> None:
