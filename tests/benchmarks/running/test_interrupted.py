@@ -65,6 +65,7 @@ def started(arguments: list[str], errors: Path) -> int:
 
     def work() -> None:
         app = program.app
+        signal.signal(signal.SIGHUP, signal.SIG_DFL)  # which nohup leaves ignored
 
         def awake(*given: Any, **options: Any) -> Any:
             signal.pthread_sigmask(signal.SIG_UNBLOCK, HELD_BACK)
