@@ -163,14 +163,15 @@ def full_from(number: int, monkeypatch: pytest.MonkeyPatch) -> Callable[[], int]
     """Have the disk full in the middle of the n-th write; returns a count of writes."""
     count = 0
 
-    def put(file: BinaryIO, content: bytes) -> None:
+    def put(file: BinaryIO, *contents: Any) -> None:
         nonlocal count
         count += 1
         if count >= number:
-            file.write(content[: len(content) // 2])
+            whole = b"".join(map(bytes, contents))
+            file.write(whole[: len(whole) // 2])
             file.flush()
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        original(file, content)
+        original(file, *contents)
 
     original = files.put
     monkeypatch.setattr(files, "put", put)
