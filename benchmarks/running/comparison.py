@@ -11,6 +11,7 @@ from typing import Any
 
 import tomli_w
 
+from benchmarks.results.loading import read_summary
 from benchmarks.results.published import matches
 from benchmarks.running.cell import CELLS, Cell, OnCell, Sweep
 from benchmarks.running.compare_config import CompareConfig, split_table
@@ -27,10 +28,19 @@ from mpfl.plugins import load as load_plugins
 from mpfl.recipes import expanded, recipes
 from mpfl.registry import parse_spec, unknown_name
 from mpfl.world import held_data, shared_loader
-from server.custody import MANIFEST, check, digest_of, held, seal, write_atomically, writing
+from server.custody import (
+    MANIFEST,
+    check,
+    check_file,
+    digest_of,
+    held,
+    seal,
+    write_atomically,
+    writing,
+)
 from server.health import read_failure
 from server.methods.settings import DECLARED
-from server.records import SharedRun, Summary, from_json
+from server.records import SharedRun
 from server.runfolder import CONFIG, SUMMARY, read_config
 from server.summary import check_inputs
 
@@ -242,7 +252,8 @@ def _check_inputs(out: Path, cells: Sequence[Cell]) -> None:
     for cell in cells:
         file = out / CELLS / cell.name / SUMMARY
         if file.is_file():
-            known = from_json(Summary, file.read_text(encoding="utf-8"), str(file)).health
+            check_file(file.parent, SUMMARY)
+            known = read_summary(file).health
             if known is not None:
                 now = data_digests(*held_data(cell.experiment, cell.load))
                 with keyed(cell.name):
