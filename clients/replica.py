@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import struct
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -15,7 +13,7 @@ from mpfl.training.posterior import BetaPosterior
 from mpfl.wire.errors import WireError
 from mpfl.wire.frame import Frame, Section
 from mpfl.wire.masks import decode_mask
-from mpfl.wire.sections import SNAPSHOT, SUBSET, Sync, mask_context
+from mpfl.wire.sections import SNAPSHOT, SUBSET, Sync, links_of, mask_context
 from mpfl.wire.values import decode_values
 from mpfl.wire.values.channel import Channel, Memory, refitted
 from mpfl.world import World
@@ -200,17 +198,3 @@ def _update(world: World, link: bytes, channel: Channel, version: int, held: Flo
     """Decode an update of what everybody holds at a version; many clients are sent the same."""
     key = link, version, channel.footprint.segments
     return world.updates.get(key, lambda: channel.read(link, held))
-
-
-def links_of(payload: bytes) -> Iterator[bytes]:
-    """Give what leads from version to version, one after another; WireError if it is cut short."""
-    start = 0
-    while start < len(payload):
-        if start + 4 > len(payload):
-            raise WireError("values", "truncated update length")
-        (length,) = struct.unpack_from("<I", payload, start)
-        start += 4
-        if start + length > len(payload):
-            raise WireError("values", "truncated update")
-        yield payload[start : start + length]
-        start += length

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import struct
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -14,7 +13,7 @@ from mpfl.recent import Recent
 from mpfl.seeding import numpy_rng
 from mpfl.wire.floats import float32_bytes
 from mpfl.wire.masks import encode_mask, mask_bound_bits
-from mpfl.wire.sections import SNAPSHOT, SUBSET, Sync, mask_context
+from mpfl.wire.sections import SNAPSHOT, SUBSET, Sync, join_links, mask_context
 from mpfl.wire.values import encode_values
 from mpfl.wire.values.channel import Channel, Memory
 
@@ -192,7 +191,7 @@ class Broadcaster:
         snapshot_bytes, missing = 4 * channel.footprint.count, self.version - base
         links = self.links[-missing:] if missing <= len(self.links) else []
         if links and sum(map(len, links)) < snapshot_bytes:
-            payload = b"".join(struct.pack("<I", len(link)) + link for link in links)
+            payload = join_links(links)
             return sync, payload, sum(self.bounds[-missing:])
         sync = replace(sync, flags=sync.flags | SNAPSHOT)
         return sync, float32_bytes(self.public[channel.footprint.keep]), snapshot_bytes

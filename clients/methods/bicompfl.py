@@ -7,12 +7,12 @@ import numpy as np
 from clients.client import Client
 from clients.methods.fedpm import sent_buffers
 from clients.methods.klms import numbered_draw
-from clients.replica import Uninformed, links_of
+from clients.replica import Uninformed
 from mpfl.training.posterior import BetaPosterior, prior_of, shared_draws
 from mpfl.vote import Tally
 from mpfl.wire.errors import WireError
 from mpfl.wire.frame import Frame, Section
-from mpfl.wire.sections import SNAPSHOT
+from mpfl.wire.sections import SNAPSHOT, links_of
 from mpfl.wire.values.draws import read_round
 from mpfl.wire.values.levels import decode_levels
 from mpfl.world import World

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 import struct
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -29,6 +30,7 @@ _SYNC = struct.Struct("<BHHHHH")
 _LONG_SYNC = struct.Struct("<BIIIII")
 _SHORT_LIMIT = 0xFFFF
 _METRICS = struct.Struct("<If")
+_LENGTH = struct.Struct("<I")
 
 
 @dataclass(frozen=True)
@@ -117,6 +119,25 @@ def _inside_and_outside(classes: Fixed, base: Mask) -> NDArray[np.uint8]:
     refined += base.bools()
     refined.setflags(write=False)
     return refined
+
+
+def join_links(links: Iterable[bytes]) -> bytes:
+    """Return what leads from version to version, each behind its length (four bytes)."""
+    return b"".join(_LENGTH.pack(len(link)) + link for link in links)
+
+
+def links_of(payload: bytes) -> Iterator[bytes]:
+    """Give what leads from version to version, one after another; WireError if it is cut short."""
+    start = 0
+    while start < len(payload):
+        if start + _LENGTH.size > len(payload):
+            raise WireError("values", "truncated update length")
+        (length,) = _LENGTH.unpack_from(payload, start)
+        start += _LENGTH.size
+        if start + length > len(payload):
+            raise WireError("values", "truncated update")
+        yield payload[start : start + length]
+        start += length
 
 
 def split_floats(payload: bytes, count: int) -> tuple[NDArray[np.float32], bytes]:

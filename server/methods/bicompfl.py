@@ -10,21 +10,18 @@ its entropy).
 
 from __future__ import annotations
 
-import struct
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from mpfl.errors import InputError
 from mpfl.wire.frame import Frame, Kind, Section
-from mpfl.wire.sections import SNAPSHOT, Sync
+from mpfl.wire.sections import SNAPSHOT, Sync, join_links
 from mpfl.wire.values.draws import write_round
 from mpfl.world import World
 from server.methods.base import Receipt, Request
 from server.methods.fedpm import FedPmState
 from server.methods.klms import Klms
-
-_LENGTH = struct.Struct("<I")
 
 
 @dataclass
@@ -76,7 +73,7 @@ class BiCompFl(Klms):
         missing, formula, bound = version - base, 0.0, 0.0
         if missing and missing <= len(state.links):
             links = state.links[-missing:]
-            values = b"".join(_LENGTH.pack(len(link)) + link for link in links)
+            values = join_links(links)
             formula, bound = sum(state.formulas[-missing:]), sum(state.bounds[-missing:])
         if missing and not 0 < len(values) <= len(self._payload):
             flags, values = SNAPSHOT, self._payload
