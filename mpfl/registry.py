@@ -34,7 +34,7 @@ def unknown_name(
 
     Names from `elsewhere` are only offered, before the known ones, as what was meant.
     """
-    known = sorted(known)
+    known = sorted(set(known))
     near = [*elsewhere, *difflib.get_close_matches(name[:1000], known, n=1, cutoff=0.5)]
     hint = f"; did you mean {near[0]!r}?" if near else ""
     return InputError(f"unknown {what} {shown(name)}{hint} (known: {', '.join(known)})")

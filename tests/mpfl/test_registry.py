@@ -229,3 +229,8 @@ def test_a_key_goes_in_front_of_the_users_mistake_and_of_nothing_else():
         PARTS.bind("x")
     with pytest.raises(ValueError, match=r"^ours$"), keyed("prune.vote"):
         raise ValueError("ours")
+
+
+def test_an_unknown_name_is_told_every_known_one_once() -> None:
+    error = unknown_name("method", "fedavgx", ["mpfl", "fedavg", "fedavg"])
+    assert str(error).endswith("(known: fedavg, mpfl)")
