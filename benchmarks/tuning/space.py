@@ -124,6 +124,17 @@ class Space:
         """Return the point nearest to these values, as far as they are known."""
         return {name: axis.nearest(values.get(name)) for name, axis in self.axes.items()}
 
+    def point_of(self, values: Point) -> dict[str, Any]:
+        """Return the point nearest to a configuration's dotted keys, as far as they say one."""
+        named: dict[str, Any] = {}
+        for key, text in self.templates.items():
+            parts = _HOLE.split(_close(text))
+            stands = _close(str(values.get(key)))
+            if found := re.fullmatch("(.+)".join(map(re.escape, parts[::2])), stands):
+                said = map(_number, found.groups())
+                named = dict(zip(parts[1::2], said, strict=True)) | named
+        return self.nearest({**values, **named})
+
     def settings(self, point: Point) -> dict[str, Any]:
         """Return the dotted keys that a point sets."""
         written = {name: axis.written(point[name]) for name, axis in self.axes.items()}
@@ -131,6 +142,17 @@ class Space:
         own = {name: value for name, value in written.items() if name not in holes}
         filled = {key: _filled(text, written) for key, text in self.templates.items()}
         return {**own, **filled}
+
+
+def _close(text: str) -> str:
+    return "".join(text.split())
+
+
+def _number(text: str) -> Any:
+    try:
+        return float(text)
+    except ValueError:
+        return text
 
 
 def _filled(text: str, written: Mapping[str, Any]) -> str:

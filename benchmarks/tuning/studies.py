@@ -44,7 +44,7 @@ class Study:
     space
         What is tried.
     start
-        What the configuration says of the axes.
+        The point nearest to the configuration as it stands: the first trial.
     baseline
         Name of the study that sets its target.
     """
@@ -183,7 +183,8 @@ def _baseline_of(cell: Cell, cells: Sequence[Cell], asked: CompareConfig) -> str
 
 
 def _study(cell: Cell, baseline: str, asked: CompareConfig, tune: TuneConfig) -> Study:
-    table, start = default_space(cell.experiment)
+    codecs = Codecs.of(cell.experiment)
+    table = default_space(cell.experiment, codecs)
     given = {**tune.space.get(EVERY, {}), **tune.space.get(cell.label, {})}
     where = f"tune.space.{cell.label}"
     one_wire = ("wire.up", "wire.down") if asked.wire else ()
@@ -192,21 +193,21 @@ def _study(cell: Cell, baseline: str, asked: CompareConfig, tune: TuneConfig) ->
     if not space.axes:
         raise InputError(f"{where}: nothing to tune; expected a key that {cell.label!r} reads")
     own = dotted(to_mapping(cell.experiment))
-    study = Study(cell, space, {**own, **start}, baseline)
+    now = space.point_of({**own, "wire.up": codecs.up, "wire.down": codecs.down})
+    study = Study(cell, space, now, baseline)
     _check_ends(study, where)
     return study
 
 
 def _check_ends(study: Study, where: str) -> None:
     """Refuse a space of which some value is no setting; InputError naming it."""
-    start = study.space.nearest(study.start)
     with keyed(where):
-        _check_point(study, start)
+        _check_point(study, study.start)
     for name, axis in study.space.axes.items():
         ends = axis.values if isinstance(axis, Choice) else (axis.low, axis.high)
         for end in ends:
             with keyed(f"{where}.{name}"):
-                point = {**start, name: end}
+                point = {**study.start, name: end}
                 _check_point(study, point)
                 if fnmatch(name, _BUILT):  # a trial that cannot begin would end the tuning
                     plan(study.trial(0, point).experiment, study.cell.load)
@@ -224,8 +225,8 @@ def _defaults() -> Mapping[str, Any]:
     return tomllib.loads((resources.files(__package__) / "spaces.toml").read_text("utf-8"))
 
 
-def default_space(experiment: Experiment) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Return what is tuned unless somebody says otherwise, and what the templates' names are now.
+def default_space(experiment: Experiment, codecs: Codecs) -> dict[str, Any]:
+    """Return what is tuned unless somebody says otherwise.
 
     That is the optimizer's keys, the method's own, and of each value codec that is written with
     arguments the first one.
@@ -233,15 +234,12 @@ def default_space(experiment: Experiment) -> tuple[dict[str, Any], dict[str, Any
     known = _defaults()
     name, _ = parse_spec(experiment.method)
     table = {**known["optimizer"][experiment.train.optimizer], **known["method"].get(name, {})}
-    start: dict[str, Any] = {}
-    codecs = Codecs.of(experiment)
     for way in ("up", "down"):
         found = _WITH_ARGUMENT.fullmatch(getattr(codecs, way))
         if found and found[1] in known["codec"]:
-            codec, first, rest = found.groups()
+            codec, _, rest = found.groups()
             table |= {codec: known["codec"][codec], f"wire.{way}": f"{codec}({{{codec}}}{rest}"}
-            start.setdefault(codec, float(first))
-    return table, start
+    return table
 
 
 def swept_keys(cell: Cell) -> dict[str, Any]:

@@ -155,7 +155,7 @@ class _Search:
     def _point(self, study: Study, number: int) -> dict[str, Any]:
         axes = study.space.axes
         if number == 0:
-            return study.space.nearest(study.start)
+            return dict(study.start)
         known, seed = self._known(study), self._tune.seed
         return next_point(axes, known, self._tune.trials, seed, study.name)
 

@@ -150,9 +150,7 @@ def test_every_method_and_recipe_has_a_space_of_what_it_reads(label: str) -> Non
     if label == "centralized":
         pytest.skip("has no clients")
     study = studies(label, data__train_samples=240)
-    assert set(study.space.settings(study.space.nearest(study.start))).isdisjoint(
-        study.cell.ignored
-    )
+    assert set(study.space.settings(study.start)).isdisjoint(study.cell.ignored)
     assert OWN.get(label, "train.lr") in study.space.axes
     assert len(study.space.axes) <= 5
 
@@ -160,14 +158,22 @@ def test_every_method_and_recipe_has_a_space_of_what_it_reads(label: str) -> Non
 def test_the_first_trial_is_the_configuration() -> None:
     keys: dict[str, Any] = {"train__lr": 0.3, "prune__density": 0.2, "wire__up": "step(2.5, 0.6)"}
     study = studies("mpfl", **keys)
-    trial = study.trial(0, study.space.nearest(study.start))
+    trial = study.trial(0, study.start)
     assert trial.experiment == study.cell.experiment
     assert study.space.templates == {"wire.up": "step({step}, 0.6)"}
 
 
+def test_names_in_braces_start_where_the_configuration_is() -> None:
+    names = {"size": "log(1, 6)", "gap": [0.5, 0.6], "wire.up": "step({size}, {gap})"}
+    study = studies("mpfl", names, wire__up="step(2.5,0.6)")
+    assert (study.start["size"], study.start["gap"]) == (2.5, 0.6)
+    codec = study.trial(0, study.start).experiment.wire.up
+    assert codec == "step(2.5, 0.6)"
+
+
 def test_both_ways_have_one_step() -> None:
     study = studies("dense_step")
-    settings = study.space.settings(study.space.nearest(study.start) | {"step": 3.456})
+    settings = study.space.settings(study.start | {"step": 3.456})
     assert settings["wire.up"] == settings["wire.down"] == "step(3.46, 0.6)"
 
 
