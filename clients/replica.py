@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,9 +22,11 @@ from mpfl.world import World
 Floats = NDArray[np.float32]
 
 
-@dataclass
+@dataclass(slots=True)
 class ClientState:
     """What a client keeps from one message to the next; a new one holds nothing.
+
+    It has these fields and no others: what else a method sets is an AttributeError, not lost.
 
     Attributes
     ----------
@@ -38,6 +41,8 @@ class ClientState:
         Its own running statistics, float32[B].
     posterior
         Of masks drawn at random, where clients work it out themselves.
+    own
+        What else a method keeps: arrays by name, such as control variates.
     """
 
     masks: dict[int, Mask] = field(default_factory=dict)
@@ -45,6 +50,7 @@ class ClientState:
     sent: Memory = field(default_factory=Memory)
     buffers: Floats | None = None
     posterior: BetaPosterior | None = None
+    own: dict[str, NDArray[Any]] = field(default_factory=dict)
 
 
 class Uninformed(Exception):  # noqa: N818 - an answer to the server, not a fault

@@ -69,6 +69,9 @@ def handle(request: Frame, client: Client) -> Frame:
 class RandK(WeightMethod):
     """Average a random share of the entries each round."""
 
+    # What of [wire] matters: the model goes down as it says, the entries come up as float32.
+    reads = ("train.*", "wire.down", "wire.error_feedback", "wire.value_classes")
+
     def accept(self, client: int, reply: Frame) -> Receipt:
         """Add the entries that a client sent to the mean."""
         samples = claimed_samples(self.world, client, reply, Kind.UPDATE)

@@ -1,8 +1,9 @@
 """What a party keeps from round to round: dataclasses of plain fields ⇄ named NumPy arrays.
 
 A field is a number, a string, bytes, an array, a mask, a list or set of such, a dictionary of
-such by whole numbers, or again a dataclass; ``| None`` where there may be nothing. Annotations
-say what is to be read. Names of nested fields are joined by slashes; what is empty has no array.
+such by whole numbers or by names, or again a dataclass; ``| None`` where there may be nothing.
+Annotations say what is to be read. Names of nested fields are joined by slashes; what is empty has
+no array.
 """
 
 from __future__ import annotations
@@ -84,7 +85,7 @@ def _value(kind: Any, tree: Any, layout: Layout) -> Any:
         absent = isinstance(tree, dict) and not tree
         return None if absent else _value(arguments[0], tree, layout)
     if origin is dict:
-        keys = _items(int, tree.get("keys", {}), layout)
+        keys = _items(arguments[0], tree.get("keys", {}), layout)
         return dict(zip(keys, _items(arguments[1], tree.get("values", {}), layout), strict=True))
     if origin in (list, set):
         return origin(_items(arguments[0], tree, layout))

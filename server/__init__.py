@@ -6,12 +6,13 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from server.methods.averaging import WeightMethod, WeightState
+    from server.methods.averaging import WEIGHTS, WeightMethod, WeightState
     from server.methods.base import Receipt, Request, ServerMethod, claimed_samples
     from server.strategy import MethodStrategy
     from server.versions import Broadcaster, MaskCoder, MaskLog
 
 _HOME = {
+    "WEIGHTS": "server.methods.averaging",
     "Broadcaster": "server.versions",
     "MaskCoder": "server.versions",
     "MaskLog": "server.versions",
@@ -25,6 +26,7 @@ _HOME = {
 }
 
 __all__ = [
+    "WEIGHTS",
     "Broadcaster",
     "MaskCoder",
     "MaskLog",

@@ -1,4 +1,4 @@
-"""The table of ``docs/api.md``: every public name, and the first line that is said about it.
+"""The tables of ``docs/api.md``: public names, and members, and the first line about each.
 
 ``python -m tests.api_page`` writes it into the page.
 """
@@ -64,13 +64,34 @@ def table(package: str) -> Iterator[str]:
         yield f"| `{name}` | {line_of(module, name)} | `{home}` |"
 
 
+def members(path: str) -> Iterator[str]:
+    """Yield the lines of the table of a class: what it has, inherited or not, by name."""
+    package, _, name = path.partition(".")
+    kind = getattr(importlib.import_module(package), name)
+    yield "| member | what it is |"
+    yield "|---|---|"
+    for member in sorted(name for name in dir(kind) if not name.startswith("_")):
+        value = inspect.getattr_static(kind, member)
+        value = getattr(value, "__func__", value)
+        text = inspect.getdoc(value) if callable(value) or isinstance(value, property) else None
+        if text:
+            called = f"({_parameters(value)})" if callable(value) else ""
+            line = " ".join(text.partition("\n\n")[0].split()).replace("``", "`")
+            yield f"| `{member}{called}` | {line} |"
+
+
+def _parameters(function: Any) -> str:
+    return ", ".join(name for name in inspect.signature(function).parameters if name != "self")
+
+
 def with_tables(page: str) -> str:
     """Return the page with every table made anew between its two marks."""
 
     def made(found: re.Match[str]) -> str:
-        return f"<!-- {found[1]} -->\n" + "\n".join(table(found[1])) + "\n<!-- end -->"
+        lines = (members if "." in found[1] else table)(found[1])
+        return f"<!-- {found[1]} -->\n" + "\n".join(lines) + "\n<!-- end -->"
 
-    return re.sub(r"<!-- (\w+) -->\n.*?<!-- end -->", made, page, flags=re.DOTALL)
+    return re.sub(r"<!-- ([\w.]+) -->\n.*?<!-- end -->", made, page, flags=re.DOTALL)
 
 
 if __name__ == "__main__":

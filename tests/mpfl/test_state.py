@@ -42,6 +42,7 @@ class Outer:
     vector: NDArray[np.float32]
     held: dict[int, int] = field(default_factory=dict)
     masks: dict[int, Mask] = field(default_factory=dict)
+    named: dict[str, bytes] = field(default_factory=dict)
     links: list[bytes] = field(default_factory=list)
     shares: list[float] = field(default_factory=list)
     lost: set[int] = field(default_factory=set)
@@ -57,6 +58,7 @@ OUTERS = st.builds(
     arrays(np.float32, array_shapes(min_dims=0, min_side=0)),
     st.dictionaries(NUMBERS, NUMBERS),
     st.dictionaries(NUMBERS, MASKS),
+    st.dictionaries(st.text(), BINARY),
     st.lists(BINARY),
     st.lists(st.floats(allow_nan=False)),
     st.sets(NUMBERS),
@@ -91,7 +93,9 @@ def test_states_with_names_of_their_own_lie_side_by_side(one: Inner, other: Inne
 def test_a_state_survives_a_file(held: dict[int, int], tmp_path: Path) -> None:
     mask = Mask.from_bools(LAYOUT, np.arange(14) % 3 == 0)
     inner = Inner(7, 0.25, True, "phase", b"\0\1", mask, None, mask)
-    state = Outer(inner, np.arange(6, dtype=np.float32), held, {2: mask}, [b"", b"link"], [], {4})
+    state = Outer(
+        inner, np.arange(6, dtype=np.float32), held, {2: mask}, {}, [b"", b"link"], [], {4}
+    )
     path = tmp_path / "state"
     save_file({k: np.ascontiguousarray(v) for k, v in flatten(state).items()}, path)
     assert same(restore(Outer, load_file(path), LAYOUT), state)
