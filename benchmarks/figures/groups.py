@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 from benchmarks.figures.palette import Style, variant_styles
 from benchmarks.results.measures import Tested, common_rounds, group_runs
-from benchmarks.results.rows import Row
+from benchmarks.results.rows import Row, place
 from benchmarks.results.rundata import RunData
 from benchmarks.results.settings import (
     reading_order,
@@ -78,7 +78,7 @@ def _panel(
 ) -> Panel:
     groups = group_runs(runs)
     mine: dict[str, Row] = {}
-    for row in rows:
+    for row in sorted(rows, key=place):
         for name, group in groups.items() if row.setting in (setting, "") else ():
             if row.label == group[0].label and group[0].sweep.items() <= row.sweep.items():
                 mine.setdefault(name, replace(row, variant=name))

@@ -28,15 +28,14 @@ def first_table(panel: Panel, baseline: str) -> Table:
     """Return what matters of a setting: bytes to the target and in total, each with its ratio."""
     known = {column.csv: column for column in columns(baseline)}
     shown = [known[name] for name in _FIRST]
-    rows = sorted(panel.rows, key=_by_target)
-    best = {column.csv: best_of(column, rows) for column in shown}
+    best = {column.csv: best_of(column, panel.rows) for column in shown}
     lines = [
         Line(
             row.variant,
             [*(_cell(c, row, baseline, best[c.csv]) for c in shown), _bits(row)],
             row_classes(row, baseline),
         )
-        for row in rows
+        for row in panel.rows
     ]
     headings = ["method", *(column.heading for column in shown), "bits / parameter"]
     return Table(headings, lines)
@@ -48,13 +47,6 @@ def _bits(row: Row) -> Cell:
         return Cell()
     up, down = bits_text(row.uplink_bits), bits_text(row.downlink_bits)
     return Cell(f"{up} ↑ {down} ↓", row.uplink_bits + row.downlink_bits)
-
-
-def _by_target(row: Row) -> tuple[bool, bool, bool, float]:
-    """Sort by bytes to the target; what misses it by its total, after all others."""
-    spent = row.bytes_to_target
-    cost = row.total_bytes if spent is None else spent
-    return row.failed > 0, row.ceiling, spent is None, 0.0 if math.isnan(cost) else cost
 
 
 def _cell(column: Column, row: Row, baseline: str, best: Collection[str]) -> Cell:
@@ -87,7 +79,7 @@ def equal_accuracy(panel: Panel, baseline: str) -> Table:
             [_reach_cell(row, row.reach_at(margin), baseline, best[margin]) for margin in margins],
             row_classes(row, baseline).replace("front", "").strip(),
         )
-        for row in sorted(rivals, key=_by_target)
+        for row in rivals
     ]
     return Table(["method", *(_target(rivals[0].reach_at(m)) for m in margins)], lines)
 

@@ -13,6 +13,7 @@ from benchmarks.results.measures import (
     geometric_interval,
     group_runs,
     held_accuracy,
+    paired_ratios,
 )
 from benchmarks.results.rundata import RunData
 from benchmarks.results.settings import setting_text
@@ -58,7 +59,7 @@ class Ladder:
     setting: str
     target: float
     rungs: tuple[Rung, ...]
-    whole: Estimate
+    whole: Estimate | None
 
     @property
     def product(self) -> str:
@@ -68,21 +69,19 @@ class Ladder:
     @property
     def parts(self) -> str:
         """The same without what they multiply to."""
-        words = ""
-        for rung in self.rungs[1:]:
-            if rung.ratio is None:
-                continue
-            dearer = rung.ratio.mean > 1
-            sign = (" ÷ " if dearer else " × ") if words or dearer else ""
-            worth = ratio_text(rung.ratio.mean) if dearer else _factor(rung.ratio)
-            words += (
-                f"{sign}{worth} × {rung.step}" if not dearer else f"{sign}{worth} ({rung.step})"
-            )
-        return words.strip()
+        words = [_part(rung.step, rung.ratio) for rung in self.rungs if rung.ratio]
+        return " ".join(words).removeprefix("× ")
 
 
-def _factor(ratio: Estimate) -> str:
-    return ratio_text(1 / ratio.mean)
+def _part(step: str, ratio: Estimate) -> str:
+    """Return what a step saves as a factor, and what it costs as a divisor."""
+    if ratio.mean > 1:
+        return f"÷ {ratio_text(ratio.mean)} ({step})"
+    return f"× {_factor(ratio)} × {step}"
+
+
+def _factor(ratio: Estimate | None) -> str:
+    return ratio_text(ratio and 1 / ratio.mean)
 
 
 def ladders(
@@ -143,15 +142,14 @@ def _ladder(
 
 def _climbed(
     steps: Mapping[str, str], spent: Mapping[str, Sequence[int]]
-) -> tuple[tuple[Rung, ...], Estimate]:
+) -> tuple[tuple[Rung, ...], Estimate | None]:
+    def ratio(own: Sequence[int], theirs: Sequence[int]) -> Estimate | None:
+        return paired_ratios([*zip(own, theirs, strict=True)])
+
     counts = list(spent.values())
-    ratios = [None, *(_ratio(after, before) for before, after in pairwise(counts))]
+    ratios = [None, *(ratio(after, before) for before, after in pairwise(counts))]
     rungs = tuple(
-        Rung(step, label, geometric_interval(spent[step]), ratio)
-        for (step, label), ratio in zip(steps.items(), ratios, strict=True)
+        Rung(step, label, geometric_interval(spent[step]), each)
+        for (step, label), each in zip(steps.items(), ratios, strict=True)
     )
-    return rungs, _ratio(counts[-1], counts[0])
-
-
-def _ratio(own: Sequence[int], theirs: Sequence[int]) -> Estimate:
-    return geometric_interval([a / b for a, b in zip(own, theirs, strict=True)])
+    return rungs, ratio(counts[-1], counts[0])

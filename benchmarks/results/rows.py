@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from math import nan
+from math import isnan, nan
 from statistics import fmean
 from typing import Any
 
@@ -114,7 +114,7 @@ def comparison_table(
     failures: Sequence[Failure] = (),
     best_of: Sequence[str] = (),
 ) -> list[Row]:
-    """Return one row per method, setting by setting: by cost, then ceilings, then what failed.
+    """Return one row per method, setting by setting, in the order of `place`.
 
     Parameters
     ----------
@@ -139,10 +139,16 @@ def comparison_table(
         for name, group in groups.items()
     ]
     rows += _dead_rows(failures, groups, keys)
-    rows.sort(key=lambda row: (row.failed > 0, row.ceiling, row.total_bytes, row.method))
-    rows.sort(key=lambda row: reading_order(row.setting))
+    rows.sort(key=lambda row: (reading_order(row.setting), place(row)))
     front = {name for part in by_setting(rows).values() for name in _front(part)}
     return [replace(row, on_front=row.method in front) for row in rows]
+
+
+def place(row: Row) -> tuple[bool, bool, bool, float, float, str]:
+    """Sort by bytes to the target, then in total; then what misses it, ceilings, what failed."""
+    spent = row.bytes_to_target
+    total = 0.0 if isnan(row.total_bytes) else row.total_bytes
+    return row.failed > 0, row.ceiling, spent is None, spent or total, total, row.method
 
 
 def by_setting(rows: Sequence[Row]) -> dict[str, list[Row]]:

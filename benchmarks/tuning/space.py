@@ -159,9 +159,7 @@ def _filled(text: str, written: Mapping[str, Any]) -> str:
     return _HOLE.sub(lambda hole: f"{written[hole[1]]}", text)
 
 
-def read_space(
-    table: Mapping[str, Any], where: str, given: Collection[str], left_out: Collection[str]
-) -> Space:
+def read_space(table: Mapping[str, Any], where: str, left_out: Collection[str]) -> Space:
     """Return what a table says is to be tried.
 
     Parameters
@@ -170,10 +168,9 @@ def read_space(
         Dotted keys and names → a list of values, a range, or a text with names in braces.
     where
         What stands before a key in errors.
-    given
-        The keys that the user wrote: what is wrong or of no use among them is an error.
     left_out
-        Patterns of keys that are not tuned here, whoever wrote them.
+        Patterns of keys that are not tuned here; names that stand in the braces of none are left
+        out as well.
 
     Raises
     ------
@@ -193,8 +190,6 @@ def read_space(
             continue
         if "." in key or key in holes:
             axes[key] = _axis(value, f"{where}.{key}")
-        elif key in given and not any(hole == key for hole in _all_holes(table)):
-            raise InputError(f"{where}.{key}: no key, and it stands in the braces of none")
     for hole in sorted(holes - axes.keys()):
         raise InputError(f"{where}: {{{hole}}} stands for nothing; expected a line {hole} = …")
     return Space(axes, templates)
@@ -206,11 +201,6 @@ def _any(key: str, patterns: Collection[str]) -> bool:
 
 def _is_template(value: Any) -> bool:
     return isinstance(value, str) and bool(_HOLE.search(value))
-
-
-def _all_holes(table: Mapping[str, Any]) -> set[str]:
-    texts = (text for text in table.values() if isinstance(text, str))
-    return {hole for text in texts for hole in _HOLE.findall(text)}
 
 
 def _axis(value: Any, key: str) -> Axis:

@@ -113,16 +113,42 @@ def plan_tuning(rest: Mapping[str, Any], asked: CompareConfig, tune: TuneConfig)
         text = "a seed of its own: what was tuned on a seed says nothing about it"
         fail("tune.seed", tune.seed, f"{text} (compare.seeds: {asked.seeds})")
     labels = tuned_labels(asked, tune)
+    known = [EVERY, *labels, *asked.methods, *asked.variants]
     for label in tune.space:
-        if label not in (EVERY, *labels):
+        if label not in known:
             with keyed("tune.space"):
-                raise unknown_name("method", label, [EVERY, *labels])
+                raise unknown_name("method", label, known)
     config = replace(asked, methods=labels, seeds=[tune.seed])
     cells = [_readied(cell) for cell in plan_cells(with_validation(rest, tune), config)]
     cells = _equal_work([cell for cell in cells if _NO_CLIENTS not in cell.ignored])
     own = [cell for cell in cells if not cell.same_as]
     studies = [_study(cell, _baseline_of(cell, cells, asked), asked, tune) for cell in own]
+    for label, table in tune.space.items():
+        if label in (EVERY, *labels):
+            _check_read(label, table, studies)
     return Plan(tuple(studies), tuple(cells))
+
+
+def _check_read(label: str, table: Mapping[str, Any], studies: Sequence[Study]) -> None:
+    """Refuse a key or name that no study looks at, and a table of what has no study."""
+    own = [study for study in studies if label in (EVERY, study.cell.label)]
+    with keyed("tune.space"):
+        if not own:
+            text = f"{label!r} is not tuned: it has no clients, or does the run of another"
+            raise InputError(f"{text} (tuned: {', '.join({s.cell.label: 0 for s in studies})})")
+    read = {key for study in own for key in (*study.space.axes, *study.space.templates)}
+    for key in sorted(table, key=lambda key: "." not in key):
+        if key not in read:
+            known = ", ".join(sorted(read))
+            raise InputError(f"tune.space.{label}.{key}: {_unread(key, own)} (tuned: {known})")
+
+
+def _unread(key: str, studies: Sequence[Study]) -> str:
+    """Say why none of some studies looks at a key."""
+    if "." not in key:
+        return "no key, and it stands in the braces of none"
+    why = studies[0].cell.ignored.get(key, "the comparison sets it")
+    return f"without effect, {why}"
 
 
 def tuned_labels(asked: CompareConfig, tune: TuneConfig) -> list[str]:
@@ -189,7 +215,7 @@ def _study(cell: Cell, baseline: str, asked: CompareConfig, tune: TuneConfig) ->
     where = f"tune.space.{cell.label}"
     one_wire = ("wire.up", "wire.down") if asked.wire else ()
     left_out = [*cell.ignored, *asked.sweep, *one_wire]
-    space = read_space({**table, **given}, where, given, left_out)
+    space = read_space({**table, **given}, where, left_out)
     if not space.axes:
         raise InputError(f"{where}: nothing to tune; expected a key that {cell.label!r} reads")
     own = dotted(to_mapping(cell.experiment))

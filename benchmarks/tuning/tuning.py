@@ -179,8 +179,11 @@ class _Search:
         return [study.trial(number, trial.params) for number, trial in enumerate(known)]
 
     def runs(self, study: Study) -> list[RunData | None]:
-        """Return the runs of a study's finished trials, in order."""
-        return [self._read(cell) for cell in self._cells(study)]
+        """Return the runs of a study's finished trials, in order; what was removed is run again."""
+        cells = self._cells(study)
+        removed = [cell for cell in cells if not (self._folders / cell.name).is_dir()]
+        run_cells(removed, self._folders, self._on_cell, self._workers)
+        return [self._read(cell) for cell in cells]
 
     def judged(self, study: Study, target: Target) -> list[Trial]:
         """Return a study's finished trials."""

@@ -25,7 +25,7 @@ POINTS = {
 def panel(samples: int | None = None) -> Panel:
     runs = [run_of(points, label) for label, points in POINTS.items()]
     runs = [replace(r, summary=replace(r.summary, test_predictions=samples)) for r in runs]
-    rows = comparison_table(runs, margin=0.02, best_of=["fedavg", "fedavg_5"])
+    rows = comparison_table(runs, margin=0.02, best_of=["fedavg", "fedavg_5"])[::-1]
     (found,) = panels(runs, rows, "fedavg")
     return found
 

@@ -52,10 +52,22 @@ def test_total_bytes_are_the_mean_over_seeds() -> None:
 
 def test_a_ceiling_comes_last_and_has_no_ratio_and_is_on_no_front() -> None:
     rows = compared()
-    assert list(rows) == ["weak", "mpfl", "fedavg", "centralized"]
+    assert list(rows)[-1] == "centralized"
     ceiling = rows["centralized"]
     assert (ceiling.ceiling, ceiling.ratio, ceiling.ratio_at_target) == (True, None, None)
-    assert [name for name, row in rows.items() if row.on_front] == ["weak", "mpfl"]
+    assert [name for name, row in rows.items() if row.on_front] == ["mpfl", "weak"]
+
+
+def test_what_reaches_the_target_stands_by_those_bytes_and_what_misses_it_by_its_total() -> None:
+    early = run_of([(4, 0.9), (1000, 0.9)], "early", 0)
+    equal = run_of([(4, 0.9), (900, 0.9)], "equal", 0)
+    base = run_of([(500, 0.9)], "fedavg", 0)
+    missed = [run_of([(count, 0.1)], f"misses {count}", 0) for count in (3, 2)]
+    ceiling = run_of([(0, 0.95)], "centralized", 0)
+    rows = comparison_table([ceiling, *missed, base, early, equal])
+    assert [row.method for row in rows] == [
+        *("equal", "early", "fedavg", "misses 2", "misses 3", "centralized"),
+    ]
 
 
 def test_without_a_baseline_there_is_no_target() -> None:

@@ -20,7 +20,7 @@ from tests.federation import tiny
 
 
 def read(table: dict[str, Any], left_out: tuple[str, ...] = ()) -> Space:
-    return read_space(table, "here", table, left_out)
+    return read_space(table, "here", left_out)
 
 
 def studies(label: str, space: dict[str, Any] | None = None, **keys: Any) -> Study:
@@ -72,7 +72,6 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
     "ends exchanged": ({"train.lr": "uniform(2, 1)"}, "expected low < high"),
     "the logarithm of nothing": ({"train.lr": "log(0, 1)"}, "expected 0 < low < high"),
     "a hole": ({"wire.up": "step({size})"}, r"here: \{size\} stands for nothing"),
-    "a name of no use": ({"size": [1]}, r"here\.size: no key, and it stands in the braces of none"),
     "rounds": ({"federation.rounds": [1, 2]}, r"here\.federation\.rounds: every method gets"),
     "local work": ({"train.epochs": [1, 2]}, r"here\.train\.epochs: every method gets"),
     "data": ({"data.partition": ["iid"]}, r"here\.data\.partition: every method gets"),
@@ -224,6 +223,60 @@ def test_a_space_for_nobody_is_refused() -> None:
     tune = TuneConfig(methods=["mpfl"], space={"mpfll": {"train.lr": [0.1]}})
     with pytest.raises(InputError, match=r"tune\.space: unknown method 'mpfll'; did you mean"):
         plan_tuning(to_mapping(tiny()), CompareConfig(methods=["mpfl"]), tune)
+
+
+UNREAD: dict[str, tuple[dict[str, Any], str]] = {
+    "a name of no use": (
+        {"mpfl": {"size": [1]}},
+        r"tune\.space\.mpfl\.size: no key, and it stands in the braces of none \(tuned: train\.lr, ",
+    ),
+    "of no use to all": ({"*": {"size": [1]}}, r"tune\.space\.\*\.size: no key"),
+    "in a line that is not tuned": (
+        {"mpfl": {"low": [1], "comparator.sign_step": "{low}"}},
+        r"tune\.space\.mpfl\.comparator\.sign_step: without effect, mpfl does not read it",
+    ),
+    "a key that nobody reads": (
+        {"*": {"comparator.sign_step": [0.1]}},
+        r"tune\.space\.\*\.comparator\.sign_step: without effect, \w+ does not read it",
+    ),
+    "a key that is swept": (
+        {"mpfl": {"prune.density": [0.1]}},
+        r"tune\.space\.mpfl\.prune\.density: without effect, the comparison sets it",
+    ),
+    "no clients": (
+        {"centralized": {"train.lr": [0.1]}},
+        r"tune\.space: 'centralized' is not tuned: .* \(tuned: mpfl, fedavg\)",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", UNREAD)
+def test_what_nobody_would_look_at_is_refused_with_what_is_tuned(name: str) -> None:
+    space, message = UNREAD[name]
+    asked = CompareConfig(
+        methods=["mpfl", "fedavg", "centralized"], sweep={"prune.density": [0.1, 0.2]}
+    )
+    with pytest.raises(InputError, match=message):
+        plan_tuning(to_mapping(tiny()), asked, TuneConfig(space=space))
+
+
+def test_every_method_takes_of_a_space_for_all_what_it_reads() -> None:
+    space = {"*": {"prune.density": [0.1, 0.2], "comparator.fedpm_lr": [0.1]}}
+    asked = CompareConfig(methods=["mpfl", "fedpm", "fedavg"])
+    plan = plan_tuning(to_mapping(tiny()), asked, TuneConfig(space=space))
+    axes = {study.cell.label: study.space.axes.keys() for study in plan.studies}
+    assert {label: set(space["*"]) & keys for label, keys in axes.items()} == {
+        "mpfl": {"prune.density"},
+        "fedpm": {"comparator.fedpm_lr"},
+        "fedavg": set(),
+    }
+
+
+def test_a_part_of_a_comparison_is_tuned_beside_spaces_of_the_others() -> None:
+    space = {"mpfl": {"prune.density": [0.1]}, "topk": {"train.lr": [0.1]}}
+    asked = CompareConfig(methods=["mpfl", "topk", "fedavg"])
+    plan = plan_tuning(to_mapping(tiny()), asked, TuneConfig(methods=["mpfl"], space=space))
+    assert [study.cell.label for study in plan.studies] == ["mpfl", "fedavg"]
 
 
 def test_the_seed_of_the_comparison_is_refused() -> None:

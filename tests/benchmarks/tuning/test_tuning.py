@@ -130,6 +130,21 @@ def test_a_finished_tuning_is_shown_again(
     assert results(out) == before
 
 
+def test_a_finished_trial_that_was_removed_is_run_again(
+    three: tuple[Path, list[Trial]], tmp_path: Path
+) -> None:
+    copy = tmp_path / "t"
+    shutil.copytree(three[0], copy)
+    before = results(copy)
+    for name in ("fedavg__trial=1__seed10", "mpfl__trial=2__seed10"):
+        shutil.rmtree(copy / "trials" / name)
+    for name in (TUNED, CSV):
+        (copy / name).unlink()
+    assert invoke(["resume", str(copy), "--quiet"]) == 0
+    assert results(copy) == before
+    assert len(list((copy / "trials").glob("*/summary.json"))) == 9
+
+
 def test_another_tuning_does_not_go_on_here(three: tuple[Path, list[Trial]]) -> None:
     out, _ = three
     with pytest.raises(InputError, match="holds another tuning"):
