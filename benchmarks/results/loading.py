@@ -13,13 +13,23 @@ from typing import Any
 from safetensors import SafetensorError, safe_open
 
 from benchmarks.results.rundata import Ledger, RunData
-from benchmarks.same_run import home_of, read_shared
+from benchmarks.same_run import SHARED, home_of, read_shared
 from mpfl.errors import InputError
 from mpfl.mask import Mask
-from mpfl.nested import with_override
+from mpfl.nested import value_at, with_override
+from mpfl.recipes import expanded
 from server.custody import check, listed
 from server.health import read_failure
-from server.records import HEADER, Failure, RetrainRecord, RoundRecord, Row, Summary, from_json
+from server.records import (
+    HEADER,
+    Failure,
+    RetrainRecord,
+    RoundRecord,
+    Row,
+    SharedRun,
+    Summary,
+    from_json,
+)
 from server.runfolder import (
     CONFIG,
     LEDGER,
@@ -56,11 +66,31 @@ def _read_run(folder: Path) -> RunData:
     if shared is None:
         return _read_own(folder)
     run = _read_own(folder.parent / shared.cell)
+    if not _does_the_run_of(folder, shared, run):
+        told = f"{shared.cell!r} is the run of other work than {folder.name!r}"
+        raise InputError(f"{folder / SHARED}: damaged ({told})")
     config = run.config
     for key, value in shared.sweep.items():
         config = with_override(config, key, value)
     name = folder.resolve().name
     return replace(run, folder=name, label=shared.label, sweep=shared.sweep, config=config)
+
+
+def _does_the_run_of(folder: Path, shared: SharedRun, run: RunData) -> bool:
+    """Tell whether a run has a cell's seed and method, and its swept values as far as it reads any.
+
+    A rule of ``compare.adjust`` may have set a swept key to what no cell's sweep says.
+    """
+    variants = comparison_settings([folder.parent.parent]).get("variants", {})
+    changes = {"method": shared.label, **variants.get(shared.label, {})}
+    swept = {k: v for k, v in run.sweep.items() if value_at(run.config, k) == v}
+    unread = run.summary.health.ignored if run.summary.health else swept
+    return (
+        folder.resolve().name.endswith(f"__seed{shared.seed}")
+        and run.seed == shared.seed
+        and expanded(changes)["method"] == run.config["method"]
+        and all(shared.sweep.get(k) == v or k in unread for k, v in swept.items())
+    )
 
 
 def _read_own(folder: Path) -> RunData:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 
 from clients.client import Client
@@ -41,7 +43,9 @@ def _followed(request: Frame, client: Client, payload: bytes) -> BetaPosterior:
             raise Uninformed(f"holds no θ that leads on from version {base}")
         posterior = BetaPosterior.flat(world.layout.total)
     for link in links[posterior.updates - base :]:
-        posterior = _after(world, posterior, link)
+        before = posterior
+        key = before.updates, before.ballots, before.kept.tobytes(), link
+        posterior = world.posteriors.get(key, partial(_after, world, before, link))
     return posterior
 
 

@@ -21,6 +21,7 @@ from mpfl.network.layers import Structure
 from mpfl.ranking.coverage import Coverage
 from mpfl.recent import Fixed, Recent
 from mpfl.training.masked import MaskedNetwork
+from mpfl.training.posterior import BetaPosterior
 from mpfl.wire.discovery import Fingerprint
 from mpfl.wire.masks import encode_mask
 from mpfl.wire.values.channel import Channel
@@ -51,11 +52,12 @@ class World:
         Units per row of each layer's weight matrix, for mask codecs (0 where a unit is a row).
     coverage
         Who reads whom, where the ranking needs it.
-    starts, footprints, decoded, updates, moved
+    starts, footprints, decoded, updates, moved, posteriors
         What clients of a round would otherwise make again one by one: the start under a mask;
         what travels under it; the mask that a message leads to, by whether it is a subset, what
         was held and payload; the update of the model that it holds, by payload, version, segments;
-        the classes of differences to it, see `Channel`.
+        the classes of differences to it, see `Channel`; the posterior after a round's draws, by its
+        updates, ballots and counts before and the round's payload.
     """
 
     experiment: Experiment
@@ -79,6 +81,9 @@ class World:
     )
     moved: Recent[tuple[Fixed, Fixed, bytes], NDArray[np.uint8]] = field(
         default_factory=lambda: Recent(1)
+    )
+    posteriors: Recent[tuple[int, int, bytes, bytes], BetaPosterior] = field(
+        default_factory=lambda: Recent(4)
     )
 
     @property

@@ -79,6 +79,20 @@ def test_every_client_of_bicompfl_works_out_the_servers_theta():
             )
 
 
+def test_a_rounds_draws_are_decoded_once_for_all_clients_of_a_worker(monkeypatch):
+    game = Federation(tiny(method="bicompfl", federation__rounds=4))
+    clients = len(game.world.parts)
+    calls = []
+    decode = DrawCodec.decode
+    monkeypatch.setattr(DrawCodec, "decode", lambda *a: calls.append(1) or decode(*a))
+    counted = []
+    for _ in range(3):
+        calls.clear()
+        game.play()
+        counted.append(len(calls))
+    assert counted == [clients, 2 * clients, 2 * clients]  # by the server, and before that once
+
+
 def test_who_was_away_is_sent_the_rounds_it_missed_or_theta(monkeypatch):
     game = Federation(tiny(method="bicompfl", federation__rounds=30))
     present = {0, 1}

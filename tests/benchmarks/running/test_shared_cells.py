@@ -161,6 +161,47 @@ def test_a_pointer_that_was_edited_is_refused(compared: Path, tmp_path: Path) ->
             load_folders([copy])
 
 
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"cell": "mpfl__prune.density=0.1__seed0"},  # another method
+        {"cell": "fedavg__prune.density=0.1__seed1"},  # another seed
+        {"cell": "fedavg__prune.density=0.1__seed1", "seed": 1},
+        {"label": "mpfl"},
+    ],
+)
+def test_a_pointer_to_the_run_of_other_work_is_refused_though_it_is_sealed(
+    compared: Path, tmp_path: Path, change: dict[str, Any]
+) -> None:
+    copy = tmp_path / "c"
+    shutil.copytree(compared, copy)
+    file = copy / CELLS / "fedavg__prune.density=0.3__seed0" / SHARED
+    content = json.dumps({**json.loads(file.read_text()), **change}).encode()
+    file.write_bytes(content)
+    seal(file.parent, {SHARED: digest_of(content)})
+    with pytest.raises(InputError, match=r"same_run\.json: damaged \(.* of other work than 'fed"):
+        load_folders([copy])
+
+
+def test_a_pointer_to_another_value_of_a_key_that_is_read_is_refused(
+    compared: Path, tmp_path: Path
+) -> None:
+    copy = tmp_path / "c"
+    shutil.copytree(compared, copy)
+    file = copy / CELLS / "mpfl__prune.density=0.3__seed0" / SHARED
+    record = {
+        "cell": "mpfl__prune.density=0.1__seed0",
+        "label": "mpfl",
+        "seed": 0,
+        "sweep": {"prune.density": 0.3},
+    }
+    shutil.rmtree(file.parent)
+    file.parent.mkdir()
+    file.write_text(json.dumps(record))
+    with pytest.raises(InputError, match="is the run of other work"):
+        load_folders([copy])
+
+
 OTHERS: dict[str, Any] = {
     "train.lr": 0.3,
     "train.momentum": 0.5,

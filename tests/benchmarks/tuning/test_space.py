@@ -228,7 +228,7 @@ def test_a_space_for_nobody_is_refused() -> None:
 UNREAD: dict[str, tuple[dict[str, Any], str]] = {
     "a name of no use": (
         {"mpfl": {"size": [1]}},
-        r"tune\.space\.mpfl\.size: no key, and it stands in the braces of none \(tuned: train\.lr, ",
+        r"tune\.space\.mpfl\.size: no key, and it stands in the braces of none \(tuned: train\.",
     ),
     "of no use to all": ({"*": {"size": [1]}}, r"tune\.space\.\*\.size: no key"),
     "in a line that is not tuned": (
