@@ -29,7 +29,16 @@ def read_shared(folder: Path) -> SharedRun | None:
     inside = Path(found.cell).name == found.cell and found.cell not in ("", "..")
     if not inside or (folder.parent / found.cell / SHARED).exists():
         raise InputError(f"{file}: damaged ({found.cell!r} is no cell with a run of its own)")
+    cells = folder.resolve().name, found.cell
+    if not all(name.endswith(f"__seed{found.seed}") for name in cells):
+        raise of_other_work(folder, found)
     return found
+
+
+def of_other_work(folder: Path, shared: SharedRun) -> InputError:
+    """Return the error for a cell that names a run which cannot be its own."""
+    told = f"{shared.cell!r} is the run of other work than {folder.name!r}"
+    return InputError(f"{folder / SHARED}: damaged ({told})")
 
 
 def home_of(folder: Path) -> Path:

@@ -13,7 +13,7 @@ from typing import Any
 from safetensors import SafetensorError, safe_open
 
 from benchmarks.results.rundata import Ledger, RunData
-from benchmarks.same_run import SHARED, home_of, read_shared
+from benchmarks.same_run import home_of, of_other_work, read_shared
 from mpfl.errors import InputError
 from mpfl.mask import Mask
 from mpfl.nested import value_at, with_override
@@ -67,8 +67,7 @@ def _read_run(folder: Path) -> RunData:
         return _read_own(folder)
     run = _read_own(folder.parent / shared.cell)
     if not _does_the_run_of(folder, shared, run):
-        told = f"{shared.cell!r} is the run of other work than {folder.name!r}"
-        raise InputError(f"{folder / SHARED}: damaged ({told})")
+        raise of_other_work(folder, shared)
     config = run.config
     for key, value in shared.sweep.items():
         config = with_override(config, key, value)
@@ -86,8 +85,7 @@ def _does_the_run_of(folder: Path, shared: SharedRun, run: RunData) -> bool:
     swept = {k: v for k, v in run.sweep.items() if value_at(run.config, k) == v}
     unread = run.summary.health.ignored if run.summary.health else swept
     return (
-        folder.resolve().name.endswith(f"__seed{shared.seed}")
-        and run.seed == shared.seed
+        run.seed == shared.seed
         and expanded(changes)["method"] == run.config["method"]
         and all(shared.sweep.get(k) == v or k in unread for k, v in swept.items())
     )
