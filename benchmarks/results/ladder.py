@@ -81,7 +81,7 @@ def _part(step: str, ratio: Estimate) -> str:
 
 
 def _factor(ratio: Estimate | None) -> str:
-    return ratio_text(ratio and 1 / ratio.mean)
+    return ratio_text(1 / ratio.mean if ratio else None)
 
 
 def ladders(

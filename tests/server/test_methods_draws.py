@@ -1,6 +1,7 @@
 """KLMS and BICompFL: what travels are numbers of draws, and everybody comes to the same θ."""
 
 import struct
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -82,14 +83,13 @@ def test_every_client_of_bicompfl_works_out_the_servers_theta():
 def test_a_rounds_draws_are_decoded_once_for_all_clients_of_a_worker(monkeypatch):
     game = Federation(tiny(method="bicompfl", federation__rounds=4))
     clients = len(game.world.parts)
-    calls = []
-    decode = DrawCodec.decode
-    monkeypatch.setattr(DrawCodec, "decode", lambda *a: calls.append(1) or decode(*a))
+    decode = Mock(side_effect=DrawCodec.decode)
+    monkeypatch.setattr(DrawCodec, "decode", lambda *arguments: decode(*arguments))
     counted = []
     for _ in range(3):
-        calls.clear()
+        decode.reset_mock()
         game.play()
-        counted.append(len(calls))
+        counted.append(decode.call_count)
     assert counted == [clients, 2 * clients, 2 * clients]  # by the server, and before that once
 
 
