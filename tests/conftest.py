@@ -31,6 +31,7 @@ GROUPS = {
     "figures": ["benchmarks/figures/test_figures.py"],  # drawn once, for many tests
     "report": ["benchmarks/report/test_write.py"],
     "flower": [  # engines with ports and processes of their own
+        "benchmarks/engines/test_cluster.py",
         "benchmarks/engines/test_flower_engines.py",
         "benchmarks/cli/test_bench.py::test_ray_is_timed",
     ],
@@ -80,13 +81,17 @@ def _folder() -> Path:
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     # Long ones first: so two processes end at about one time.
     items.sort(key=lambda item: item.get_closest_marker("slow") is None)
+    if not torch.cuda.is_available():
+        _skip(items, "gpu", "no CUDA device here")
     folder = _folder()
-    if folder.is_dir():
-        return
-    skip = pytest.mark.skip(reason=f"no folder {folder}; set MPFL_TEST_DATA to one with data sets")
+    if not folder.is_dir():
+        _skip(items, "data", f"no folder {folder}; set MPFL_TEST_DATA to one with data sets")
+
+
+def _skip(items: list[pytest.Item], mark: str, reason: str) -> None:
     for item in items:
-        if item.get_closest_marker("data"):  # a folder of that name is a keyword as well
-            item.add_marker(skip)
+        if item.get_closest_marker(mark):  # a folder of that name is a keyword as well
+            item.add_marker(pytest.mark.skip(reason=reason))
 
 
 @pytest.fixture(scope="session")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -13,6 +14,7 @@ from benchmarks.cli import options
 from benchmarks.cli.compare import compare_cells
 from benchmarks.cli.console import Reporter
 from benchmarks.cli.tune import tune_trials
+from benchmarks.engines.cluster import find_cluster
 from benchmarks.engines.ray import run_on_ray
 from benchmarks.results.loading import REPORT, is_comparison, read_summary
 from benchmarks.running import experiment as running
@@ -43,12 +45,19 @@ def run(
     data_dir: options.DataDir = None,
     download: options.Download = False,
     engine: Annotated[str, typer.Option(help="local, or ray (Flower's simulation).")] = "local",
+    ray_address: Annotated[
+        str, typer.Option(help="HOST:PORT of a Ray cluster to join (--engine ray).")
+    ] = "",
     sink: options.Sink = "",
     quiet: options.Quiet = False,
     as_json: options.Json = False,
 ) -> None:
     """Run one experiment into a run folder."""
     run_on_engine = ENGINES[engine]
+    if ray_address:
+        if run_on_engine is not run_on_ray:
+            raise InputError(f"--ray-address: got {ray_address!r}, which needs --engine ray")
+        run_on_engine = partial(run_on_ray, cluster=find_cluster(ray_address))
     table, _ = split_table(options.configured(config, assignments, data_dir, download, plugins))
     experiment = from_mapping(table)
     reporter = Reporter(quiet=quiet, as_json=as_json)

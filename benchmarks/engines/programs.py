@@ -92,9 +92,11 @@ class Programs:
     ----------
     home
         Takes Flower's configuration, its copies of apps, and one log file for each program.
+    environment
+        Variables of the programs besides those that are always set.
     """
 
-    def __init__(self, home: Path) -> None:
+    def __init__(self, home: Path, environment: Mapping[str, str] | None = None) -> None:
         self.home = home
         self._running: list[subprocess.Popen[bytes]] = []
         self._on_terminate: Any = None
@@ -110,6 +112,7 @@ class Programs:
             "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
             "PYTHONUNBUFFERED": "1",
             "NO_COLOR": "1",
+            **(environment or {}),
         }
 
     def start(

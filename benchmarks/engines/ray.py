@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import shutil
 import tempfile
@@ -11,9 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.engines import programs as flower
+from benchmarks.engines.cluster import Cluster, need_ray
 from benchmarks.running.experiment import validate, with_absolute_paths
 from mpfl.config import Experiment, to_toml
-from mpfl.errors import InputError, RunError
+from mpfl.errors import RunError
 from mpfl.world import World
 from server.health import read_failure
 from server.loop import OnRound
@@ -26,11 +26,18 @@ def run_on_ray(
     out: Path,
     on_round: OnRound | None = None,
     world: World | None = None,
+    cluster: Cluster | None = None,
 ) -> dict[str, Any]:
     """Run an experiment on Ray into the new or empty folder `out`; arguments as for `run`.
 
     Everything Flower writes stays in a temporary folder, its log of the run goes to
     ``flower.log`` in `out`, and the SuperLink that is started for the run ends with it.
+
+    Parameters
+    ----------
+    cluster
+        What `find_cluster` has found: each of its cores becomes an actor. By default a cluster is
+        started on this machine, and ended.
 
     Raises
     ------
@@ -41,16 +48,18 @@ def run_on_ray(
     RuntimeError
         If it failed otherwise; the text has the end of its log.
     """
-    if importlib.util.find_spec("ray") is None:
-        raise InputError("--engine ray: Ray is missing; install it with pip install 'mpfl[ray]'")
+    need_ray()
     check_empty(out)
     experiment = (world or validate(with_absolute_paths(experiment))).experiment
     out = out.resolve()
     with tempfile.TemporaryDirectory(prefix="mpfl-flower-") as name:
         home = Path(name)
-        with flower.Programs(home) as programs:
+        # Flower has no setting for this, and Ray by itself joins whatever runs on this machine.
+        ray_address = {"RAY_ADDRESS": cluster.address if cluster else "local"}
+        with flower.Programs(home, ray_address) as programs:
             try:
-                _simulate(programs, _portable(experiment), out, on_round)
+                federation = _federation(experiment, cluster)
+                _simulate(programs, _portable(experiment), out, on_round, federation)
             except RuntimeError:
                 if failure := read_failure(out):
                     raise RunError(failure.error) from None
@@ -61,7 +70,11 @@ def run_on_ray(
 
 
 def _simulate(
-    programs: flower.Programs, experiment: Experiment, out: Path, on_round: OnRound | None
+    programs: flower.Programs,
+    experiment: Experiment,
+    out: Path,
+    on_round: OnRound | None,
+    federation: list[str],
 ) -> None:
     app = flower.stage_app(programs.home / "app")
     port = flower.free_port()
@@ -71,19 +84,19 @@ def _simulate(
     flower.wait_until_healthy(superlink, port)
     programs.connect(f"127.0.0.1:{port}")
     run_config = {"experiment": to_toml(experiment), "out": str(out), "engine": "ray"}
-    run_id = flower.submit(programs, app, run_config, _federation(experiment))
+    run_id = flower.submit(programs, app, run_config, federation)
     flower.follow(programs, run_id, out, on_round)
 
 
-def _federation(experiment: Experiment) -> list[str]:
-    """Return the simulation's settings: a one-core actor for each worker."""
+def _federation(experiment: Experiment, cluster: Cluster | None) -> list[str]:
+    """Return the simulation's settings: a one-core actor for each worker, or core of a cluster."""
     clients = experiment.data.clients
     actors = max(1, worker_count(experiment.engine.workers, clients))
     return [
         f"num-supernodes={clients}",
         "client-resources-num-cpus=1",
         "client-resources-num-gpus=0.0",
-        f"init-args-num-cpus={actors}",
+        *([] if cluster else [f"init-args-num-cpus={actors}"]),
     ]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import time
 from collections.abc import Callable
 
@@ -29,6 +30,10 @@ class Directory:
     if it holds no partition that a run of `clients` has, or one that another node holds, or if
     it starts from anything else than the server does. Refused nodes do no harm, and are asked
     again from time to time while a partition is missing. Queries are in no ledger.
+
+    In a simulation nothing gets lost, and nobody is asked again before the answer: Flower's engine
+    would put a client's state back to what it was when a late query began, whatever the client
+    has done meanwhile.
 
     Parameters
     ----------
@@ -121,9 +126,10 @@ class Directory:
     def _ask(self) -> None:
         """Ask whoever is new, and while a partition is missing others again."""
         now, known = time.monotonic(), set(self._holders.values())
+        patience = math.inf if is_simulation(self._grid) else _UNANSWERED_SECONDS
         for node in sorted(self._present - known):
             if node not in self._ask_at or (self.missing and self._ask_at[node] <= now):
-                self._ask_at[node] = now + _UNANSWERED_SECONDS
+                self._ask_at[node] = now + patience
                 for message_id in self._grid.push_messages([Message(RecordDict(), node, "query")]):
                     if message_id:
                         self._asked[message_id] = node

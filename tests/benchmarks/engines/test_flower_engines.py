@@ -75,7 +75,7 @@ def test_ray_gives_the_same_result_where_both_ends_keep_something(
 def test_a_failed_flower_run_is_an_error_though_flwr_exits_0(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("benchmarks.engines.ray._federation", lambda _: ["num-supernodes=2"])
+    monkeypatch.setattr("benchmarks.engines.ray._federation", lambda *_: ["num-supernodes=2"])
     refusal = r"(?s)finished:failed.*num-partitions: got 2, .*num-supernodes=3"
     with pytest.raises(RuntimeError, match=refusal):
         run_on_ray(experiment(), tmp_path / "ray")

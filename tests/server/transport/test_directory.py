@@ -212,6 +212,17 @@ def test_a_second_holder_of_a_partition_steps_in_when_the_first_goes() -> None:
     assert directory.node(1) == 80
 
 
+@pytest.mark.parametrize(("kind", "again"), [(Scripted, True), (InMemoryGrid, False)])
+def test_a_node_that_does_not_answer_is_asked_again_unless_nothing_can_get_lost(
+    kind: type[Scripted], again: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "_UNANSWERED_SECONDS", 0.02)
+    grid = kind({70: introduced(0, 2), 71: None})
+    with pytest.raises(InputError, match="no node holds partition 1"):
+        Directory(grid, 2, OURS).wait_for_all(PATIENCE)
+    assert (grid.asked[71] > 1) == again
+
+
 def test_a_simulation_waits_for_no_node_that_cannot_come() -> None:
     grid = InMemoryGrid({70: introduced(0, 2), 71: introduced(1, 2)})
     with pytest.raises(InputError, match=r"after 0 s .*--federation-config 'num-supernodes=3'"):
