@@ -18,6 +18,7 @@ from benchmarks.cli.main import main
 from benchmarks.running.experiment import run
 from mpfl.config import Experiment, to_toml
 from mpfl.faults.replies import FAULTS, fault_of
+from server.sampling import sample_clients
 from tests.federation import tiny
 from tests.memory import resident_bytes
 from tests.processes import ended, forked, until
@@ -25,22 +26,33 @@ from tests.runs import digests, records
 
 SOAK_ROUNDS = int(os.environ.get("MPFL_SOAK_ROUNDS", "200"))
 """Rounds of the soak; the long one has 2000."""
+SOAK_CLIENTS = int(os.environ.get("MPFL_SOAK_CLIENTS", "5"))
+"""Clients of the soak; the crowded one has 10000."""
+MOST_ASKED = 100
+"""Clients of a round; what the server keeps grows until all clients of a crowd were asked."""
 KILLS = int(os.environ.get("MPFL_SOAK_KILLS", "5"))
 """Kills of the run that is killed again and again; the long one has 25."""
 ROUNDS = 10 * KILLS
 """Rounds of that run: enough for the kills, each of which comes within five rounds."""
 
 
-def soak(rounds: int) -> Experiment:
+def soak(rounds: int, clients: int) -> Experiment:
+    asked = min(clients, MOST_ASKED)
+    crowd = {
+        "data__partition": "virtual(24, 0.5)",
+        "model__size": 0.05,  # what clients keep, their last reply above all, is bounded, not small
+        "federation__clients_per_round": asked,
+    }
     return tiny(
+        **(crowd if clients > asked else {}),
         **{f"faults__{name}": 0.05 for name in FAULTS},
         faults__byzantine=0.05,
-        data__clients=5,
+        data__clients=clients,
         prune__rounds=rounds // 2,
         prune__vote="trimmed(0.2)",
         federation__rounds=rounds,
         federation__eval_every=10,
-        federation__min_replies=3,
+        federation__min_replies=asked * 3 // 5,
         prune__granularity="filter",
         engine__checkpoint_every=20,
     )
@@ -51,7 +63,7 @@ def expected_faults(experiment: Experiment) -> Counter[str]:
     met: Counter[str] = Counter()
     answered = set()
     for number in range(1, experiment.federation.rounds + 1):
-        for client in range(experiment.data.clients):
+        for client in sample_clients(experiment, number):
             fault = fault_of(experiment, number, client)
             if fault and (fault != "replay" or client in answered):
                 met[fault] += 1
@@ -62,7 +74,7 @@ def expected_faults(experiment: Experiment) -> Counter[str]:
 
 @pytest.mark.slow
 def test_every_fault_at_once_neither_leaks_nor_hangs_nor_goes_uncounted(tmp_path: Path) -> None:
-    experiment, held = soak(SOAK_ROUNDS), list[int]()
+    experiment, held = soak(SOAK_ROUNDS, SOAK_CLIENTS), list[int]()
 
     def watch(record: dict[str, object]) -> None:
         if int(str(record["round"])) % max(1, SOAK_ROUNDS // 40) == 0:
@@ -72,11 +84,12 @@ def test_every_fault_at_once_neither_leaks_nor_hangs_nor_goes_uncounted(tmp_path
     run(experiment, tmp_path / "run", on_round=watch)
     rows = records(tmp_path / "run")
     assert [row["round"] for row in rows] == list(range(1, SOAK_ROUNDS + 1))
+    asked = len(sample_clients(experiment, 1))
     got, met = Counter[str](), expected_faults(experiment)
     for row in rows:
         got.update(row["rejected"])
-        assert row["clients_replied"] + sum(row["rejected"].values()) == 5
-        assert row["counted"] == (row["clients_replied"] >= 3)
+        assert row["clients_replied"] + sum(row["rejected"].values()) == asked
+        assert row["counted"] == (row["clients_replied"] >= experiment.federation.min_replies)
     assert got["dropped before training"] == met["drop_before"]
     assert got["dropped after training"] == met["drop_after"]
     assert got["after the deadline"] == met["straggle"]
@@ -88,10 +101,11 @@ def test_every_fault_at_once_neither_leaks_nor_hangs_nor_goes_uncounted(tmp_path
     assert min(met.values()) > 0
     warm = held[len(held) // 4 :]
     first, last = warm[: len(warm) // 3], warm[-(len(warm) // 3) :]
-    print(f"\n{SOAK_ROUNDS} rounds: {sum(met.values())} faults, resident MB "
-          f"{statistics.median(first) / 1e6:.1f} -> {statistics.median(last) / 1e6:.1f}, "
+    begin, end = statistics.median(first), statistics.median(last)
+    print(f"\n{SOAK_ROUNDS} rounds, {SOAK_CLIENTS} clients: {sum(met.values())} faults, "
+          f"resident MB {begin / 1e6:.1f} -> {end / 1e6:.1f}, "
           f"range {min(warm) / 1e6:.1f} to {max(warm) / 1e6:.1f}")  # fmt: skip
-    assert statistics.median(last) < 1.02 * statistics.median(first)
+    assert end < 1.02 * begin
 
 
 @pytest.mark.slow
