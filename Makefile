@@ -17,7 +17,7 @@ export RAY_USAGE_STATS_ENABLED := 0
 unexport PYTHONPATH
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check format ray-demo deploy-demo bench clean
+.PHONY: help setup demo test check format ray-demo deploy-demo bench gpu clean
 
 help: ## show the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' Makefile | column -t -s '|' 2>/dev/null || true
@@ -48,6 +48,10 @@ deploy-demo: $(SETUP) ## SuperLink and three SuperNodes on this machine, with TL
 
 bench: $(SETUP) ## speed of votes, codecs and engine, beside the naive way
 	for part in votes codec compact engine; do $(BIN)/mpfl bench $$part || exit 1; done
+
+gpu: $(SETUP) ## tests that need a GPU, and clients trained together there, as a table and gpu.json
+	$(BIN)/python -m pytest -m gpu tests
+	$(BIN)/mpfl bench engine --device cuda --rounds 1 --out gpu.json
 
 clean: ## remove the environment and every cache
 	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage

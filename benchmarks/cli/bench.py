@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 import textwrap
@@ -9,17 +10,19 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
+import torch
 import typer
 from rich import box
 from rich.console import Console, JustifyMethod
 from rich.table import Table
 
 from benchmarks.cli.console import Reporter
-from benchmarks.cli.options import Json
+from benchmarks.cli.options import Json, write_output
 from benchmarks.speed.codec import ballot_table, codec_table, model_table
 from benchmarks.speed.compact import compact_table
 from benchmarks.speed.engine import engine_table
 from benchmarks.speed.scale import scale_table
+from benchmarks.speed.together import MODEL_NAMES, TOGETHER, together_table
 from benchmarks.speed.votes import votes_table
 from benchmarks.units import value_text
 from mpfl.errors import InputError
@@ -35,7 +38,7 @@ UNITS = {
     "_seconds": " s",
 }
 """How the ending of a row's key reads in the head of its column."""
-HIDDEN = {"load"}
+HIDDEN = {"load", "failure"}
 """Keys that only ``--json`` shows."""
 
 
@@ -98,7 +101,9 @@ def compact(
 @app.command()
 def engine(
     data_dir: Annotated[Path | None, typer.Option(help="Folder with MNIST.")] = None,
-    clients: Annotated[int, typer.Option(min=1)] = 100,
+    clients: Annotated[
+        int | None, typer.Option(min=1, help="Of a training round; else 100, with --device 128.")
+    ] = None,
     rounds: Annotated[int, typer.Option(min=1, help="Timed rounds, after the first.")] = 3,
     workers: Annotated[str, typer.Option(help="Workers of the local grid.")] = "0,1,2",
     empty: Annotated[str, typer.Option(help="Numbers of empty clients.")] = "100,1000",
@@ -107,20 +112,57 @@ def engine(
         int | None, typer.Option(min=0, help="Clients trained together; else 32 on a GPU.")
     ] = None,
     passes: Annotated[int, typer.Option(min=1, help="Turns of every engine at training.")] = 2,
+    device: Annotated[
+        str, typer.Option(help="cuda or cpu: clients trained together there, the table below.")
+    ] = "",
+    models: Annotated[str, typer.Option(help="With --device: networks.")] = ",".join(MODEL_NAMES),
+    together: Annotated[
+        str, typer.Option(help="With --device: clients together (1: one after another).")
+    ] = ",".join(map(str, TOGETHER)),
+    samples: Annotated[
+        int, typer.Option(min=0, help="With --device: of each client (0: equal parts of all).")
+    ] = 0,
+    out: Annotated[Path | None, typer.Option(help="File that takes the rows as JSON, too.")] = None,
     as_json: Json = False,
 ) -> None:
-    """Run clients: the local grid against a bare PyTorch loop and Flower's Ray engine."""
+    """Run clients: the local grid against a bare PyTorch loop and Flower's Ray engine.
+
+    With --device: clients trained together there, in float32 and bf16, against one after another
+    and a plain PyTorch loop.
+    """
     if data_dir is not None and not (data_dir / "MNIST").is_dir():
         raise InputError(f"--data-dir: {data_dir} has no folder MNIST")
+    clients = clients or (128 if device else 100)
     images = "MNIST" if data_dir else "random images in MNIST's shape (no --data-dir)"
-    counts, sizes = _integers("--workers", workers), _integers("--empty", empty)
-    rows = engine_table(data_dir, clients, rounds, counts, sizes, ray, vectorised, passes, _note)
-    _show(f"lenet300, {60_000 // clients} samples a client, {images}", rows, as_json)
+    each = f"{samples or 60_000 // clients} samples a client, {images}"
+    if device:
+        names, numbers = models.split(","), _integers("--together", together)
+        rows = together_table(
+            device, names, numbers, clients, rounds, samples, data_dir, _note_together
+        )
+        _show(f"{_processor(device)}, {each}", rows, as_json)
+    else:
+        counts, sizes = _integers("--workers", workers), _integers("--empty", empty)
+        rows = engine_table(
+            data_dir, clients, rounds, counts, sizes, ray, vectorised, passes, _note
+        )
+        _show(f"lenet300, {each}", rows, as_json)
+    if out:
+        write_output(out, json.dumps(rows, indent=1).encode())
 
 
 def _note(row: dict[str, Any]) -> None:
     text = "{work} {engine} {workers} workers: {clients_per_second:,.1f} clients/s, load {load:.1f}"
     print(text.format(**row), file=sys.stderr)
+
+
+def _note_together(row: dict[str, Any]) -> None:
+    speed = row["failure"] or f"{row['clients_per_second']:,.1f} clients/s, load {row['load']:.1f}"
+    print("{model} {precision} {way}: ".format(**row) + speed, file=sys.stderr)
+
+
+def _processor(device: str) -> str:
+    return torch.cuda.get_device_name() if device == "cuda" else "processor, one thread"
 
 
 def _integers(option: str, text: str) -> list[int]:

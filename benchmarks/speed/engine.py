@@ -87,7 +87,7 @@ def engine_table(
     has_ray = importlib.util.find_spec("ray") is not None if ray is None else ray
     most = max((w for w in workers), default=1) or 1
     found: dict[Job, dict[str, Any]] = {}
-    with _data(data_dir) as folder:
+    with mnist_or_noise(data_dir) as folder:
         jobs = [Job("bare", 0, clients, rounds, folder)]
         jobs += [Job("local", count, clients, rounds, folder) for count in workers]
         jobs += _vectorised(vectorised, clients, rounds, folder)
@@ -133,7 +133,7 @@ def measure(job: Job) -> dict[str, Any]:
         If the process fails, with the end of what it printed.
     """
     load = os.getloadavg()[0]
-    result, memory = _run(arguments(job))
+    result, memory = run_apart(job)
     seconds, total = min(result["round_seconds"]), job.clients * (job.rounds + 1)
     return {
         "work": "train" if job.folder else "empty",
@@ -181,11 +181,18 @@ def _tree(root: int) -> list[int]:
     return found
 
 
-def _run(command: list[str]) -> tuple[dict[str, Any], int | None]:
+def run_apart(job: Job) -> tuple[dict[str, Any], int | None]:
+    """Run one job in a process of its own; returns its result, and `tree_memory` at its peak.
+
+    Raises
+    ------
+    RuntimeError
+        If the process fails, with the end of what it printed.
+    """
     peak: int | None = None
     with tempfile.TemporaryFile("w+") as output, tempfile.TemporaryFile("w+") as errors:
         process = subprocess.Popen(
-            command,
+            arguments(job),
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=errors,
@@ -230,7 +237,8 @@ def _ratios(row: dict[str, Any], rows: list[dict[str, Any]]) -> dict[str, float 
 
 
 @contextmanager
-def _data(folder: Path | None) -> Iterator[str]:
+def mnist_or_noise(folder: Path | None) -> Iterator[str]:
+    """Give a folder with MNIST's files: `folder`, or one of random images for None."""
     if folder is not None:
         yield str(folder.resolve())
         return

@@ -9,6 +9,7 @@ import json
 import os
 import sys
 import time
+import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from itertools import pairwise
@@ -26,6 +27,7 @@ from mpfl.config import Experiment, from_mapping, to_toml
 from mpfl.errors import InputError
 from mpfl.models import build_model
 from mpfl.seeding import torch_generator
+from mpfl.training.local import precision_context
 from mpfl.wire.frame import decode_frame, encode_frame
 from mpfl.world import World, world_from_toml
 from server.methods import METHODS
@@ -60,7 +62,7 @@ class Job:
     ----------
     engine
         ``bare`` (a plain PyTorch loop), ``local``, ``vectorised`` (the local grid, clients trained
-        together) or ``ray``.
+        together, and on a GPU) or ``ray``.
     workers
         Processes; for ``ray`` actors of one core each.
     rounds
@@ -72,6 +74,10 @@ class Job:
         no part in, out of the comparison of engines.
     together, device
         Clients trained together, and where clients are trained.
+    model, precision, granularity
+        The network, what it is trained in, and what a bit of its masks decides about.
+    samples
+        Of each client; 0: an equal part of all.
     """
 
     engine: str
@@ -82,17 +88,31 @@ class Job:
     codec: str = "raw"
     together: int = 0
     device: str = "cpu"
+    model: str = "lenet300"
+    precision: str = "float32"
+    granularity: str = "weight"
+    samples: int = 0
 
 
 def experiment(job: Job) -> Experiment:
-    """Return the experiment: lenet300 on all of MNIST, one epoch, batches of 32, mask ballots."""
+    """Return the experiment: MNIST, one epoch, batches of 32, mask ballots."""
+    train = {"epochs": 1, "batch_size": 32, "lr": 0.1}
     return from_mapping(
         {
             "method": "mpfl",
-            "data": {"name": "mnist", "folder": job.folder, "clients": job.clients},
-            "model": {"name": "lenet300"},
-            "train": {"epochs": 1, "batch_size": 32, "lr": 0.1, "device": job.device},
-            "prune": {"density": 0.1, "rounds": job.rounds + 1},
+            "data": {
+                "name": "mnist",
+                "folder": job.folder,
+                "clients": job.clients,
+                "train_samples": job.samples * job.clients,
+            },
+            "model": {"name": job.model},
+            "train": {**train, "device": job.device, "precision": job.precision},
+            "prune": {
+                "density": 0.1,
+                "rounds": job.rounds + 1,
+                "granularity": job.granularity,
+            },
             "wire": {"mask_codec": job.codec},
             "federation": {"rounds": job.rounds + 1},
             "engine": {"vectorised": job.together},
@@ -109,9 +129,12 @@ def run_job(job: Job) -> dict[str, Any]:
         ``start_seconds``: from the start of the engine (data in memory, where it can share
         them) to the end of the first round; ``round_seconds``: the rounds after it;
         ``processor_seconds``: of this process and those it has waited for (Ray's are not among
-        them), all rounds together.
+        them), all rounds together; ``device_bytes``: the most that the GPU had to hold (None
+        without one).
     """
     torch.set_num_threads(1)
+    # A number for clients trained together must not be that of clients trained one after another.
+    warnings.filterwarnings("error", message="engine.vectorised")
     world = world_from_toml(to_toml(experiment(job))) if job.folder else None
     began = time.perf_counter()
     ends: list[float] = []
@@ -127,6 +150,7 @@ def run_job(job: Job) -> dict[str, Any]:
         "processor_seconds": sum(os.times()[:4]) - used,
         "start_seconds": ends[0],
         "round_seconds": [b - a for a, b in pairwise(ends)],
+        "device_bytes": torch.cuda.max_memory_allocated() if job.device == "cuda" else None,
     }
 
 
@@ -150,11 +174,14 @@ class BareLoop:
 
     def __init__(self, world: World) -> None:
         generator = torch_generator(world.experiment.seed, "w0")
-        self._model = build_model("lenet300", 10, world.data.input_shape, generator)
+        self._config = config = world.experiment.train
+        name = world.experiment.model.name
+        model = build_model(name, 10, world.data.input_shape, generator)
+        self._model = model.to(config.device)
         self._start = {k: v.clone() for k, v in self._model.state_dict().items()}
-        self._config = world.experiment.train
-        everything = world.data.train.prepared()
-        self._parts = [everything.subset(torch.from_numpy(part)) for part in world.parts]
+        everything = world.data.train.prepared().to("cpu")
+        parts = [everything.subset(torch.from_numpy(part)) for part in world.parts]
+        self._parts = [part.to(config.device) for part in parts]
 
     def client(self, number: int, round_number: int) -> float:
         """Train client `number` from the start for one epoch; returns its last batch's loss."""
@@ -166,8 +193,10 @@ class BareLoop:
         order = torch.randperm(len(samples), generator=generator)
         for index in torch.split(order, self._config.batch_size):
             optimizer.zero_grad()
-            logits = self._model(samples.inputs[index])
-            loss = functional.cross_entropy(logits, samples.targets[index])
+            place = index.to(samples.device)
+            with precision_context(self._config.precision, self._config.device):
+                logits = self._model(samples.inputs[place])
+                loss = functional.cross_entropy(logits, samples.targets[place])
             loss.backward()  # type: ignore[no-untyped-call]
             optimizer.step()
         return float(loss.detach())

@@ -3,7 +3,6 @@
 import threading
 
 import pytest
-import torch
 from flwr.app import ConfigRecord, Message, RecordDict
 from flwr.clientapp import ClientApp
 
@@ -110,7 +109,7 @@ def test_faults_hit_the_same_clients(tmp_path):
     assert any(counts[0])
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device here")
+@pytest.mark.gpu
 @pytest.mark.parametrize("method", ["mpfl", "fedavg", "fedpm"])
 @pytest.mark.parametrize("granularity", ["weight", "filter"])
 def test_a_run_on_a_gpu_ends_as_on_the_processor(tmp_path, method, granularity):

@@ -14,9 +14,9 @@ from rich.console import Console
 from benchmarks.cli.bench import rows_table
 from benchmarks.cli.main import invoke
 from benchmarks.speed.engine import (
-    _data,
     engine_table,
     measure,
+    mnist_or_noise,
     tree_memory,
     write_random_images,
 )
@@ -144,7 +144,7 @@ def test_the_bare_loop_learns_and_starts_anew_with_every_client(data_folder):
 
 
 def test_random_images_are_read_as_mnist():
-    with _data(None) as folder:
+    with mnist_or_noise(None) as folder:
         world = world_from_toml(to_toml(experiment(Job("bare", 0, 100, 1, folder))))
     assert world.data.input_shape == (1, 28, 28)
     assert [len(part) for part in world.parts] == [600] * 100

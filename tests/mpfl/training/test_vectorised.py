@@ -270,10 +270,7 @@ def test_bf16_trains_together_within_its_own_precision() -> None:
     assert_same(found, wanted, tolerance=2e-3)
 
 
-cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device here")
-
-
-@cuda
+@pytest.mark.gpu
 @pytest.mark.parametrize("name", ["lenet300", "lenet5"])
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
 def test_a_gpu_gives_the_same_within_its_tolerance(name: str, optimizer: str) -> None:
@@ -286,7 +283,7 @@ def test_a_gpu_gives_the_same_within_its_tolerance(name: str, optimizer: str) ->
     assert_same(there(jobs), wanted, tolerance=1e-4)
 
 
-@cuda
+@pytest.mark.gpu
 @pytest.mark.parametrize("name", ["resnet20", "lstm"])
 def test_a_gpu_trains_one_after_another_what_it_cannot_batch(name: str) -> None:
     config = replace(OPTIMIZERS["sgd"], batch_size=16, lr=0.01)
