@@ -28,8 +28,9 @@ SOAK_ROUNDS = int(os.environ.get("MPFL_SOAK_ROUNDS", "200"))
 """Rounds of the soak; the long one has 2000."""
 SOAK_CLIENTS = int(os.environ.get("MPFL_SOAK_CLIENTS", "5"))
 """Clients of the soak; the crowded one has 10000."""
-MOST_ASKED = 100
-"""Clients of a round; what the server keeps grows until all clients of a crowd were asked."""
+CROWD = 100
+"""From so many on clients are sampled. What the server keeps of them grows until all have trained
+weights: a crowd is asked for these early, and all of it within about a hundred rounds."""
 KILLS = int(os.environ.get("MPFL_SOAK_KILLS", "5"))
 """Kills of the run that is killed again and again; the long one has 25."""
 ROUNDS = 10 * KILLS
@@ -37,18 +38,19 @@ ROUNDS = 10 * KILLS
 
 
 def soak(rounds: int, clients: int) -> Experiment:
-    asked = min(clients, MOST_ASKED)
+    crowded = clients >= CROWD
+    asked = clients // 25 if crowded else clients
     crowd = {
         "data__partition": "virtual(24, 0.5)",
-        "model__size": 0.05,  # what clients keep, their last reply above all, is bounded, not small
+        "model__size": 0.05,  # of 10,000 clients the last reply is kept, for replays
         "federation__clients_per_round": asked,
     }
     return tiny(
-        **(crowd if clients > asked else {}),
+        **(crowd if crowded else {}),
         **{f"faults__{name}": 0.05 for name in FAULTS},
         faults__byzantine=0.05,
         data__clients=clients,
-        prune__rounds=rounds // 2,
+        prune__rounds=rounds // (10 if crowded else 2),
         prune__vote="trimmed(0.2)",
         federation__rounds=rounds,
         federation__eval_every=10,
