@@ -9,9 +9,7 @@ import numpy as np
 import torch
 
 import benchmarks
-from mpfl.config import DataConfig
-from mpfl.data import DATASETS, Dataset, Samples
-from mpfl.seeding import numpy_rng
+from mpfl import DATASETS, DataConfig, Dataset, Samples, numpy_rng
 
 POINTS, SIZE = 1200, 12
 

@@ -9,8 +9,7 @@ import numpy as np
 from torch import Tensor
 
 import benchmarks
-from mpfl.network.layers import Structure
-from mpfl.scores import SCORES, Score, ScoreInputs, StepObserver, UnitScores
+from mpfl import SCORES, Score, ScoreInputs, StepObserver, Structure, UnitScores
 
 
 class Start(StepObserver):

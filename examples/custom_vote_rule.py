@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 import benchmarks
-from mpfl.vote import RULES, Rule, Vote
+from mpfl import RULES, Rule, Vote
 
 
 def root_budget(vote: Vote) -> NDArray[np.bool_]:

@@ -33,6 +33,18 @@ def keyed(key: str) -> Iterator[None]:
         raise InputError(f"{key}: {error}") from None
 
 
+def install_text(extra: str) -> str:
+    """Return how an extra of the package is installed, in a checkout and without one.
+
+    Examples
+    --------
+    >>> print(install_text("ray"))
+    install the extra "ray": make setup EXTRAS=dev,ray, or pip install 'mpfl[ray]'
+    """
+    ways = f"make setup EXTRAS=dev,{extra}, or pip install 'mpfl[{extra}]'"
+    return f'install the extra "{extra}": {ways}'
+
+
 def shown(value: object, most: int = 120) -> str:
     """Return a value as a message shows it: on one line, without control characters, not long.
 

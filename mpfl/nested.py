@@ -18,6 +18,15 @@ T = TypeVar("T")
 
 _LARGEST_FLOAT = int(sys.float_info.max)
 _DEEPEST = 20  # tables in tables
+_WORDS = {
+    int: "a whole number",
+    float: "a number",
+    str: "text",
+    bool: "true or false",
+    list: "a list",
+    tuple: "a list",
+    dict: "a table",
+}
 
 
 def read_toml(text: str) -> dict[str, Any]:
@@ -194,14 +203,10 @@ def _convert(kind: Any, value: Any, key: str, root: type[Any]) -> Any:
     if kind is float and type(value) is int:
         fail(key, value, "a finite number")
     if type(value) is not kind:
-        fail(key, value, f"a value of type {_word(origin or kind)}")
+        fail(key, value, _WORDS[origin or kind])
     if kind is float and not math.isfinite(value):
         fail(key, value, "a finite number")
     return value
-
-
-def _word(kind: type[Any]) -> str:
-    return "list" if kind is tuple else kind.__name__
 
 
 def fail(key: str, got: object, expected: str) -> NoReturn:

@@ -310,4 +310,5 @@ def check_empty(path: Path) -> None:
         names = {entry.name for entry in path.iterdir()} if path.exists() else set()
         begun = ROUNDS in names and (path / ROUNDS).stat().st_size > 0
     if begun or names - _BEFORE_CONFIG:
-        raise InputError(f"--out: {path} is not empty; choose another folder or use mpfl resume")
+        resumed = " or use mpfl resume" if CONFIG in names else ""
+        raise InputError(f"--out: {path} is not empty; choose another folder{resumed}")

@@ -30,11 +30,11 @@ _MOST_SEEDS = 1000
 def compare(
     config: options.Config,
     assignments: options.Set = [],  # noqa: B006 - typer copies it
-    sweep: Annotated[list[str], typer.Option(help="key=value,value,…")] = [],  # noqa: B006
+    sweep: Annotated[list[str], typer.Option(help="key=value,value,…; may be repeated.")] = [],  # noqa: B006
     methods: Annotated[str, typer.Option(help="Comma-separated, instead of the config's.")] = "",
     seeds: Annotated[str, typer.Option(help="Such as 0,1,2 or 0-2, instead of the config's.")] = "",
     wire: Annotated[str, typer.Option(help="A value codec: one wire, both ways, for all.")] = "",
-    out: options.Out = None,
+    out: options.OutAgain = None,
     plugins: options.Plugins = [],  # noqa: B006
     data_dir: options.DataDir = None,
     download: options.Download = False,
@@ -141,7 +141,9 @@ def seeds_of(text: str) -> list[Any]:
             seeds.append(part)
             continue
         first, last = int(ends[1]), int(ends[2])
-        if not first <= last < first + _MOST_SEEDS:
-            raise InputError(f"--seeds: got {part}, expected 0-{_MOST_SEEDS - 1} or less")
+        if last < first:
+            raise InputError(f"--seeds: got {part}, expected the first seed before the last")
+        if last >= first + _MOST_SEEDS:
+            raise InputError(f"--seeds: got {part}, expected at most {_MOST_SEEDS} seeds")
         seeds += range(first, last + 1)
     return seeds

@@ -9,15 +9,24 @@ from typing import Annotated, Any
 
 import typer
 
+from mpfl.config import from_mapping
+from mpfl.errors import InputError
 from mpfl.plugins import resolved
 from mpfl.presets import load_table, parse_assignment, renamed, resolve
 
 Config = Annotated[str, typer.Argument(help="A preset's name, or a TOML file.")]
-Set = Annotated[list[str], typer.Option("--set", help="key=value, e.g. prune.density=0.05")]
+Set = Annotated[
+    list[str], typer.Option("--set", help="key=value, e.g. prune.density=0.05; may be repeated.")
+]
 Out = Annotated[Path | None, typer.Option("--out", help="Folder to write (new or empty).")]
+OutAgain = Annotated[
+    Path | None,
+    typer.Option("--out", help="Folder to write (new or empty; one of the same is continued)."),
+]
 DataDir = Annotated[Path | None, typer.Option("--data-dir", help="Folder of the data sets.")]
 Plugins = Annotated[
-    list[str], typer.Option("--plugin", help="A file or module that registers parts of one's own.")
+    list[str],
+    typer.Option("--plugin", help="A file or module that registers parts; may be repeated."),
 ]
 Download = Annotated[bool, typer.Option("--download", help="Fetch missing data sets.")]
 Quiet = Annotated[bool, typer.Option("--quiet", help="Print the result alone, and errors.")]
@@ -39,7 +48,18 @@ def configured(
     if download:
         changes["data.download"] = True
     table = resolve(config, assignments, changes)
+    _check_keys(config)
     return with_plugins(table, plugins)
+
+
+def _check_keys(config: str) -> None:
+    """Refuse a key that no experiment has, naming the file: nothing set on top can mend that."""
+    table = {k: v for k, v in load_table(config).items() if k not in ("compare", "tune")}
+    try:
+        from_mapping(table)
+    except InputError as error:
+        if str(error).startswith("unknown key"):
+            raise InputError(f"{config}: {error}") from None
 
 
 def renamed_keys(config: str, assignments: Sequence[str]) -> list[str]:

@@ -21,13 +21,15 @@ from mpfl.presets import parse_assignment
 
 
 def pivot(
-    folder: Annotated[Path, typer.Argument(help="A comparison folder.")],
+    folder: Annotated[Path, typer.Argument(help="Folder of a comparison or a run.")],
     rows: Annotated[str, typer.Option(help="Keys, comma-separated; label and seed are some.")],
     columns: Annotated[str, typer.Option(help="Keys, comma-separated.")],
     value: Annotated[
         str, typer.Option(help="A number of summary.json, or central_retrain.test_accuracy.")
     ] = "test_accuracy",
-    where: Annotated[list[str], typer.Option(help="key=value: only runs with it.")] = [],  # noqa: B006
+    where: Annotated[
+        list[str], typer.Option(help="key=value: only runs with it; may be repeated.")
+    ] = [],  # noqa: B006
     against: Annotated[
         list[str], typer.Option(help="key=value of rows or columns: differences to it, by seed.")
     ] = [],  # noqa: B006

@@ -14,7 +14,7 @@ from benchmarks.cli import options
 from benchmarks.cli.compare import compare_cells
 from benchmarks.cli.console import Reporter
 from benchmarks.cli.tune import tune_trials
-from benchmarks.engines.cluster import find_cluster
+from benchmarks.engines.cluster import find_cluster, need_ray
 from benchmarks.engines.ray import run_on_ray
 from benchmarks.results.loading import REPORT, is_comparison, read_summary
 from benchmarks.running import experiment as running
@@ -54,10 +54,12 @@ def run(
 ) -> None:
     """Run one experiment into a run folder."""
     run_on_engine = ENGINES[engine]
-    if ray_address:
-        if run_on_engine is not run_on_ray:
-            raise InputError(f"--ray-address: got {ray_address!r}, which needs --engine ray")
-        run_on_engine = partial(run_on_ray, cluster=find_cluster(ray_address))
+    if engine == "ray":
+        need_ray()
+        if ray_address:
+            run_on_engine = partial(run_on_ray, cluster=find_cluster(ray_address))
+    elif ray_address:
+        raise InputError(f"--ray-address: got {ray_address!r}, which needs --engine ray")
     table, _ = split_table(options.configured(config, assignments, data_dir, download, plugins))
     experiment = from_mapping(table)
     reporter = Reporter(quiet=quiet, as_json=as_json)
@@ -73,6 +75,8 @@ def run(
         reporter.on_round(record)
         feed.on_round(record)
 
+    if engine == "ray":
+        reporter.note("starting Ray")
     title = f"{experiment.method} on {experiment.data.name}"
     with resumable(folder):
         with reporter.rounds(experiment.federation.rounds, title), closing(feed):
@@ -85,7 +89,11 @@ def resume(
     quiet: options.Quiet = False,
     as_json: options.Json = False,
 ) -> None:
-    """Continue a killed run, comparison or tuning, to the result it would have had."""
+    """Continue a killed run, comparison or tuning, to the result it would have had.
+
+    Byte for byte that holds for the local engine: on Ray or in a deployment, a client that lost its
+    state is served from w0 again, at extra bytes.
+    """
     reporter = Reporter(quiet=quiet, as_json=as_json)
     if is_tuning(folder):
         tune_trials(read_tuning(folder), folder, reporter)

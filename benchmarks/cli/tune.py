@@ -29,7 +29,7 @@ def tune(
     methods: Annotated[str, typer.Option(help="Comma-separated, instead of the config's.")] = "",
     trials: Annotated[int | None, typer.Option(help="For every method: tune.trials.")] = None,
     seed: Annotated[int | None, typer.Option(help="Of all trials: tune.seed.")] = None,
-    out: options.Out = None,
+    out: options.OutAgain = None,
     plugins: options.Plugins = [],  # noqa: B006
     data_dir: options.DataDir = None,
     download: options.Download = False,

@@ -15,7 +15,7 @@ import sys
 from dataclasses import dataclass
 from typing import Any
 
-from mpfl.errors import InputError
+from mpfl.errors import InputError, install_text
 
 CONNECT_SECONDS = 5.0
 JOIN_SECONDS = 60.0
@@ -34,7 +34,7 @@ class Cluster:
 def need_ray() -> None:
     """Check that Ray is installed; InputError if not."""
     if importlib.util.find_spec("ray") is None:
-        raise InputError("--engine ray: Ray is missing; install it with pip install 'mpfl[ray]'")
+        raise InputError(f"--engine ray: Ray is not installed; {install_text('ray')}")
 
 
 def find_cluster(address: str) -> Cluster:

@@ -8,11 +8,11 @@ from typing import NamedTuple
 
 from benchmarks.report.columns import accuracy_text
 from benchmarks.results.ladder import Ladder
-from benchmarks.results.measures import final_accuracy
+from benchmarks.results.measures import Estimate, final_accuracy
 from benchmarks.results.rows import Row, by_setting
 from benchmarks.results.rundata import RunData
 from benchmarks.results.settings import setting_text
-from benchmarks.units import bytes_text, fewer_text, percent_text
+from benchmarks.units import bytes_text, fewer_ends, fewer_text, percent_text
 
 _MOST_SETTINGS = 4
 _OWN = "mpfl"
@@ -95,9 +95,9 @@ def _sentences(
     if best is able[0]:
         said += f"{_made_of(best, products)}."
         if len(able) > 1:
-            said += f" Next is {able[1].variant} with {_fewer(able[1])} ({_spent(able[1])})."
+            said += f" Next is {able[1].variant} with {_needs(able[1])}."
     elif best is not None:
-        said += f". {best.variant} needs {_fewer(best)} ({_spent(best)}){_made_of(best, products)}."
+        said += f". {best.variant} needs {_needs(best)}{_made_of(best, products)}."
     elif ours:
         row = max(ours, key=lambda r: r.accuracy.mean)
         said += f". {row.variant} ends at {accuracy_text(row.accuracy)} and does not reach it"
@@ -113,7 +113,7 @@ def _winner(row: Row, theirs: Sequence[Row], baseline: str, margin: float, beate
     way = _fewer(row).replace(" × fewer", " × fewer bytes").replace(" × more", " × more bytes")
     return (
         f"{who} reaches {_target(row, baseline, margin)} with {way}: {_spent(row)}{instead}"
-        f"{_one_seed(row)}"
+        f"{_one_seed(row)}{_bracketed(_doubt(row.ratio_at_target))}"
     )
 
 
@@ -130,6 +130,22 @@ def _spent(row: Row) -> str:
     return bytes_text(row.bytes_to_target)
 
 
+def _needs(row: Row) -> str:
+    return f"{_fewer(row)} ({'; '.join(filter(None, (_spent(row), _doubt(row.ratio_at_target))))})"
+
+
+def _doubt(ratio: Estimate | None) -> str:
+    """Say the interval of own / baseline where it leaves open which of the two needs less."""
+    if ratio is None or ratio.low is None or ratio.high is None or not ratio.low <= 1 <= ratio.high:
+        return ""
+    ends = fewer_ends(ratio.low, ratio.mean, ratio.high).strip("[]").replace(", ", " to ")
+    return f"95 % interval {ends} ×: not certain" if ends else ""
+
+
+def _bracketed(text: str) -> str:
+    return f" ({text})" if text else ""
+
+
 def _made_of(row: Row, products: Mapping[str, Ladder]) -> str:
     """Say what the bytes saved are made of, where a ladder ends with the row."""
     swept = setting_text(row.sweep, list(row.sweep))
@@ -143,7 +159,8 @@ def _second(row: Row, margin: float) -> str:
     if reach.best_ratio is None:
         return ""
     told = fewer_text(reach.best_ratio.mean)
-    return f" Against {reach.best}, the best of the baselines, {row.variant} needs {told}."
+    doubt = _bracketed(_doubt(reach.best_ratio))
+    return f" Against {reach.best}, the best of the baselines, {row.variant} needs {told}{doubt}."
 
 
 def _none_reached(rows: Sequence[Row], baseline: str, margin: float) -> str:

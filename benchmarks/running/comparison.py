@@ -27,6 +27,7 @@ from mpfl.nested import dotted, read_toml, with_override
 from mpfl.plugins import load as load_plugins
 from mpfl.recipes import expanded, recipes
 from mpfl.registry import parse_spec, unknown_name
+from mpfl.wire.values import value_codec
 from mpfl.world import held_data, shared_loader
 from server.custody import (
     MANIFEST,
@@ -69,6 +70,9 @@ def plan_cells(table: Mapping[str, Any], config: CompareConfig) -> list[Cell]:
     _check_folders(cells)
     _check_labels_differ(cells)
     load_plugins(cells[0].experiment)
+    if config.wire:
+        with keyed("compare.wire (--wire)"):
+            value_codec(config.wire)
     _check_known("methods", config.methods, config)
     _check_known("baseline", [config.baseline], config)
     _check_known("best_of", config.best_of, config)

@@ -13,7 +13,7 @@ from typing import Any, Protocol
 
 from benchmarks.running.cell import CELLS, Cell, OnCell
 from mpfl.config import Experiment, to_mapping, to_toml
-from mpfl.errors import InputError
+from mpfl.errors import InputError, install_text
 from mpfl.registry import Registry
 from server.runfolder import ROUNDS
 
@@ -93,8 +93,8 @@ def check_sink(name: str) -> None:
     package = SINKS[name].package
     if importlib.util.find_spec(package) is None:
         raise InputError(
-            f"sink {name!r} needs the package {package}, which is not installed: "
-            "pip install 'mpfl[sinks]'"
+            f"sink {name!r} needs the package {package}, which is not installed; "
+            f"{install_text('sinks')}"
         )
 
 

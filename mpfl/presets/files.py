@@ -118,7 +118,8 @@ def _file_text(file: Path) -> str:
         with file.open("rb") as stream:
             content = stream.read(_MOST_BYTES + 1)
     except (OSError, ValueError) as error:
-        raise InputError(f"cannot read {shown(str(file))}: {error}") from None
+        why = getattr(error, "strerror", None) or error  # whose own text has the path, too
+        raise InputError(f"cannot read {shown(str(file))}: {why}") from None
     if not content:
         raise InputError(f"{file}: is empty; a preset's name gives a whole experiment")
     if len(content) > _MOST_BYTES:

@@ -75,7 +75,7 @@ def test_every_key_refuses_a_value_of_the_wrong_type_by_name(key):
 
 @pytest.mark.parametrize("key", sorted(k for k, v in ALL.items() if type(v) is int))
 def test_a_flag_is_no_number(key):
-    with pytest.raises(ValueError, match="of type int"):
+    with pytest.raises(ValueError, match="expected a whole number"):
         from_mapping(with_override({}, key, True))
 
 
@@ -101,6 +101,9 @@ def test_a_whole_number_serves_as_a_float():
             r"unknown key 'prune.densty'; did you mean 'prune.density'\?",
         ),
         ({"prune": 3}, "prune: got 3, expected a table"),
+        ({"prune": {"rounds": "x"}}, "prune.rounds: got 'x', expected a whole number"),
+        ({"prune": {"density": "x"}}, "prune.density: got 'x', expected a number"),
+        ({"prune": {"vote": 3}}, "prune.vote: got 3, expected text"),
         ({"prune": {"density": 0.0}}, "prune.density: got 0.0, expected 0 < density <= 1"),
         ({"prune": {"density": 1.5}}, "prune.density: got 1.5"),
         ({"prune": {"tie": "toss"}}, "prune.tie: unknown value 'toss'"),

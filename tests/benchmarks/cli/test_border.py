@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import importlib.util
 import io
 import json
 import os
 import subprocess
 import sys
+from importlib.machinery import ModuleSpec
 from pathlib import Path
 
 import click
@@ -20,6 +22,7 @@ from benchmarks.cli.console import Reporter
 from benchmarks.cli.main import COMMANDS, command, invoke
 from benchmarks.report.table import table_csv, table_text
 from benchmarks.results.rows import comparison_table
+from mpfl.errors import RunError
 from tests.handmade import run_of
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -150,7 +153,17 @@ def test_a_sweep_without_end_is_refused_with_its_number(
     options = [text for key in swept for text in ("--sweep", f"{key}={thousand}")]
     arguments = ["compare", "demo", "--methods", "mpfl", "--seeds", "0", *options]
     assert "compare: 1,000,000,000 runs" in complaint(arguments, capsys)
-    assert "--seeds" in complaint(["compare", "demo", "--seeds", "0-999999999"], capsys)
+    ranges = {"0-999999999": "at most 1000 seeds", "2-0": "the first seed before the last"}
+    for seeds, said in ranges.items():
+        line = complaint(["compare", "demo", "--seeds", seeds], capsys)
+        assert f"--seeds: got {seeds}, expected {said}" in line
+
+
+def test_an_unknown_wire_names_the_option_and_the_nearest(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    line = complaint(["compare", "demo", *SETS, "--wire", "flaot32"], capsys)
+    assert "(--wire): unknown value codec 'flaot32'; did you mean 'float32'?" in line
 
 
 def test_names_of_any_letters_stay_as_they_are(
@@ -204,9 +217,54 @@ def test_a_file_that_is_no_configuration_is_refused(
 def test_no_file_and_a_folder_are_refused(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert "No such file" in complaint(["run", str(tmp_path / "none.toml")], capsys)
+    path = str(tmp_path / "none.toml")
+    line = complaint(["run", path], capsys)
+    assert line == f"mpfl: cannot read '{path}': No such file or directory\n"
     assert "directory" in complaint(["run", f"{tmp_path}/"], capsys)
     assert "did you mean 'demo'" in complaint(["run", "dmeo"], capsys)
+
+
+@pytest.mark.parametrize("name", ["run", "compare", "tune"])
+def test_an_unknown_key_in_a_file_names_the_file(
+    name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "c.toml"
+    file.write_text("extends = 'demo'\ntrain.lrr = 0.3\ncompare.seeds = [0]\n")
+    assert complaint([name, str(file)], capsys).startswith(f"mpfl: {file}: unknown key 'train.lrr'")
+    line = complaint([name, "demo", "--set", "train.lrr=1"], capsys)
+    assert line.startswith("mpfl: unknown key 'train.lrr'")
+
+
+def test_resume_is_offered_only_where_there_is_a_run(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "mine").write_text("precious")
+    arguments = ["run", "demo", *SETS, "--out", str(tmp_path)]
+    assert complaint(arguments, capsys).endswith("not empty; choose another folder\n")
+    (tmp_path / "config.toml").write_text("")
+    assert complaint(arguments, capsys).endswith("or use mpfl resume\n")
+
+
+def test_ray_is_looked_for_before_anything_is_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ["run", "demo", *SETS, "--engine", "ray", "--out", str(tmp_path / "out")]
+    monkeypatch.setattr(importlib.util, "find_spec", lambda _: None)
+    assert "make setup EXTRAS=dev,ray, or pip install 'mpfl[ray]'" in complaint(arguments, capsys)
+    monkeypatch.undo()
+    find = importlib.util.find_spec
+    there = ModuleSpec("ray", None)
+    monkeypatch.setattr(
+        importlib.util, "find_spec", lambda name: there if name == "ray" else find(name)
+    )
+
+    def start(*_: object, **__: object) -> None:
+        assert "starting Ray" in capsys.readouterr().err
+        raise RunError("it was started")
+
+    monkeypatch.setattr("benchmarks.cli.run.ENGINES", {"ray": start})
+    assert invoke(arguments) == 1
+    assert "it was started" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("mark", [b"", b"\xef\xbb\xbf"])

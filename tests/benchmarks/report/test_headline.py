@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -47,6 +48,24 @@ def test_it_names_the_cheapest_method_at_equal_accuracy() -> None:
     assert "20.0 × fewer bytes: 1.00 kB instead of 20.0 kB" in text
     assert "mpfl needs 10.0 × fewer (2.00 kB)" in text
     assert "beats" not in headline(fedavg=FEDAVG, mpfl=topk, topk=ours)
+
+
+def test_it_says_where_the_interval_leaves_open_who_needs_less() -> None:
+    def over_seeds(*ours: int) -> str:
+        runs = [run_of(FEDAVG, "fedavg", seed) for seed in range(len(ours))]
+        runs += [run_of([(spent, 0.95)], "mpfl", seed) for seed, spent in enumerate(ours)]
+        runs += [run_of([(3 * spent, 0.95)], "topk", seed) for seed, spent in enumerate(ours)]
+        return said(runs)[0]
+
+    # 10 and 6.4 times fewer than 20,000: 8 in the mean; Student's t of one degree of freedom
+    width = 12.706204736 * math.log(10 / 6.4) / 2
+    low, high = 8 / math.exp(width), 8 * math.exp(width)
+    text = over_seeds(2000, 3125)
+    assert "8.00 × fewer bytes" in text
+    assert f"(95 % interval {low:.3f} to {high:.0f} ×: not certain)" in text
+    assert text.count("not certain") == 2  # topk's as well
+    assert "interval" not in over_seeds(2000, 2001)
+    assert "interval" not in over_seeds(2000)
 
 
 def test_it_says_what_the_own_methods_bytes_are_made_of() -> None:

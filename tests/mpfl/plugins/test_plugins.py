@@ -161,7 +161,7 @@ def test_the_digest_of_a_package_is_of_all_its_files(package: Path) -> None:
 @pytest.mark.parametrize(
     ("plugins", "said"),
     [
-        ("study.py", "plugins: got 'study.py', expected a value of type list"),
+        ("study.py", "plugins: got 'study.py', expected a list"),
         ([3], "plugins[0]: got 3, expected a table"),
         (
             ["no_such_module_here"],
