@@ -101,7 +101,7 @@ def test_ray_is_refused_in_one_line_where_it_is_missing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(importlib.util, "find_spec", lambda _: None)
-    with pytest.raises(ValueError, match="--engine ray: Ray is missing"):
+    with pytest.raises(ValueError, match="--engine ray: Ray is not installed"):
         run_on_ray(experiment(), tmp_path)
 
 
