@@ -10,6 +10,7 @@ from typing import Any
 from benchmarks.results.measures import Estimate
 from benchmarks.results.rows import Row
 from benchmarks.results.rundata import RunData
+from mpfl.errors import install_text
 from server.records import DOWNLINK, UPLINK
 
 _NESTED = ("rejected", "errors", "layer_density", "extra", "vote")
@@ -78,6 +79,5 @@ def _pandas() -> Any:
     try:
         return importlib.import_module("pandas")
     except ImportError:
-        raise ImportError(
-            "to_pandas needs pandas, which is not installed: pip install 'mpfl[pandas]'"
-        ) from None
+        text = f"to_pandas: pandas is not installed; {install_text('pandas')}"
+        raise ImportError(text) from None

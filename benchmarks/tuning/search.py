@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from benchmarks.tuning.space import Axis, Choice, Point
-from mpfl.errors import InputError
+from mpfl.errors import InputError, install_text
 from mpfl.seeding import sequence
 from server.custody import write_atomically
 
@@ -26,9 +26,7 @@ if TYPE_CHECKING:
 def check_installed() -> None:
     """Raise InputError if the extra that tuning needs is not installed."""
     if importlib.util.find_spec("optuna") is None:
-        raise InputError(
-            "mpfl tune needs the package optuna, which is not installed: pip install 'mpfl[tune]'"
-        )
+        raise InputError(f"mpfl tune: optuna is not installed; {install_text('tune')}")
 
 
 class _Held:
