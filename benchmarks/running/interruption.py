@@ -50,9 +50,13 @@ def interruptible() -> Iterator[None]:
     wanted = [number for number in _SIGNALS if before[number] is not signal.SIG_IGN]
     process = os.getpid()
     met: list[int] = []
+    anew: list[int] = []
 
     def stop(number: int, frame: FrameType | None) -> None:
-        met.append(number)
+        if anew:  # what is delivered anew was met before
+            anew.pop()
+        else:
+            met.append(number)
         if os.getpid() != process:  # a child that has not chosen for itself yet
             os._exit(128 + number)
         if len(met) > 1:
@@ -66,18 +70,22 @@ def interruptible() -> Iterator[None]:
         if not isinstance(lost.exc_value, Interrupted):
             hook(lost)
             return
-        number = met.pop()
-        main = threading.main_thread().ident or 0
-        threading.Timer(_SOON, signal.pthread_kill, (main, number)).start()
+        threading.Timer(_SOON, deliver_anew, (met[0],)).start()
+
+    def deliver_anew(number: int) -> None:
+        anew.append(number)
+        signal.pthread_kill(threading.main_thread().ident or 0, number)
 
     hook, sys.unraisablehook = sys.unraisablehook, once_more
     for number in wanted:
         signal.signal(number, stop)
+    done = False
     try:
         yield
+        done = True
     finally:
         sys.unraisablehook = hook
-        for number in wanted if not met else ():  # else this process is about to end
+        for number in wanted if done or not met else ():  # else this process is about to end
             signal.signal(number, before[number])
 
 

@@ -8,6 +8,7 @@ import functools
 import os
 import random
 import signal
+import subprocess
 import sys
 import time
 from collections.abc import Callable
@@ -228,6 +229,34 @@ def test_a_signal_that_comes_in_a_finaliser_is_not_lost() -> None:
             signal.signal(number, handler)
     assert met.value.status == 128 + signal.SIGTERM
     assert sys.unraisablehook is hook
+
+
+_TWICE = """
+import signal, threading, time
+from benchmarks.running.interruption import interruptible
+
+class Finalised:
+    def __del__(self):
+        signal.raise_signal(signal.SIGTERM)
+
+class Late(threading.Timer):
+    def start(self):
+        signal.raise_signal(signal.SIGTERM)
+        super().start()
+
+threading.Timer = Late
+with interruptible():
+    Finalised()
+    time.sleep(5)
+"""
+
+
+def test_a_second_signal_ends_a_process_that_puts_off_the_first() -> None:
+    child = subprocess.run(
+        [sys.executable, "-c", _TWICE], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert child.returncode == 128 + signal.SIGTERM
+    assert child.stderr == "mpfl: interrupted twice; continue with mpfl resume\n"
 
 
 def test_a_folder_belongs_to_one_process(tmp_path: Path) -> None:
