@@ -109,7 +109,7 @@ def experiment(job: Job) -> Experiment:
             "model": {"name": job.model},
             "train": {**train, "device": job.device, "precision": job.precision},
             "prune": {
-                "density": 0.1,
+                "density": 1.0 if job.granularity == "filter" else 0.1,
                 "rounds": job.rounds + 1,
                 "granularity": job.granularity,
             },

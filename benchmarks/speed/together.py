@@ -18,8 +18,7 @@ from mpfl.models import MODELS
 from mpfl.registry import parse_spec
 from mpfl.training.local import cpu_has_bf16
 
-MODEL_NAMES = ("lenet5", "niid_cnn", "resnet18(32)")
-"""ResNet-18 has group normalisation: batch normalisation cannot be trained together."""
+MODEL_NAMES = ("lenet5", "niid_cnn", "resnet18")
 TOGETHER = (1, 8, 32, 128)
 _WAYS = {0: "plain loop", 1: "one after another"}
 _ENGINE = {False: "bare", True: "vectorised"}

@@ -83,14 +83,14 @@ class StopConfig:
 
 @dataclass(frozen=True)
 class EngineConfig:
-    """How the simulation uses this machine; changes no result (`vectorised`: beyond rounding)."""
+    """How the simulation uses this machine; changes no result."""
 
     workers: int = -1
     """Worker processes (-1 = one per core, 0 = in this process, as whenever clients are trained
     together)."""
     vectorised: int = 0
-    """Clients trained together in one batched computation (0 = one after another on the CPU, 32
-    with ``train.device = "cuda"``; 1 = one after another)."""
+    """Clients that a GPU trains side by side (0 = 32 with ``train.device = "cuda"``; 1 = one after
+    another). Without a GPU they are handled together and train one after another."""
     timeout: float = 3600.0
     """Seconds until a client's reply is given up."""
     checkpoint_every: int = 1

@@ -27,13 +27,13 @@ class Manner:
         Whether it may compute on images and convolutions stored channels-last.
     draws
         Whether it may draw from global generators.
-    alone
-        Why several clients cannot train in it at once; empty if nothing is known.
+    replays
+        Whether a GPU may record a step and replay it: what it does hangs on tensors alone.
     """
 
     channels_last: bool = True
     draws: bool = True
-    alone: str = ""
+    replays: bool = False
 
 
 def tensors_of(module: nn.Module) -> tuple[Tensors, Tensors]:

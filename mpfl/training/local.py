@@ -29,6 +29,7 @@ from mpfl.training.losses import (
 )
 from mpfl.training.optimizer import Optimizer
 from mpfl.training.perceptron import Perceptron
+from mpfl.training.replay import Replayed, side_stream
 
 _AT_ONCE = 1024  # samples
 
@@ -182,37 +183,39 @@ def train(
     total, steps = torch.zeros((), device=samples.device), 0
     exact = exact_kernels(samples.device, config.precision)
     drawing = lent_from(generator) if model.manner.draws else nullcontext()
-    with exact, drawing, model.working(config.channels_last) as work:
+    with side_stream(samples.device), exact, drawing, model.working(config.channels_last) as work:
         kept = None if keep is None else work.arrange(keep)
         free = None if model.free is None else work.arrange(model.free)
         optimizer = Optimizer(work.values, work.grads, config, lr, kept, free)
-        written_out = config.precision == "float32" and loss is None
-        perceptron = Perceptron.of(model.module, samples.inputs.dim()) if written_out else None
         change = None
         if gradient is not None:
             change = Change(gradient, work, lr, derived(generator, "gradient"))
-        step = _step(
-            model.module, work, config, lr, kept, optimizer, perceptron, observer, loss, change
-        )
+        axes = samples.inputs.dim()
+        step = step_of(model, work, config, lr, kept, optimizer, axes, observer, loss, change)
+        usual = model.manner.replays and observer is None and change is None and loss is None
+        if samples.device.type == "cuda" and optimizer.steady and usual:
+            step = Replayed(step)
         for inputs, targets in batches_of(samples, config.batch_size, epochs, generator, least):
             total += step(inputs, targets)
             steps += 1
     return TrainResult(float(total) / max(steps, 1), steps)
 
 
-def _step(
-    module: nn.Module,
+def step_of(
+    model: FlatModel,
     work: Working,
     config: TrainConfig,
     lr: float,
     kept: Tensor | None,
     optimizer: Optimizer,
-    perceptron: Perceptron | None,
-    observer: Observer | None,
-    loss: Loss | None,
-    change: Change | None,
+    axes: int,
+    observer: Observer | None = None,
+    loss: Loss | None = None,
+    change: Change | None = None,
 ) -> Callable[[Tensor, Tensor], Tensor]:
-    """Return the function that trains on one batch and returns its loss."""
+    """Return the function that trains on a batch, with inputs of so many axes; gives its loss."""
+    module, written_out = model.module, config.precision == "float32" and loss is None
+    perceptron = Perceptron.of(module, axes) if written_out else None
     if perceptron is not None and optimizer.plain and observer is None and change is None:
         return partial(_descend, perceptron, work.values, lr, kept)
     gradients = perceptron.gradients if perceptron else by_autograd(module, work, config, loss)

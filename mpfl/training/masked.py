@@ -24,8 +24,8 @@ from mpfl.training.losses import (
     gradient_named,
     loss_named,
 )
+from mpfl.training.together import Job, Together
 from mpfl.training.trial import safe_channels_last
-from mpfl.training.vectorised import Job, Together
 
 
 @dataclass(frozen=True)

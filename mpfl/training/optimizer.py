@@ -20,6 +20,13 @@ class Optimizer:
         float32[P], or float32[K, P] for K networks at once, each with its own gradient norm.
     free
         float32[P]; None where nothing is frozen.
+
+    Attributes
+    ----------
+    plain
+        Whether a step adds a multiple of the gradient, and nothing else.
+    steady
+        Whether all steps but the first do the same with other numbers, without looking at any.
     """
 
     def __init__(
@@ -40,6 +47,18 @@ class Optimizer:
         self._first = torch.zeros_like(values) if state else None
         self._second = torch.zeros_like(values) if config.optimizer == "adam" else None
         self.plain = not state and config.clip == 0 and config.weight_decay == 0
+        self.steady = self.is_steady(config)
+
+    @staticmethod
+    def is_steady(config: TrainConfig) -> bool:
+        """Tell whether optimizers of a configuration are steady."""
+        return config.optimizer == "sgd" and config.clip == 0
+
+    def restart(self) -> None:
+        """Forget the steps taken; for steady ones, whose first step then is like all others."""
+        if self._first is not None:
+            self._first.zero_()
+        self._count = 1
 
     @torch.no_grad()
     def mask(self, rows: int | None = None) -> None:

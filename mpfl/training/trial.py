@@ -75,13 +75,7 @@ def try_out(
     model.rewind_counters()
     model.grads.zero_()
     updated = (first.buffers != start[1]).numpy()
-    return Manner(fits, first.drew, _alone(first, updated)), _resting(structure, updated)
-
-
-def _alone(first: _Pass, updated: NDArray[np.bool_]) -> str:
-    if first.drew:
-        return "the network draws from global generators"
-    return "the network updates buffers, and batches are padded" if updated.any() else ""
+    return Manner(fits, first.drew, not first.drew), _resting(structure, updated)
 
 
 def _resting(structure: Structure, updated: NDArray[np.bool_]) -> Structure:

@@ -125,7 +125,8 @@ def _bound(
         with keyed("model.name"):
             check_fit(module, experiment.model.name, data)
         draws = any(isinstance(part, _DropoutNd) for part in module.modules())
-        return FlatModel(module, Manner(draws=draws)), structure
+        recurrent = any(isinstance(part, nn.RNNBase) for part in module.modules())
+        return FlatModel(module, Manner(draws=draws, replays=not recurrent)), structure
     with keyed(f"model.name: {experiment.model.name!r}"):
         trial = FlatModel(module)
         manner, structure = try_out(trial, structure, data.train, data.classes, experiment.train)

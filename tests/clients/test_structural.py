@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 import mpfl.training.masked
-import mpfl.training.vectorised
+import mpfl.training.together
 from benchmarks.running.experiment import resume, run
 from mpfl.wire.frame import Section
 from tests.federation import Federation, tiny
@@ -33,7 +33,7 @@ def sizes(monkeypatch):
         seen.append(model.values.numel())
         return train(model, *arguments, **options)
 
-    monkeypatch.setattr(mpfl.training.vectorised, "train", watched)
+    monkeypatch.setattr(mpfl.training.together, "train", watched)
     return seen
 
 

@@ -110,8 +110,10 @@ def test_faults_hit_the_same_clients(tmp_path):
 
 
 @pytest.mark.gpu
-@pytest.mark.parametrize("method", ["mpfl", "fedavg", "fedpm"])
-@pytest.mark.parametrize("granularity", ["weight", "filter"])
+@pytest.mark.parametrize(
+    ("method", "granularity"),
+    [("mpfl", "weight"), ("mpfl", "filter"), ("fedavg", "weight"), ("fedpm", "weight")],
+)
 def test_a_run_on_a_gpu_ends_as_on_the_processor(tmp_path, method, granularity):
     for device in ("cpu", "cuda"):
         run_small(

@@ -104,7 +104,7 @@ def test_a_structural_mask_is_retrained_in_the_small_network(tmp_path, monkeypat
         sizes.append(model.values.numel())
         return train(model, *arguments, **options)
 
-    monkeypatch.setattr("mpfl.training.vectorised.train", watched)
+    monkeypatch.setattr("mpfl.training.together.train", watched)
     assert invoke(["retrain", str(folder), "--epochs", "1"]) == 0
     summary = json.loads((folder / "summary.json").read_text())
     assert sizes == [summary["surviving_parameters"]]

@@ -204,14 +204,14 @@ def tried(network: nn.Module, data: Samples | None = None):
     return try_out(FlatModel(network), structure, data or samples(), CLASSES, TrainConfig())
 
 
-def test_the_trial_finds_what_draws_what_updates_buffers_and_what_needs_its_order() -> None:
-    assert tried(Drawing())[0].alone == "the network draws from global generators"
-    assert "updates buffers" in tried(convolved(nn.BatchNorm2d(4)))[0].alone
+def test_the_trial_finds_what_draws_and_what_needs_its_order() -> None:
+    assert not tried(Drawing())[0].replays
+    assert tried(convolved(nn.BatchNorm2d(4)))[0].replays
     assert not tried(Viewed())[0].channels_last
     plain, structure = tried(convolved(nn.GroupNorm(2, 4)))
     assert plain.channels_last
     assert not plain.draws
-    assert not plain.alone
+    assert plain.replays
     assert structure.moves.all()
     _, constant = tried(Attentive())
     assert constant.buffers.names == ("mask",)

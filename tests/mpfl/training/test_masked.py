@@ -8,7 +8,7 @@ import pytest
 import torch
 
 import mpfl.training.masked
-import mpfl.training.vectorised
+import mpfl.training.together
 from mpfl.config import TrainConfig
 from mpfl.data import Samples
 from mpfl.mask import Mask
@@ -90,7 +90,7 @@ def test_channels_last_is_left_out_where_it_corrupts_memory(monkeypatch, channel
         used.append(config.channels_last)
         return train(model, samples, config, **options)
 
-    monkeypatch.setattr(mpfl.training.vectorised, "train", watched)
+    monkeypatch.setattr(mpfl.training.together, "train", watched)
     model, structure, samples = network("resnet20")
     layers = Mask.full(structure.layout).layers()
     layers = {name: np.arange(bits.size) < 31 for name, bits in layers.items()}
