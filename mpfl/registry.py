@@ -85,6 +85,7 @@ class Registry(Generic[T]):
         self._built_in, self._own, self._lent = dict(parts), dict[str, T](), dict[str, T]()
         self._given = given
         self._functions = functions
+        self._signatures: dict[str, tuple[Any, list[Parameter]]] = {}
 
     @property
     def _parts(self) -> dict[str, T]:
@@ -177,8 +178,12 @@ class Registry(Generic[T]):
             return []
         part: Any = self[name]
         function = getattr(part, self._functions[0]) if self._functions else part
-        some = len(signature(function).parameters) > self._given
-        return [*signature(function, eval_str=some).parameters.values()][self._given :]
+        known, parameters = self._signatures.get(name, (None, []))
+        if known is not function:  # looked up a dozen times for every client of a round
+            some = len(signature(function).parameters) > self._given
+            parameters = [*signature(function, eval_str=some).parameters.values()][self._given :]
+            self._signatures[name] = function, parameters
+        return parameters
 
     def _read(self, spec: str, name: str, texts: Sequence[str]) -> dict[str, Any]:
         """Return the arguments of a spec, converted, by the name of their parameter."""

@@ -21,6 +21,7 @@ from mpfl.mask import Layout, Mask
 
 State = TypeVar("State")
 Arrays = dict[str, NDArray[Any]]
+_ARRAY = (np.ndarray, get_origin(NDArray[Any]))  # NumPy 2.5 annotates with an alias of its own
 
 
 def flatten(state: object, prefix: str = "") -> Arrays:
@@ -95,7 +96,7 @@ def _value(kind: Any, tree: Any, layout: Layout) -> Any:
         return tree.tobytes()
     if kind is str:
         return tree.tobytes().decode()
-    return tree if origin is np.ndarray else kind(tree.item())
+    return tree if origin in _ARRAY else kind(tree.item())
 
 
 def _fields(kind: Any, tree: Mapping[str, Any], layout: Layout) -> Any:
