@@ -18,6 +18,8 @@ from torch import Tensor
 
 Step = Callable[..., Tensor]
 
+_WAITING, _PROTOTYPE = "called a synchronizing CUDA", "Synchronization debug mode is a prototype"
+
 WARM = 2
 """Calls with tensors of one shape, one after another, before they are recorded."""
 
@@ -89,7 +91,11 @@ class Replayed:
                 output = self._step(*inputs)
             finally:
                 torch.cuda.set_sync_debug_mode(usual)
-        self._waits = any("synchronizing" in str(one.message) for one in told)
+        for one in told:
+            if _WAITING in str(one.message):
+                self._waits = True
+            elif _PROTOTYPE not in str(one.message):
+                warnings.warn_explicit(one.message, one.category, one.filename, one.lineno)
         return output
 
     def _record(self, inputs: tuple[Tensor, ...]) -> None:

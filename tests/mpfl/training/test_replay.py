@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import replace
 
 import pytest
@@ -13,9 +14,8 @@ from mpfl.training.replay import Replayed, side_stream
 from mpfl.training.together import Together
 from tests.mpfl.training.test_together import OPTIMIZERS, job_of, network, samples_of
 
-pytestmark = pytest.mark.gpu
 
-
+@pytest.mark.gpu
 @pytest.mark.parametrize("name", ["lenet300", "lenet5", "resnet20", "vgg11_plain"])
 @pytest.mark.parametrize("precision", ["float32", "bf16"])
 @pytest.mark.parametrize("together", [False, True])
@@ -38,6 +38,7 @@ def test_replayed_steps_give_the_same_bits(monkeypatch, name, precision, togethe
         assert found.result == wanted.result
 
 
+@pytest.mark.gpu
 def test_another_shape_is_computed_and_what_was_recorded_stays():
     seen = []
     total = torch.zeros(1, device="cuda")
@@ -56,6 +57,7 @@ def test_another_shape_is_computed_and_what_was_recorded_stays():
     assert seen == [4] * 3 + [3] + [3] * 3  # the third of each is recorded
 
 
+@pytest.mark.gpu
 def test_a_step_that_waits_for_the_gpu_is_called_as_it_is():
     def step(part):
         return part * (2 if float(part.sum()) > 3 else 1)
@@ -65,3 +67,30 @@ def test_a_step_that_waits_for_the_gpu_is_called_as_it_is():
         for value in range(8):
             part = torch.full((2,), float(value), device="cuda")
             assert torch.equal(replayed(part), step(part))
+
+
+@pytest.mark.parametrize("waits", [False, True])
+def test_only_a_step_that_does_not_wait_is_recorded(monkeypatch, waits):
+    modes: list[object] = [0]
+    monkeypatch.setattr(torch.cuda, "get_sync_debug_mode", lambda: 0)
+    monkeypatch.setattr(torch.cuda, "set_sync_debug_mode", modes.append)
+    monkeypatch.setattr(Replayed, "_record", lambda self, inputs: pytest.fail("recorded"))
+
+    def step(part):
+        if modes[-1] == "warn":
+            warnings.warn("Synchronization debug mode is a prototype feature", stacklevel=1)
+            warnings.warn("of the network's own", stacklevel=1)
+            if waits:
+                warnings.warn("called a synchronizing CUDA operation", stacklevel=1)
+        return part
+
+    replayed, part = Replayed(step), torch.ones(2)
+    assert replayed(part) is part
+    with pytest.warns(UserWarning, match="own") as said:
+        assert replayed(part) is part
+    assert (len(said), modes) == (1, [0, "warn", 0])
+    if waits:
+        assert replayed(part) is part
+    else:
+        with pytest.raises(pytest.fail.Exception, match="recorded"):
+            replayed(part)
