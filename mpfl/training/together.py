@@ -73,10 +73,6 @@ _LANES = WeakKeyDictionary()
 Course = Generator[None, None, tuple[Tensor, int]]
 
 
-def _stream(device: torch.device) -> torch.cuda.Stream:
-    return torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
-
-
 def why_alone(model: FlatModel, config: TrainConfig, jobs: Sequence[Job]) -> str:
     """Return why clients train one after another; empty if they can go side by side."""
     if model.manner.draws:
@@ -130,6 +126,10 @@ def _wait(one: torch.cuda.Stream | None, other: torch.cuda.Stream | None) -> Non
     """Have what is queued on one stream from now on wait for what is queued on another."""
     if one is not None and other is not None:
         one.wait_stream(other)
+
+
+def _stream(device: torch.device) -> torch.cuda.Stream:
+    return torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
 
 
 def _lanes(model: FlatModel, device: torch.device, channels_last: bool, count: int) -> list[Lane]:
