@@ -21,11 +21,14 @@ from benchmarks.cli.options import Json, write_output
 from benchmarks.speed.codec import ballot_table, codec_table, model_table
 from benchmarks.speed.compact import compact_table
 from benchmarks.speed.engine import engine_table
+from benchmarks.speed.peers import PEERS, prepare
 from benchmarks.speed.scale import scale_table
 from benchmarks.speed.together import MODEL_NAMES, TOGETHER, together_table
 from benchmarks.speed.votes import votes_table
 from benchmarks.units import value_text
-from mpfl.errors import InputError
+from mpfl.errors import InputError, keyed
+from mpfl.models import MODELS
+from mpfl.registry import parse_spec
 
 app = typer.Typer(help="Measure speed on this machine.", no_args_is_help=True)
 
@@ -112,6 +115,15 @@ def engine(
         int | None, typer.Option(min=0, help="Clients trained together; else 32 on a GPU.")
     ] = None,
     passes: Annotated[int, typer.Option(min=1, help="Turns of every engine at training.")] = 2,
+    model: Annotated[str, typer.Option(help="Without --device: the network.")] = "lenet300",
+    peers: Annotated[
+        bool,
+        typer.Option(
+            "--peers",
+            help="Other simulators too, each installed into an environment of its own, kept in "
+            "the user's cache folder.",
+        ),
+    ] = False,
     device: Annotated[
         str, typer.Option(help="cuda or cpu: clients trained together there, the table below.")
     ] = "",
@@ -135,6 +147,8 @@ def engine(
     clients = clients or (128 if device else 100)
     images = "MNIST" if data_dir else "random images in MNIST's shape (no --data-dir)"
     each = f"{samples or 60_000 // clients} samples a client, {images}"
+    if device and peers:
+        raise InputError("--peers: other simulators have no rows in the table of --device")
     if device:
         names, numbers = models.split(","), _integers("--together", together)
         rows = together_table(
@@ -143,22 +157,29 @@ def engine(
         _show(f"{_processor(device)}, {each}", rows, as_json)
     else:
         counts, sizes = _integers("--workers", workers), _integers("--empty", empty)
+        with keyed("--model"):
+            MODELS[parse_spec(model)[0]]
+        found = [prepare(peer, _say) for peer in PEERS] if peers else []
         rows = engine_table(
-            data_dir, clients, rounds, counts, sizes, ray, vectorised, passes, _note
+            data_dir, clients, rounds, counts, sizes, ray, vectorised, passes, _note, model, found
         )
-        _show(f"lenet300, {each}", rows, as_json)
+        _show(f"{model}, {each}", rows, as_json)
     if out:
         write_output(out, json.dumps(rows, indent=1).encode())
 
 
 def _note(row: dict[str, Any]) -> None:
-    text = "{work} {engine} {workers} workers: {clients_per_second:,.1f} clients/s, load {load:.1f}"
-    print(text.format(**row), file=sys.stderr)
+    speed = row["failure"] or "{clients_per_second:,.1f} clients/s, load {load:.1f}".format(**row)
+    _say("{work} {engine} {workers} workers: ".format(**row) + speed)
 
 
 def _note_together(row: dict[str, Any]) -> None:
     speed = row["failure"] or f"{row['clients_per_second']:,.1f} clients/s, load {row['load']:.1f}"
-    print("{model} {precision} {way}: ".format(**row) + speed, file=sys.stderr)
+    _say("{model} {precision} {way}: ".format(**row) + speed)
+
+
+def _say(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
 
 
 def _processor(device: str) -> str:

@@ -1,27 +1,24 @@
-"""The engines side by side in one run: a bare PyTorch loop, the local grid, Flower's Ray."""
+"""The engines side by side in one run: a bare loop, the local grid, Flower's Ray, and peers."""
 
 from __future__ import annotations
 
 import importlib.util
-import json
 import os
-import signal
-import subprocess
 import tempfile
-import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
+from benchmarks.speed.apart import run_command
 from benchmarks.speed.engine_work import Job, arguments
+from benchmarks.speed.peers import Ready, environ, reason, write_work
 from mpfl.seeding import numpy_rng
 
-_SAMPLE_SECONDS = 0.25
-_LIMIT_SECONDS = 900.0
 _IDX = "MNIST/raw/{part}-{kind}-idx{dimensions}-ubyte"
 _QUIET = {
     "FLWR_TELEMETRY_ENABLED": "0",
@@ -41,10 +38,12 @@ def engine_table(
     vectorised: int | None = None,
     passes: int = 2,
     on_row: Callable[[dict[str, Any]], None] | None = None,
+    model: str = "lenet300",
+    peers: Sequence[Ready] = (),
 ) -> list[dict[str, Any]]:
     """Time training rounds and rounds of empty clients on every engine.
 
-    Training: lenet300, one epoch in batches of 32 on each client's equal part of MNIST's 60,000
+    Training: one epoch in batches of 32 on each client's equal part of MNIST's 60,000
     samples, from w0; the grids send a request and get a ballot of raw bits back. Empty clients
     echo 1,000 bytes. Every engine runs in a process of its own, one after another; its fastest
     round counts, because a busy machine can only make a round slower. For the same reason the
@@ -71,42 +70,86 @@ def engine_table(
         How often every engine gets its turn at training.
     on_row
         Sees each row, still without its ratios, as soon as it is measured.
+    model
+        The network.
+    peers
+        Other simulators, which train the same clients on the same batches, in as many processes as
+        the local grid has workers at most. What fails there is told in the peer's row.
 
     Returns
     -------
     list of dict
         A row per engine and kind of client: ``work`` (``train`` or ``empty``), ``engine``
         (with the device, where clients are trained together), ``workers``, ``clients``,
-        ``clients_per_second`` (of the fastest round), ``ratio_to_bare``
-        and ``ratio_to_ray`` of that speed (None without them), ``first_round_seconds`` (engine
+        ``clients_per_second`` (of the fastest round), ``ratio_to_bare``, ``ratio_to_ray``
+        and one to each peer of that speed (None without them), ``first_round_seconds`` (engine
         started to first round done, with the data loaded where an engine can share them),
         ``memory_bytes`` (peak of the proportional set sizes of all its processes together,
         None where the system does not tell), ``processor_seconds_per_client`` (None for Ray),
-        ``load`` (one-minute load average of the machine before it).
+        ``load`` (one-minute load average of the machine before it), ``failure`` (why a peer has no
+        numbers, in one line).
+
+    Raises
+    ------
+    InputError
+        For a network that no peer can train.
+    RuntimeError
+        If an engine of our own fails.
     """
     has_ray = importlib.util.find_spec("ray") is not None if ray is None else ray
     most = max((w for w in workers), default=1) or 1
     found: dict[Job, dict[str, Any]] = {}
-    with mnist_or_noise(data_dir) as folder:
-        jobs = [Job("bare", 0, clients, rounds, folder)]
-        jobs += [Job("local", count, clients, rounds, folder) for count in workers]
-        jobs += _vectorised(vectorised, clients, rounds, folder)
-        jobs += [Job("ray", most, clients, rounds, folder)] if has_ray else []
-        jobs *= passes
+    with mnist_or_noise(data_dir) as folder, tempfile.TemporaryDirectory() as scratch:
+        bare = Job("bare", 0, clients, rounds, folder, model=model)
+        jobs = [bare, *(replace(bare, engine="local", workers=count) for count in workers)]
+        jobs += _vectorised(vectorised, bare)
+        jobs += [replace(bare, engine="ray", workers=most)] if has_ray else []
+        commands = _commands(bare, most, peers, Path(scratch) / "work")
+        jobs = [*jobs, *commands] * passes
         for number in empty:
             jobs += [Job("local", count, number, rounds) for count in workers]
             jobs += [Job("ray", most, number, rounds)] if has_ray else []
         for job in jobs:
-            row = measure(job)
+            if job in found and found[job]["failure"]:
+                continue
+            row = _peer_row(job, commands[job]) if job in commands else measure(job)
             found[job] = _best(found[job], row) if job in found else row
             if on_row:
                 on_row(row)
     rows = list(found.values())
-    return [{**row, **_ratios(row, rows)} for row in rows]
+    names = ["bare", "ray", *(ready.peer.name for ready in peers)]
+    return [{**row, **_ratios(row, rows, names)} for row in rows]
+
+
+def _commands(
+    bare: Job, processes: int, peers: Sequence[Ready], file: Path
+) -> dict[Job, list[str] | str]:
+    """Return the job of every peer with the command that does it, or why there is none."""
+    if any(ready.python for ready in peers):
+        write_work(bare, file)
+    return {
+        replace(bare, engine=ready.peer.name, workers=processes): (
+            ready.command(file, processes) if ready.python else ready.failure
+        )
+        for ready in peers
+    }
+
+
+def _peer_row(job: Job, command: list[str] | str) -> dict[str, Any]:
+    """Return a peer's row; where it fails, one without numbers."""
+    load = os.getloadavg()[0]
+    if isinstance(command, str):
+        return _row(job, load, failure=command)
+    try:
+        return _row(job, load, *run_command(command, environ()))
+    except (RuntimeError, ValueError) as error:  # it failed, or printed no JSON
+        return _row(job, load, failure=reason(str(error)))
 
 
 def _best(one: dict[str, Any], other: dict[str, Any]) -> dict[str, Any]:
     """Return what two turns of one engine come to: the faster of each time, the most memory."""
+    if other["failure"]:
+        return other
     most = {"clients_per_second", "memory_bytes"}
     both = {key: (one[key], other[key]) for key in one}
     return {
@@ -115,13 +158,13 @@ def _best(one: dict[str, Any], other: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _vectorised(together: int | None, clients: int, rounds: int, folder: str) -> list[Job]:
+def _vectorised(together: int | None, bare: Job) -> list[Job]:
     gpu = torch.cuda.is_available()
     together = (32 if gpu else 0) if together is None else together
     if together < 2:
         return []
     device = "cuda" if gpu else "cpu"
-    return [Job("vectorised", 0, clients, rounds, folder, together=together, device=device)]
+    return [replace(bare, engine="vectorised", together=together, device=device)]
 
 
 def measure(job: Job) -> dict[str, Any]:
@@ -133,107 +176,48 @@ def measure(job: Job) -> dict[str, Any]:
         If the process fails, with the end of what it printed.
     """
     load = os.getloadavg()[0]
-    result, memory = run_apart(job)
-    seconds, total = min(result["round_seconds"]), job.clients * (job.rounds + 1)
+    return _row(job, load, *run_apart(job))
+
+
+def _row(
+    job: Job,
+    load: float,
+    result: Mapping[str, Any] | None = None,
+    memory: int | None = None,
+    failure: str = "",
+) -> dict[str, Any]:
+    seen, total = result or {}, job.clients * (job.rounds + 1)
+    used = None if job.engine == "ray" else seen.get("processor_seconds")
     return {
         "work": "train" if job.folder else "empty",
         "engine": f"vectorised on {job.device}" if job.together else job.engine,
         "workers": job.workers,
         "clients": job.clients,
-        "clients_per_second": job.clients / seconds,
-        "first_round_seconds": result["start_seconds"],
+        "clients_per_second": job.clients / min(seen["round_seconds"]) if seen else None,
+        "first_round_seconds": seen.get("start_seconds"),
         "memory_bytes": memory,
-        "processor_seconds_per_client": (
-            None if job.engine == "ray" else result["processor_seconds"] / total
-        ),
+        "processor_seconds_per_client": None if used is None else used / total,
         "load": load,
+        "failure": failure,
     }
 
 
-def tree_memory(root: int) -> int | None:
-    """Return the proportional set size of a process and its descendants, in bytes.
-
-    Memory that processes share counts once. None where ``/proc`` has no ``smaps_rollup``.
-    """
-    total, seen = 0, False
-    for pid in _tree(root):
-        try:
-            lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
-        except OSError:  # it has just ended, or this is no Linux
-            continue
-        for line in lines:
-            if line.startswith("Pss:"):
-                total, seen = total + 1024 * int(line.split()[1]), True
-    return total if seen else None
-
-
-def _tree(root: int) -> list[int]:
-    parents: dict[int, list[int]] = {}
-    for path in Path("/proc").glob("[0-9]*/stat"):
-        try:
-            fields = path.read_text().rpartition(")")[2].split()
-        except OSError:
-            continue
-        parents.setdefault(int(fields[1]), []).append(int(path.parent.name))
-    found = [root]
-    for pid in found:
-        found += parents.get(pid, [])
-    return found
-
-
 def run_apart(job: Job) -> tuple[dict[str, Any], int | None]:
-    """Run one job in a process of its own; returns its result, and `tree_memory` at its peak.
-
-    Raises
-    ------
-    RuntimeError
-        If the process fails, with the end of what it printed.
-    """
-    peak: int | None = None
-    with tempfile.TemporaryFile("w+") as output, tempfile.TemporaryFile("w+") as errors:
-        process = subprocess.Popen(
-            arguments(job),
-            stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=errors,
-            env={**os.environ, **_QUIET},
-            start_new_session=True,
-        )
-        deadline = time.monotonic() + _LIMIT_SECONDS
-        try:
-            while process.poll() is None and time.monotonic() < deadline:
-                memory = tree_memory(process.pid)
-                peak = max(peak or 0, memory) if memory else peak
-                time.sleep(_SAMPLE_SECONDS)
-        finally:
-            _end(process)
-        output.seek(0)
-        errors.seek(0)
-        lines = output.read().strip().splitlines()
-        if process.returncode or not lines:
-            raise RuntimeError(f"an engine failed: {errors.read().strip()[-2000:]}")
-    result: dict[str, Any] = json.loads(lines[-1])
-    return result, peak
+    """Run one job in a process of its own, see `run_command`."""
+    return run_command(arguments(job), {**os.environ, **_QUIET})
 
 
-def _end(process: subprocess.Popen[bytes]) -> None:
-    """Stop whatever is left of a job, the processes it has started with it."""
-    with suppress(ProcessLookupError):
-        os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
-
-
-def _ratios(row: dict[str, Any], rows: list[dict[str, Any]]) -> dict[str, float | None]:
-    found: dict[str, float | None] = {}
-    for engine in ("bare", "ray"):
-        like = [
-            other["clients_per_second"]
-            for other in rows
-            if other["engine"] == engine
-            and (other["work"], other["clients"]) == (row["work"], row["clients"])
-        ]
-        found[f"ratio_to_{engine}"] = row["clients_per_second"] / like[0] if like else None
-    return found
+def _ratios(
+    row: dict[str, Any], rows: list[dict[str, Any]], names: Sequence[str]
+) -> dict[str, float | None]:
+    """Return the ratios of a row's speed to the named engines' at the same work."""
+    same = [o for o in rows if all(o[key] == row[key] for key in ("work", "clients"))]
+    speeds = {other["engine"]: other["clients_per_second"] for other in same}
+    speed = row["clients_per_second"]
+    return {
+        f"ratio_to_{name}": speed / speeds[name] if speed and speeds.get(name) else None
+        for name in names
+    }
 
 
 @contextmanager

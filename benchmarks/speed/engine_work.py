@@ -177,8 +177,8 @@ class BareLoop:
         self._config = config = world.experiment.train
         name = world.experiment.model.name
         model = build_model(name, 10, world.data.input_shape, generator)
-        self._model = model.to(config.device)
-        self._start = {k: v.clone() for k, v in self._model.state_dict().items()}
+        self.model = model.to(config.device)
+        self._start = {k: v.clone() for k, v in self.model.state_dict().items()}
         everything = world.data.train.prepared().to("cpu")
         parts = [everything.subset(torch.from_numpy(part)) for part in world.parts]
         self._parts = [part.to(config.device) for part in parts]
@@ -186,20 +186,23 @@ class BareLoop:
     def client(self, number: int, round_number: int) -> float:
         """Train client `number` from the start for one epoch; returns its last batch's loss."""
         samples = self._parts[number]
-        self._model.load_state_dict(self._start)
-        optimizer = torch.optim.SGD(self._model.parameters(), self._config.lr)
-        generator = torch_generator(0, "batches", round_number, number)
+        self.model.load_state_dict(self._start)
+        optimizer = torch.optim.SGD(self.model.parameters(), self._config.lr)
         loss = torch.zeros(())
-        order = torch.randperm(len(samples), generator=generator)
-        for index in torch.split(order, self._config.batch_size):
+        for index in torch.split(self.order(number, round_number), self._config.batch_size):
             optimizer.zero_grad()
             place = index.to(samples.device)
             with precision_context(self._config.precision, self._config.device):
-                logits = self._model(samples.inputs[place])
+                logits = self.model(samples.inputs[place])
                 loss = functional.cross_entropy(logits, samples.targets[place])
             loss.backward()  # type: ignore[no-untyped-call]
             optimizer.step()
         return float(loss.detach())
+
+    def order(self, number: int, round_number: int) -> torch.Tensor:
+        """Return the order in which client `number` goes over its part, int64."""
+        generator = torch_generator(0, "batches", round_number, number)
+        return torch.randperm(len(self._parts[number]), generator=generator)
 
 
 def _local(job: Job, world: World | None, rounds: Rounds) -> None:

@@ -13,13 +13,8 @@ from rich.console import Console
 
 from benchmarks.cli.bench import rows_table
 from benchmarks.cli.main import invoke
-from benchmarks.speed.engine import (
-    engine_table,
-    measure,
-    mnist_or_noise,
-    tree_memory,
-    write_random_images,
-)
+from benchmarks.speed.apart import tree_memory
+from benchmarks.speed.engine import engine_table, measure, mnist_or_noise, write_random_images
 from benchmarks.speed.engine_work import BareLoop, Job, experiment
 from mpfl.config import to_toml
 from mpfl.world import world_from_toml
@@ -88,6 +83,8 @@ def test_a_table_too_wide_for_the_terminal_is_turned():
         ["codec", "--fractions", "1.5"],
         ["engine", "--workers", "two"],
         ["engine", "--data-dir", "/nonexistent"],
+        ["engine", "--model", "lenet6"],
+        ["engine", "--device", "cpu", "--peers"],
     ],
 )
 def test_bad_options_are_one_line_and_status_2(arguments, capsys):

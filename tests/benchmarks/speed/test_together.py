@@ -94,10 +94,10 @@ def test_the_plain_loop_trains_the_network_that_is_asked_for(images: Path) -> No
     world = world_from_toml(to_toml(experiment(job)))
     assert [len(part) for part in world.parts] == [40] * 4
     loop, model = BareLoop(world), build_model("lenet5", 10, (1, 28, 28), torch_generator(0, "w0"))
-    start = {name: value.clone() for name, value in loop._model.state_dict().items()}
+    start = {name: value.clone() for name, value in loop.model.state_dict().items()}
     assert start.keys() == model.state_dict().keys()
     loop.client(0, 1)
-    moved = loop._model.state_dict()
+    moved = loop.model.state_dict()
     assert all(not torch.equal(moved[name], value) for name, value in start.items())
 
 
