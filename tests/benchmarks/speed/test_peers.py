@@ -14,7 +14,7 @@ from torch.nn import functional
 
 from benchmarks.cli import bench
 from benchmarks.cli.main import invoke
-from benchmarks.speed import engine, peers
+from benchmarks.speed import engine
 from benchmarks.speed.apart import run_command
 from benchmarks.speed.engine import engine_table, write_random_images
 from benchmarks.speed.engine_work import BareLoop, Job, experiment
