@@ -34,7 +34,8 @@ class ClientState:
         By version: the newest and the one it replaced, because the server builds on that one
         where a reply was lost. Version 0, the full mask, is known to all.
     values
-        By version: what travelled of the newest public model, where only differences do.
+        By version: what travelled of the newest public model, where only differences do, and of the
+        one it was built on, where a sum of differences does.
     sent
         What its updates have lost so far, and the last of them.
     buffers
@@ -168,18 +169,49 @@ def _public(
     if sync.values_version == 0:
         return start
     if sync.flags & SNAPSHOT:
-        values = decode_values(payload, "float32", channel.footprint.segments)
+        newest = decode_values(payload, "float32", channel.footprint.segments)
+        state.values = {sync.values_version: newest}
     elif not channel.relative:
         return channel.read(payload, start)
+    elif channel.grid:
+        state.values = _by_sum(state, world, start, frame, channel)
     else:
-        version, values = _base(state, sync, start)
-        links = list(links_of(payload))
-        if len(links) != sync.values_version - sync.values_base:
-            raise WireError("values", f"{len(links)} updates do not lead to the announced version")
-        for number, link in enumerate(links[version - sync.values_base :], version):
-            values = values + _update(world, link, channel, number, values)
-    state.values = {sync.values_version: values}
+        state.values = {sync.values_version: _by_links(state, world, start, frame, channel)}
+    return state.values[sync.values_version]
+
+
+def _by_links(
+    state: ClientState, world: World, start: Floats, frame: Frame, channel: Channel
+) -> Floats:
+    """Return the newest values, one update after another; some of them may be there already."""
+    sync, links = frame.sync, list(links_of(values_of(frame)))
+    version, values = _base(state, sync, start)
+    if len(links) != sync.values_version - sync.values_base:
+        raise WireError("values", f"{len(links)} updates do not lead to the announced version")
+    for number, link in enumerate(links[version - sync.values_base :], version):
+        values = values + _update(world, link, channel, number, values)
     return values
+
+
+def _by_sum(
+    state: ClientState, world: World, start: Floats, frame: Frame, channel: Channel
+) -> dict[int, Floats]:
+    """Return the values to keep: the newest, and those that the server built on.
+
+    It builds on these again where the reply is lost.
+    """
+    base, version = frame.sync.values_base, frame.sync.values_version
+    links = list(links_of(values_of(frame)))
+    if bool(links) != (base != version):
+        raise WireError("values", f"{len(links)} updates do not lead to the announced version")
+    kept = {number: state.values[number] for number in (base, version) if number in state.values}
+    if version not in kept:
+        if base and base not in kept:
+            raise Uninformed(f"does not hold version {base} of the values")
+        held = kept.get(base, start)
+        updates = [_update(world, link, channel, base, held) for link in links]
+        kept[version] = held + np.sum(updates, axis=0, dtype=np.float32)
+    return kept
 
 
 def values_of(frame: Frame) -> bytes:

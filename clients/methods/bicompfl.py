@@ -12,11 +12,11 @@ from clients.methods.klms import numbered_draw
 from clients.replica import Uninformed
 from mpfl.training.posterior import BetaPosterior, prior_of, shared_draws
 from mpfl.vote import Tally
+from mpfl.wire.entropy.levels import decode_levels
 from mpfl.wire.errors import WireError
 from mpfl.wire.frame import Frame, Section
 from mpfl.wire.sections import SNAPSHOT, links_of
 from mpfl.wire.values.draws import read_round
-from mpfl.wire.values.levels import decode_levels
 from mpfl.world import World
 
 

@@ -12,12 +12,12 @@ from mpfl.training.decay import learning_rate
 from mpfl.training.local import TrainResult
 from mpfl.training.posterior import BetaPosterior
 from mpfl.training.stochastic_mask import frozen_weights, train_scores
+from mpfl.wire.entropy.levels import Levels, decode_levels
 from mpfl.wire.errors import WireError
 from mpfl.wire.floats import float32_bytes
 from mpfl.wire.frame import Frame, Kind, Section
 from mpfl.wire.masks import encode_mask
 from mpfl.wire.sections import share_classes, split_floats
-from mpfl.wire.values.levels import Levels, decode_levels
 
 Floats = NDArray[np.float32]
 

@@ -7,8 +7,8 @@ import numpy as np
 from clients.client import Client
 from clients.methods.fedpm import Floats, answer, draw, learn, sent_theta
 from mpfl.training.posterior import prior_of, shared_draws
+from mpfl.wire.entropy.levels import Levels
 from mpfl.wire.frame import Frame
-from mpfl.wire.values.levels import Levels
 
 
 def handle(request: Frame, client: Client) -> Frame:

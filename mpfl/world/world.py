@@ -25,6 +25,7 @@ from mpfl.training.posterior import BetaPosterior
 from mpfl.wire.discovery import Fingerprint
 from mpfl.wire.masks import encode_mask
 from mpfl.wire.values.channel import Channel
+from mpfl.wire.values.grid import on_grid
 from mpfl.world.fingerprint import fingerprint_of
 
 _UPDATE_VALUES = 1 << 24  # 64 MiB
@@ -196,7 +197,8 @@ class World:
 
         That is w0 under the mask. With ``prune.rescale`` the survivors of every pruned tensor
         are multiplied so that it keeps the L2 norm it had in w0: signals neither fade nor grow
-        with the density, and training starts as fast as from the dense network.
+        with the density, and training starts as fast as from the dense network. Where differences
+        that travel add up (``grid``), they start from its multiples.
 
         Read-only.
         """
@@ -214,5 +216,7 @@ class World:
                     whole = float(np.square(self.w0[where], dtype=np.float64).sum())
                     values[where] *= np.float32(np.sqrt(whole / left))
         start = np.concatenate([values, self.b0])
+        if Channel(Codecs.of(self.experiment).down, self.footprint(mask)).grid:
+            start = on_grid(start)
         start.setflags(write=False)
         return start

@@ -15,6 +15,7 @@ from mpfl.wire.values.channel import Channel
 from mpfl.world import World
 from server.methods.base import Floats, Receipt, Request, ServerMethod, claimed_samples
 from server.versions import Broadcaster, MaskCoder, MaskLog
+from server.versions.catch_up import CatchUp
 
 WEIGHTS = ("wire.up", "wire.down", "wire.error_feedback", "wire.value_classes")
 """Keys that matter wherever weights travel; see `ServerMethod.reads`."""
@@ -64,6 +65,7 @@ class WeightMethod(ServerMethod):
     def __init__(self, world: World, phase: str = "train") -> None:
         super().__init__(world)
         self._coder = MaskCoder(world.classes, world.experiment.wire.mask_codec, world.widths)
+        self._catch_up = CatchUp()
         self.state = WeightState(MaskLog.start(world.layout), Broadcaster(world.initial), phase)
         self.change_mask(self.mask())
         self.mean = self.empty_mean()
@@ -95,9 +97,9 @@ class WeightMethod(ServerMethod):
 
     def change_mask(self, mask: Mask) -> None:
         """Make `mask` the common one; the model follows."""
-        before = self.channel.footprint
+        before, start = self.channel, self._world.start(self.mask())
         self.state.masks.advance(mask)
-        self.state.model.refit(self.channel, self._world.start(mask), before)
+        self.state.model.refit(self.channel, self._world.start(mask), before, start)
 
     def empty_mean(self) -> FixedPointMean:
         """Return an empty mean of what travels."""
@@ -118,7 +120,7 @@ class WeightMethod(ServerMethod):
         """Return a request that brings `client` to the newest mask and model."""
         state, channel = self.state, self.channel
         sync, mask, mask_bound = state.masks.offer(client, self._coder)
-        sync, values, bound = state.model.offer(client, sync, channel)
+        sync, values, bound = state.model.offer(client, sync, channel, self._catch_up)
         sections = {Section.CONFIG: replace(sync, step=state.step).pack()}
         formula = 0.0
         if mask:

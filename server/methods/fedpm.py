@@ -26,10 +26,10 @@ from mpfl.training.losses import gradient_named
 from mpfl.training.posterior import BetaPosterior
 from mpfl.training.stochastic_mask import frozen_weights
 from mpfl.vote import Tally
+from mpfl.wire.entropy.levels import encode_levels, levels_bound_bytes
 from mpfl.wire.frame import Frame, Kind, Section
 from mpfl.wire.masks import decode_mask, mask_bound_bits
 from mpfl.wire.sections import Sync, share_classes
-from mpfl.wire.values.levels import encode_levels, levels_bound_bytes
 from mpfl.world import World
 from server.methods.base import Floats, Receipt, Request, ServerMethod
 from server.methods.buffers import BufferRound

@@ -8,10 +8,10 @@ import pytest
 
 from mpfl.errors import InputError
 from mpfl.training.posterior import prior_of, shared_draws
+from mpfl.wire.entropy.levels import decode_levels
 from mpfl.wire.frame import Section
 from mpfl.wire.sections import SNAPSHOT, links_of
 from mpfl.wire.values.draws import DrawCodec
-from mpfl.wire.values.levels import decode_levels
 from tests.federation import Federation, tiny
 
 

@@ -10,10 +10,10 @@ from mpfl.regrow import reconfigure
 from mpfl.seeding import torch_generator
 from mpfl.training.posterior import BetaPosterior
 from mpfl.training.stochastic_mask import frozen_weights, logits, train_scores
+from mpfl.wire.entropy.levels import decode_levels
 from mpfl.wire.frame import Section
 from mpfl.wire.masks import decode_mask
 from mpfl.wire.sections import share_classes
-from mpfl.wire.values.levels import decode_levels
 from server.methods.signsgd_mv import majority_signs
 from tests.federation import Federation, tiny
 

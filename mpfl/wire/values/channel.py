@@ -18,6 +18,7 @@ from mpfl.wire.values.codecs import (
     values_bound_bytes,
 )
 from mpfl.wire.values.contexts import movement_classes
+from mpfl.wire.values.grid import GridCodec
 
 Floats = NDArray[np.float32]
 
@@ -88,6 +89,12 @@ class Channel:
         return value_codec(self.codec).relative
 
     @property
+    def grid(self) -> GridCodec | None:
+        """The codec, if what several messages change can be said in one, exactly."""
+        codec = value_codec(self.codec)
+        return codec if isinstance(codec, GridCodec) else None
+
+    @property
     def formula_bytes(self) -> float:
         """What a paper would say that the values cost: nominal bits, nothing coded."""
         context = Context(shapes=self.footprint.shapes)
@@ -115,7 +122,7 @@ class Channel:
         values = target - reference if self.relative else target
         if owes and memory.residual is not None:
             values = values + memory.residual
-        context = self._context(reference, memory.previous or b"", progress)
+        context = self.context(reference, memory.previous or b"", progress)
         segments = self.footprint.segments
         payload = encode_values(values, self.codec, segments, rng, context=context)
         if owes:
@@ -125,7 +132,7 @@ class Channel:
 
     def read(self, payload: bytes, reference: Floats) -> Floats:
         """Return the values of a payload, or their differences to `reference`; WireError if bad."""
-        context = self._context(reference)
+        context = self.context(reference)
         return decode_values(payload, self.codec, self.footprint.segments, context=context)
 
     def arrived(self, payload: bytes, reference: Floats) -> Floats:
@@ -135,10 +142,11 @@ class Channel:
 
     def bound(self, payload: bytes, reference: Floats) -> float:
         """Return the entropy bound of a legal payload in bytes."""
-        context = self._context(reference)
+        context = self.context(reference)
         return values_bound_bytes(payload, self.codec, self.footprint.segments, context=context)
 
-    def _context(self, reference: Floats, previous: bytes = b"", progress: float = 0.0) -> Context:
+    def context(self, reference: Floats, previous: bytes = b"", progress: float = 0.0) -> Context:
+        """Return what both ends know where differences to `reference` are written."""
         classes, start = None, self.start
         if start is not None and self.relative:
             kept = np.packbits(self.footprint.keep).tobytes()

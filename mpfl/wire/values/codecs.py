@@ -15,6 +15,7 @@ from mpfl.wire.errors import WireError
 from mpfl.wire.floats import check_floats, float32_bytes
 from mpfl.wire.values.base import NOTHING_KNOWN, Context, Floats, Segments, Stream, ValueCodec
 from mpfl.wire.values.eden import EdenCodec
+from mpfl.wire.values.grid import grid
 from mpfl.wire.values.low_rank import LowRankCodec
 from mpfl.wire.values.one_magnitude import SbcCodec, StcCodec
 from mpfl.wire.values.quantised import (
@@ -248,6 +249,7 @@ VALUE_CODECS: Registry[Callable[..., ValueCodec]] = Registry(
         "ternary": partial(integers, "ternary", 1),
         "step": step,
         "rd_step": priced_step,
+        "grid": grid,
         "sparse": SparseCodec,
         "sign": SignCodec,
         "stc": StcCodec,

@@ -16,9 +16,9 @@ from numpy.typing import NDArray
 
 from mpfl.errors import InputError
 from mpfl.mask import Layout, Mask
+from mpfl.wire.entropy.levels import Levels, decode_levels, encode_levels, levels_bound_bytes
 from mpfl.wire.errors import WireError
 from mpfl.wire.masks.packed import Bools, unpack_bits
-from mpfl.wire.values.levels import Levels, decode_levels, encode_levels, levels_bound_bytes
 from mpfl.wire.varint import decode_varint, encode_varint
 
 Doubles = NDArray[np.float64]
@@ -48,7 +48,7 @@ class DrawCodec:
 
     The payload is the number of blocks of every layer (varint each), the number of a candidate
     for every block (b bits each, lowest first), and the binary logarithms of the blocks' sizes (see
-    `mpfl.wire.values.levels`; the top is 8), a single segment.
+    `mpfl.wire.entropy.levels`; the top is 8), a single segment.
 
     Attributes
     ----------

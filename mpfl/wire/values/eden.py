@@ -12,9 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mpfl.errors import InputError
+from mpfl.wire.entropy.levels import Levels, decode_levels, encode_levels, levels_bound_bytes
 from mpfl.wire.errors import WireError
 from mpfl.wire.values.base import Context, Floats, Segments, Stream, within_float32
-from mpfl.wire.values.levels import Levels, decode_levels, encode_levels, levels_bound_bytes
 from mpfl.wire.values.rotation import Rotation, blocks
 
 Doubles = NDArray[np.float64]
@@ -40,7 +40,7 @@ class EdenCodec:
     above one.
 
     The payload is the seed (u32), a scale a block (float32; 0: all of it is 0), and the levels of
-    the other blocks (see `mpfl.wire.values.levels`), a single segment.
+    the other blocks (see `mpfl.wire.entropy.levels`), a single segment.
 
     Attributes
     ----------

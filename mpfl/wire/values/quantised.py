@@ -88,7 +88,13 @@ class QuantisedCodec:
                 self._whole(part, step, rng, whole)
                 steps[i] *= whole.any()
             begin += count
-        grouping = _grouping(segments, steps, context.classes)
+        return self.packed(steps, symbols, segments, context.classes)
+
+    def packed(
+        self, steps: NDArray[np.uint16], symbols: Symbols, segments: Segments, classes: Classes
+    ) -> bytes:
+        """Return steps (upper halves of float32, 0 where all is 0) and integers as bytes."""
+        grouping = _grouping(segments, steps, classes)
         coded = encode_symbols(grouping.gather(symbols), grouping.lengths)
         return steps.astype("<u2").tobytes() + coded
 
@@ -124,6 +130,9 @@ class QuantisedCodec:
         coded, _, grouping = self._read(payload, segments, context.classes)
         return entropy_bits(coded, grouping.lengths) / 8 + _SCALE_BYTES * len(segments)
 
+    def check_steps(self, steps: NDArray[np.uint16]) -> None:
+        """Raise WireError if a step that arrived is none of this codec's; here all are."""
+
     def _read(
         self, payload: bytes, segments: Segments, classes: Classes
     ) -> tuple[Symbols, NDArray[np.uint16], Grouping]:
@@ -133,6 +142,7 @@ class QuantisedCodec:
         steps = np.frombuffer(payload[:size], "<u2").astype(np.uint16)
         if (steps >= 0x7F80).any():
             raise WireError("values.steps", "one is negative or not finite")
+        self.check_steps(steps)
         grouping = _grouping(segments, steps, classes)
         symbols = decode_symbols(memoryview(payload)[size:], grouping.lengths)
         if max(int(symbols.max(initial=0)), -int(symbols.min(initial=0))) > self.largest:

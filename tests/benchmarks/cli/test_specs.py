@@ -54,7 +54,8 @@ OUT_OF_RANGE = {
                    "trimmed(-1)", "trimmed(1.5)", "trimmed(99)"),
     "wire.up": ("int8(up)", "step(0)", "step(1, 2)", "sparse(0)", "sparse(2)", "stc",
                            "stc(0)", "sbc(2)", "eden(5)", "lowrank(0)", "lowrank(2)|int5",
-                           "int8|int4", "lowrank(4)|", "step(1, 0.5, 0.001)", "rd_step(0)"),
+                           "int8|int4", "lowrank(4)|", "step(1, 0.5, 0.001)", "rd_step(0)",
+                           "grid(0)"),
     "faults.attack": ("layer", "layer()", "layer(fc9)"),
     "faults.stress_kind": ("noise", "noise(2)"),
 }  # fmt: skip

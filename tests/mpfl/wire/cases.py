@@ -33,6 +33,7 @@ VALUE_SPECS = (
     "step(1.5)",
     "step(2, 0.6)",
     "rd_step(0.1)",
+    "grid(1, 0.6)",
     "stc(0.1)",
     "sbc(0.1)",
     "eden(1)",

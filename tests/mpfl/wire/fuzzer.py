@@ -35,6 +35,7 @@ from mpfl.wire import (
     encode_values,
 )
 from mpfl.wire.entropy import rans_encoder, symbols
+from mpfl.wire.entropy.levels import decode_levels, encode_levels
 from mpfl.wire.masks import bernoulli, matrix
 from mpfl.wire.masks.plan import make_plan
 from mpfl.wire.sections import Metrics, Sync
@@ -42,7 +43,6 @@ from mpfl.wire.values import FloatCodec, value_codec
 from mpfl.wire.values.base import NOTHING_KNOWN
 from mpfl.wire.values.draws import DrawCodec
 from mpfl.wire.values.eden import EdenCodec
-from mpfl.wire.values.levels import decode_levels, encode_levels
 from mpfl.wire.values.low_rank import LowRankCodec
 from mpfl.wire.values.sparse import segment_layout
 from mpfl.wire.varint import encode_varint
@@ -51,9 +51,9 @@ Rng = np.random.Generator
 CONSTANT = 1 << 19
 """What decoding may take beyond a multiple of what is expected, by docs/wire-format.md."""
 SPECS = ("float32", "float16", "bfloat16", "int8", "int8(nearest)", "int4", "int4(nearest)", "int3",
-         "ternary", "step(1.5)", "step(2, 0.6)", "rd_step(0.1)", "sparse", "sparse(0.1)", "sign",
-         "stc(0.1)", "sbc(0.1)", "eden(1)", "eden(0.3)", "eden(2)", "lowrank(1)",
-         "lowrank(2) | int4(nearest)")  # fmt: skip
+         "ternary", "step(1.5)", "step(2, 0.6)", "rd_step(0.1)", "grid(1.5)", "sparse",
+         "sparse(0.1)", "sign", "stc(0.1)", "sbc(0.1)", "eden(1)", "eden(0.3)", "eden(2)",
+         "lowrank(1)", "lowrank(2) | int4(nearest)")  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -213,7 +213,7 @@ def _value_target(spec: str, values: Any, segments: tuple[int, ...], known: Cont
         return None
 
     def forged() -> Iterator[bytes]:
-        if name in ("eden", "step", "rd_step", "ternary", "lowrank") or name.startswith("int"):
+        if name.startswith(("eden", "step", "rd_step", "grid", "ternary", "lowrank", "int")):
             yield from _other_lanes(encode)
             yield from _other_tables(encode)
 

@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mpfl.wire import WireError, decode_values, encode_values, value_codec
+from mpfl.wire.entropy.levels import decode_levels
 from mpfl.wire.values.eden import normal_levels
-from mpfl.wire.values.levels import decode_levels
 from mpfl.wire.values.rotation import Rotation, blocks, transform
 
 # Max 1960, table 1: the squared error of N(0, 1) rounded to the best levels.

@@ -23,7 +23,7 @@ from mpfl.wire import (
     encode_mask,
     encode_values,
 )
-from mpfl.wire.values.levels import decode_levels, encode_levels
+from mpfl.wire.entropy.levels import decode_levels, encode_levels
 
 UNITS = (700_000, 299_990, 10)
 TOTAL = sum(UNITS)

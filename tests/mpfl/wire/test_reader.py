@@ -23,7 +23,8 @@ from tests.mpfl.wire import reader
 
 VALUE_CODECS = [
     "float32", "float16", "bfloat16", "int8", "int4", "int3", "ternary", "int8(nearest)",
-    "step", "step(0.05)", "step(2.0, 0.7)", "rd_step(0.1)", "stc(0.05)", "sbc(0.2)",
+    "step", "step(0.05)", "step(2.0, 0.7)", "rd_step(0.1)", "grid", "grid(0.05)",
+    "stc(0.05)", "sbc(0.2)",
 ]  # fmt: skip
 
 

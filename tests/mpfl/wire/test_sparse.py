@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from mpfl.wire.entropy.levels import decode_levels, encode_levels, levels_bound_bytes
 from mpfl.wire.errors import WireError
 from mpfl.wire.values import decode_values, encode_values, values_bound_bytes
-from mpfl.wire.values.levels import decode_levels, encode_levels, levels_bound_bytes
 
 SEGMENTS = st.lists(st.integers(1, 60), min_size=1, max_size=4)
 

@@ -209,6 +209,7 @@ def test_extreme_scales_survive(spec, size):
         ("step(0)", np.ones(3, np.float32), (3,), "step"),
         ("step(1, 0.2)", np.ones(3, np.float32), (3,), "step"),
         ("step(1, 0.5, 200)", np.ones(3, np.float32), (3,), "0.02 to 100"),
+        ("grid(0)", np.ones(3, np.float32), (3,), "grid"),
         ("rd_step(0)", np.ones(3, np.float32), (3,), "rd_step"),
         ("rd_step", np.ones(3, np.float32), (3,), "rd_step"),
         ("stc(0)", np.ones(3, np.float32), (3,), "share"),
@@ -239,6 +240,8 @@ def test_bad_requests_say_what_is_wrong(spec, values, segments, match):
         ("int4", "807f", "values.steps"),  # infinite step
         ("int4", "0080", "values.steps"),  # negative step
         ("int4", "803f", "values.tables"),
+        ("grid", "c03f ff 02 13 00 0001", "values.steps"),  # 1.5, no power of two
+        ("grid", "0035 ff 02 13 00 0001", "values.steps"),  # finer than the grid
         ("int4", "803f 00", "values.tables"),  # no table 0 yet
         ("int4", "803f ff 00", "values.tables"),
         ("int4", "803f ff 0f", "values.tables"),
@@ -285,7 +288,7 @@ def test_a_context_that_does_not_fit_the_values_is_said(context, match):
 
 def test_feedback_marks_the_codecs_whose_loss_is_not_zero_on_average():
     biased = ("int8(nearest)", "ternary(nearest)", "step", "step(2)", "sparse(0.1)", "sign",
-              "rd_step(0.1)", "stc(0.1)", "sbc(0.1)", "lowrank(4)")  # fmt: skip
+              "rd_step(0.1)", "grid", "stc(0.1)", "sbc(0.1)", "lowrank(4)")  # fmt: skip
     assert all(value_codec(spec).feedback for spec in biased)
     assert not any(value_codec(spec).feedback for spec in ("int8", "ternary", "float32", "eden"))
 
