@@ -168,16 +168,16 @@ def _public(
         raise WireError("config", "a snapshot without values, or of a codec that knows no other")
     if sync.values_version == 0:
         return start
+    if not channel.relative:
+        return channel.read(payload, start)
+    kept = {n: v for n, v in state.values.items() if channel.grid and n == sync.values_base}
     if sync.flags & SNAPSHOT:
         newest = decode_values(payload, "float32", channel.footprint.segments)
-        state.values = {sync.values_version: newest}
-    elif not channel.relative:
-        return channel.read(payload, start)
-    elif channel.grid:
-        state.values = _by_sum(state, world, start, frame, channel)
     else:
-        state.values = {sync.values_version: _by_links(state, world, start, frame, channel)}
-    return state.values[sync.values_version]
+        follow_values = _by_sum if channel.grid else _by_links
+        newest = follow_values(state, world, start, frame, channel)
+    state.values = {**kept, sync.values_version: newest}
+    return newest
 
 
 def _by_links(
@@ -195,23 +195,21 @@ def _by_links(
 
 def _by_sum(
     state: ClientState, world: World, start: Floats, frame: Frame, channel: Channel
-) -> dict[int, Floats]:
-    """Return the values to keep: the newest, and those that the server built on.
-
-    It builds on these again where the reply is lost.
-    """
+) -> Floats:
+    """Return the newest values: those of the base and the sum of all updates, if not there yet."""
     base, version = frame.sync.values_base, frame.sync.values_version
     links = list(links_of(values_of(frame)))
     if bool(links) != (base != version):
         raise WireError("values", f"{len(links)} updates do not lead to the announced version")
-    kept = {number: state.values[number] for number in (base, version) if number in state.values}
-    if version not in kept:
-        if base and base not in kept:
-            raise Uninformed(f"does not hold version {base} of the values")
-        held = kept.get(base, start)
-        updates = [_update(world, link, channel, base, held) for link in links]
-        kept[version] = held + np.sum(updates, axis=0, dtype=np.float32)
-    return kept
+    if version in state.values:
+        return state.values[version]
+    if base and base not in state.values:
+        raise Uninformed(f"does not hold version {base} of the values")
+    held = state.values.get(base, start)
+    total = np.zeros_like(held)
+    for link in links:
+        total += _update(world, link, channel, base, held)
+    return held + total
 
 
 def values_of(frame: Frame) -> bytes:

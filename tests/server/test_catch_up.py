@@ -111,6 +111,19 @@ def test_a_lost_reply_leaves_what_the_server_builds_on(play):
     assert sorted(game.replies) == [0, 1]
 
 
+def test_what_the_server_builds_on_outlives_a_snapshot_whose_reply_is_lost(play):
+    game = Federation(tiny(method="fedavg", federation__rounds=6, **GRID))
+    for _ in range(2):
+        play(game, {0, 1})
+    play(game, {1})
+    updates, game.method.state.model.updates = game.method.state.model.updates, []
+    play(game, {0, 1}, lost={0})
+    assert asked(game, 0)[0] & SNAPSHOT
+    game.method.state.model.updates = updates + game.method.state.model.updates
+    play(game, {0, 1})
+    assert not asked(game, 0)[0] & SNAPSHOT
+
+
 @pytest.mark.parametrize("rescale", [False, True])
 def test_masks_that_shrink_carry_updates_over(play, rescale):
     game = Federation(
