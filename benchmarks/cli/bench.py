@@ -124,6 +124,9 @@ def engine(
             "the user's cache folder.",
         ),
     ] = False,
+    augment: Annotated[
+        str, typer.Option(help="What a row of its own does to the images (empty: no such row).")
+    ] = "crop_flip",
     device: Annotated[
         str, typer.Option(help="cuda or cpu: clients trained together there, the table below.")
     ] = "",
@@ -160,9 +163,12 @@ def engine(
         with keyed("--model"):
             MODELS[parse_spec(model)[0]]
         found = [prepare(peer, _say) for peer in PEERS] if peers else []
+        if augment not in ("", "crop", "crop_flip"):
+            raise InputError(f"--augment: got {augment!r}, expected crop, crop_flip or nothing")
         rows = engine_table(
-            data_dir, clients, rounds, counts, sizes, ray, vectorised, passes, _note, model, found
-        )
+            data_dir, clients, rounds, counts, sizes, ray, vectorised, passes, _note, model, found,
+            augment,
+        )  # fmt: skip
         _show(f"{model}, {each}", rows, as_json)
     if out:
         write_output(out, json.dumps(rows, indent=1).encode())

@@ -40,6 +40,7 @@ def engine_table(
     on_row: Callable[[dict[str, Any]], None] | None = None,
     model: str = "lenet300",
     peers: Sequence[Ready] = (),
+    augment: str = "crop_flip",
 ) -> list[dict[str, Any]]:
     """Time training rounds and rounds of empty clients on every engine.
 
@@ -75,12 +76,16 @@ def engine_table(
     peers
         Other simulators, which train the same clients on the same batches, in as many processes as
         the local grid has workers at most. What fails there is told in the peer's row.
+    augment
+        What a row of its own does to the images, on the local grid with all its workers (empty: no
+        such row).
 
     Returns
     -------
     list of dict
         A row per engine and kind of client: ``work`` (``train`` or ``empty``), ``engine``
-        (with the device, where clients are trained together), ``workers``, ``clients``,
+        (with the device, where clients are trained together, and with what is done to images),
+        ``workers``, ``clients``,
         ``clients_per_second`` (of the fastest round), ``ratio_to_bare``, ``ratio_to_ray``
         and one to each peer of that speed (None without them), ``first_round_seconds`` (engine
         started to first round done, with the data loaded where an engine can share them),
@@ -102,6 +107,10 @@ def engine_table(
     with mnist_or_noise(data_dir) as folder, tempfile.TemporaryDirectory() as scratch:
         bare = Job("bare", 0, clients, rounds, folder, model=model)
         jobs = [bare, *(replace(bare, engine="local", workers=count) for count in workers)]
+        if augment:
+            jobs += [
+                replace(bare, engine="local", workers=max(workers, default=0), augment=augment)
+            ]
         jobs += _vectorised(vectorised, bare)
         jobs += [replace(bare, engine="ray", workers=most)] if has_ray else []
         commands = _commands(bare, most, peers, Path(scratch) / "work")
@@ -190,7 +199,7 @@ def _row(
     used = None if job.engine == "ray" else seen.get("processor_seconds")
     return {
         "work": "train" if job.folder else "empty",
-        "engine": f"vectorised on {job.device}" if job.together else job.engine,
+        "engine": _engine_name(job),
         "workers": job.workers,
         "clients": job.clients,
         "clients_per_second": job.clients / min(seen["round_seconds"]) if seen else None,
@@ -200,6 +209,12 @@ def _row(
         "load": load,
         "failure": failure,
     }
+
+
+def _engine_name(job: Job) -> str:
+    if job.together:
+        return f"vectorised on {job.device}"
+    return f"{job.engine}, {job.augment}" if job.augment else job.engine
 
 
 def run_apart(job: Job) -> tuple[dict[str, Any], int | None]:

@@ -78,6 +78,8 @@ class Job:
         The network, what it is trained in, and what a bit of its masks decides about.
     samples
         Of each client; 0: an equal part of all.
+    augment
+        What is done to images that are trained on.
     """
 
     engine: str
@@ -92,6 +94,7 @@ class Job:
     precision: str = "float32"
     granularity: str = "weight"
     samples: int = 0
+    augment: str = ""
 
 
 def experiment(job: Job) -> Experiment:
@@ -105,6 +108,7 @@ def experiment(job: Job) -> Experiment:
                 "folder": job.folder,
                 "clients": job.clients,
                 "train_samples": job.samples * job.clients,
+                "augment": job.augment,
             },
             "model": {"name": job.model},
             "train": {**train, "device": job.device, "precision": job.precision},

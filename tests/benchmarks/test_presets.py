@@ -152,8 +152,8 @@ def test_the_network_of_a_paper_can_be_built(preset: str) -> None:
     validate(from_mapping(split_table(table)[0]))
 
 
-def test_noniid_compares_every_method() -> None:
-    compared = load_table("noniid")["compare"]
+def test_every_method_compares_them_all() -> None:
+    compared = load_table("every_method")["compare"]
     assert set(METHODS.names()) <= set(compared["methods"])
     assert compared["seeds"] == [0, 1, 2]
 

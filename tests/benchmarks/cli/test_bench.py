@@ -85,6 +85,7 @@ def test_a_table_too_wide_for_the_terminal_is_turned():
         ["engine", "--data-dir", "/nonexistent"],
         ["engine", "--model", "lenet6"],
         ["engine", "--device", "cpu", "--peers"],
+        ["engine", "--augment", "rotate"],
     ],
 )
 def test_bad_options_are_one_line_and_status_2(arguments, capsys):
@@ -113,12 +114,14 @@ def test_training_is_timed_against_the_bare_loop_on_random_images(tmp_path):
     rows = engine_table(
         tmp_path, 20, 1, (1,), empty=(), ray=False, vectorised=4, passes=2, on_row=seen.append
     )
-    assert [row["engine"] for row in rows[:2]] == ["bare", "local"]
+    assert [row["engine"] for row in rows[:3]] == ["bare", "local", "local, crop_flip"]
     assert [row["engine"] for row in seen] == [row["engine"] for row in rows] * 2
-    for row, *turns in zip(rows, seen[:3], seen[3:], strict=True):
+    for row, *turns in zip(rows, seen[:4], seen[4:], strict=True):
         for key, best in (("clients_per_second", max), ("first_round_seconds", min)):
             assert row[key] == best(turn[key] for turn in turns)
-    bare, local, vectorised = rows
+    bare, local, augmented, vectorised = rows
+    assert augmented["workers"] == 1
+    assert augmented["ratio_to_bare"] > 0
     assert vectorised["engine"].startswith("vectorised on c")
     assert vectorised["ratio_to_bare"] > 0
     assert bare["ratio_to_bare"] == 1.0

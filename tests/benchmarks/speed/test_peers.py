@@ -66,7 +66,7 @@ def test_peers_take_turns_and_ratios_are_to_each_of_them(images: Path, tmp_path:
     ]
     seen: list[dict[str, Any]] = []
     rows = engine_table(
-        images, 4, 2, (0, 2), (6,), False, 0, passes=2, on_row=seen.append, peers=found
+        images, 4, 2, (0, 2), (6,), False, 0, passes=2, on_row=seen.append, peers=found, augment=""
     )
     first = ["bare", "local", "local", "fake", "broken", "gone"]
     again = ["bare", "local", "local", "fake"]  # who has failed has no second turn
