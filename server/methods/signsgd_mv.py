@@ -66,7 +66,8 @@ class SignSgd(ServerMethod):
         self._layout = world.parameter_layout
         footprint = world.footprint(Mask.full(world.layout), with_buffers=False)
         self._channel = Channel("sign", footprint)
-        self.state = SignState(Broadcaster(world.initial), world.b0)
+        start = world.start(Mask.full(world.layout))  # which clients start from
+        self.state = SignState(Broadcaster(start), world.b0)
         self.begin_round(0, [])
 
     def begin_round(self, round_number: int, clients: Sequence[int]) -> None:

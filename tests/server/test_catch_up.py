@@ -146,6 +146,18 @@ def test_masks_that_shrink_carry_updates_over(play, rescale):
         play(game, clients)
 
 
+def test_votes_start_where_their_clients_do(monkeypatch):
+    game = Federation(tiny(method="signsgd_mv", federation__rounds=3, **GRID))
+    plain, model = Client.train, game.method.model().copy()
+
+    def train(self, start, *args, **hooks):
+        np.testing.assert_array_equal(start, model)
+        return plain(self, start, *args, **hooks)
+
+    monkeypatch.setattr(Client, "train", train)
+    game.play()
+
+
 def test_a_restart_goes_on_adding_up(play, tmp_path):
     game = Federation(tiny(method="fedavg", federation__rounds=6, **GRID))
     play(game, {0, 1})

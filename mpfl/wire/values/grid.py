@@ -26,6 +26,7 @@ from mpfl.wire.values.quantised import (
 )
 
 _FINEST_LOG2 = -20
+_COARSEST_LOG2 = 120  # 127 of these are still a float32
 FINEST = 2.0**_FINEST_LOG2
 """All steps, and the weights that training starts from, are multiples of it."""
 EXACT_BELOW = 2.0 ** (24 + _FINEST_LOG2)
@@ -85,7 +86,7 @@ def nearest_power(choose: StepChoice) -> StepChoice:
     def chosen(values: Doubles, overall: Overall) -> float:
         nearest = np.rint(np.log2(choose(values, overall)))
         least = np.ceil(np.log2(np.abs(values).max() / 127))
-        return float(np.exp2(max(nearest, least, _FINEST_LOG2)))
+        return float(np.exp2(np.clip(max(nearest, least), _FINEST_LOG2, _COARSEST_LOG2)))
 
     return chosen
 

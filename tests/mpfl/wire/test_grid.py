@@ -94,6 +94,13 @@ def test_a_sum_is_exact_in_any_order_and_little_longer_than_one():
     assert len(one) < 0.2 * sum(map(len, payloads))
 
 
+def test_huge_values_are_read_by_whom_they_were_written_for():
+    values = np.array([1e37, 3e38, 0.0], np.float32)
+    for factor in (1, 100):
+        payload = encode_values(values, f"grid({factor})", (3,))
+        assert np.isfinite(decode_values(payload, f"grid({factor})", (3,))).all()
+
+
 def test_what_is_on_the_grid_stays():
     values = on_grid(normal(3))
     np.testing.assert_array_equal(values, on_grid(values))
