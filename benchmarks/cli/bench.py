@@ -26,6 +26,7 @@ from benchmarks.speed.scale import scale_table
 from benchmarks.speed.together import MODEL_NAMES, TOGETHER, together_table
 from benchmarks.speed.votes import votes_table
 from benchmarks.units import value_text
+from mpfl.config import from_mapping
 from mpfl.errors import InputError, keyed
 from mpfl.models import MODELS
 from mpfl.registry import parse_spec
@@ -163,8 +164,8 @@ def engine(
         with keyed("--model"):
             MODELS[parse_spec(model)[0]]
         found = [prepare(peer, _say) for peer in PEERS] if peers else []
-        if augment not in ("", "crop", "crop_flip"):
-            raise InputError(f"--augment: got {augment!r}, expected crop, crop_flip or nothing")
+        with keyed("--augment"):
+            from_mapping({"data": {"augment": augment}})
         rows = engine_table(
             data_dir, clients, rounds, counts, sizes, ray, vectorised, passes, _note, model, found,
             augment,

@@ -108,9 +108,8 @@ def engine_table(
         bare = Job("bare", 0, clients, rounds, folder, model=model)
         jobs = [bare, *(replace(bare, engine="local", workers=count) for count in workers)]
         if augment:
-            jobs += [
-                replace(bare, engine="local", workers=max(workers, default=0), augment=augment)
-            ]
+            all_workers = max(workers, default=0)
+            jobs.append(replace(bare, engine="local", workers=all_workers, augment=augment))
         jobs += _vectorised(vectorised, bare)
         jobs += [replace(bare, engine="ray", workers=most)] if has_ray else []
         commands = _commands(bare, most, peers, Path(scratch) / "work")

@@ -87,14 +87,15 @@ class Broadcaster:
         keep = channel.footprint.keep
         reference = self.public[keep]
         bound = channel.bound(payload, reference)
+        values = channel.read(payload, reference)
         self.public = self.public.copy()
-        self.public[keep] = channel.arrived(payload, reference)
+        self.public[keep] = reference + values if channel.relative else values
         self.version += 1
         chain = channel.relative and channel.grid is None
         self.links = [*self.links, payload] if chain else [payload]
         self.bounds = [*self.bounds, bound] if chain else [bound]
         if channel.grid:
-            self.updates.append(lasting(channel.read(payload, reference), channel))
+            self.updates.append(lasting(values, channel))
         snapshot_bytes = 4 * channel.footprint.count
         while chain and sum(map(len, self.links)) >= snapshot_bytes:
             self.links.pop(0)  # a snapshot is shorter, for whoever would need it
