@@ -76,7 +76,9 @@ def _table(trials: Sequence[Trial]) -> Table:
     """Return all trials, those that were chosen marked."""
     table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0), header_style="bold")
     table.add_column("method", overflow="fold")
-    for name in ("trial", "accuracy, %", "to target", "total"):
+    several = len({trial.seed for trial in trials}) > 1
+    columns = ("trial", *(["seed"] if several else []), "accuracy, %", "to target", "total")
+    for name in columns:
         table.add_column(name, justify="right", no_wrap=True)
     table.add_column("settings", overflow="fold")
     for trial in trials:
@@ -85,6 +87,7 @@ def _table(trials: Sequence[Trial]) -> Table:
         table.add_row(
             name,
             f"{'* ' if trial.chosen else ''}{trial.number}",
+            *([str(trial.seed)] if several else []),
             "–" if trial.accuracy is None else percent_text(trial.accuracy).removesuffix(" %"),
             _to_target(trial),
             "–" if trial.total_bytes is None else bytes_text(trial.total_bytes),

@@ -21,6 +21,11 @@ class TuneConfig:
     """Runs for every method and each combination of swept values, at least 1."""
     seed: int = 10
     """Seed of all trials; none of ``compare.seeds``."""
+    confirm: list[int] = field(default_factory=list)
+    """Further seeds, none of those: on each the `finalists` best settings of every method run once
+    more, and what is best on average over all of them is chosen."""
+    finalists: int = 2
+    """See `confirm`; at least 1. One that comes to no result there makes room for the next best."""
     validation: float = 0.1
     """Share of the training data to choose by where ``data.validation`` is 0, between 0 and 1."""
     space: dict[str, dict[str, Any]] = field(default_factory=dict)
@@ -36,6 +41,11 @@ def tune_config(table: Mapping[str, Any]) -> TuneConfig:
         fail("tune.trials", config.trials, f"1 to {_MOST_TRIALS:,}")
     if not 0 <= config.seed < 2**32:
         fail("tune.seed", config.seed, "0 to 2^32 - 1")
+    seeds = [config.seed, *config.confirm]
+    if len(set(seeds)) < len(seeds) or not all(0 <= seed < 2**32 for seed in seeds):
+        fail("tune.confirm", config.confirm, "other seeds than tune.seed, each once, 0 to 2^32 - 1")
+    if not 1 <= config.finalists <= _MOST_TRIALS:
+        fail("tune.finalists", config.finalists, f"1 to {_MOST_TRIALS:,}")
     if not 0 < config.validation < 1:
         fail("tune.validation", config.validation, "a share, 0 < validation < 1")
     return config

@@ -7,6 +7,7 @@ import dataclasses
 import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from statistics import mean
 from typing import Any
 
 import tomli_w
@@ -32,6 +33,8 @@ class Trial:
         The method or variant, and the swept values it was tuned under.
     number
         From 0; the first is the configuration as it stands, as far as the space has that.
+    seed
+        The tuning's, or one of those that confirm what it found.
     settings
         The dotted keys that were tried.
     client_epochs
@@ -47,12 +50,13 @@ class Trial:
     score
         See `benchmarks.tuning.objective.score`.
     chosen
-        Whether it is the best of its study.
+        Whether its settings are those of its study.
     """
 
     label: str
     sweep: Mapping[str, Any]
     number: int
+    seed: int
     settings: Mapping[str, Any]
     client_epochs: int | None
     accuracy: float | None
@@ -64,35 +68,68 @@ class Trial:
 
 
 def judged(
-    study: Study, settings: Sequence[Mapping[str, Any]], runs: Sequence[RunData | None], to: Target
+    study: Study,
+    settings: Mapping[int, Mapping[str, Any]],
+    runs: Mapping[int, RunData | None],
+    to: Target,
+    seed: int,
 ) -> list[Trial]:
-    """Return the trials of a study, the best of them (of equal ones the first) chosen.
+    """Return the trials of a study on one seed, none of them chosen yet.
 
-    Raises
-    ------
-    RunError
-        If none came to a result.
+    Parameters
+    ----------
+    settings, runs
+        Number of a trial → what was tried; its run, None if it came to no result.
     """
-    scores = [score(run, to) for run in runs]
-    best = min(range(len(scores)), key=scores.__getitem__)
-    if scores[best] >= FAILED:
-        raise RunError(f"{study.name}: none of its {len(runs)} trials came to a result")
     return [
         Trial(
             label=study.cell.label,
             sweep=dict(study.cell.sweep),
             number=number,
+            seed=seed,
             settings=settings[number],
             client_epochs=None if run is None else client_epochs(run),
             accuracy=None if run is None or run.failed else held_accuracy(run),
             target=to.accuracy,
             bytes_to_target=None if run is None else bytes_to_accuracy(run, to.accuracy),
             total_bytes=None if run is None else run.total_bytes,
-            score=scores[number],
-            chosen=number == best,
+            score=score(run, to),
         )
-        for number, run in enumerate(runs)
+        for number, run in runs.items()
     ]
+
+
+def ranked(trials: Sequence[Trial]) -> list[int]:
+    """Return the numbers of a study's trials, best first: equal settings once, none that failed."""
+    found: dict[str, int] = {}
+    for trial in sorted(trials, key=lambda trial: (trial.score, trial.number)):
+        if trial.score < FAILED:
+            found.setdefault(repr(trial.settings), trial.number)
+    return list(found.values())
+
+
+def with_choice(study: Study, trials: Sequence[Trial], lasting: Sequence[int]) -> list[Trial]:
+    """Return a study's trials of all seeds, those of the best settings chosen.
+
+    Parameters
+    ----------
+    lasting
+        Numbers that came to a result on every seed, best on the first one first: that of the
+        smallest mean score is chosen, and of equal ones the first.
+
+    Raises
+    ------
+    RunError
+        If there is none.
+    """
+    if not lasting:
+        raise RunError(f"{study.name}: none of its settings came to a result on every seed")
+    means = {
+        number: mean(trial.score for trial in trials if trial.number == number)
+        for number in lasting
+    }
+    best = min(lasting, key=means.__getitem__)
+    return [dataclasses.replace(trial, chosen=trial.number == best) for trial in trials]
 
 
 def trials_csv(trials: Sequence[Trial]) -> str:
@@ -105,12 +142,11 @@ def trials_csv(trials: Sequence[Trial]) -> str:
     ]
     text = io.StringIO()
     lines = csv.writer(text, lineterminator="\n")
-    lines.writerow(["label", *swept, "trial", *tuned, *measured])
+    lines.writerow(["label", *swept, "trial", "seed", *tuned, *measured])
     for trial in trials:
-        own = [trial.sweep.get(key) for key in swept], [trial.settings.get(key) for key in tuned]
-        lines.writerow(
-            [trial.label, *own[0], trial.number, *own[1], *(getattr(trial, m) for m in measured)]
-        )
+        place = [*(trial.sweep.get(key) for key in swept), trial.number, trial.seed]
+        tried = [trial.settings.get(key) for key in tuned]
+        lines.writerow([trial.label, *place, *tried, *(getattr(trial, m) for m in measured)])
     return text.getvalue()
 
 
@@ -145,8 +181,10 @@ def tuned_toml(
     table["data"] = {k: v for k, v in table["data"].items() if k not in _OF_THE_MACHINE}
     table |= {"compare": dataclasses.asdict(config), "tune": dataclasses.asdict(tune)}
     share = table["data"]["validation"]
+    seeds = ", ".join(map(str, tune.confirm))
+    again = f" the {tune.finalists} best once more on {seeds}," if seeds else ""
     head = (
-        f"# Tuned by mpfl tune: {tune.trials} trials a method on seed {tune.seed}, chosen\n"
+        f"# Tuned by mpfl tune: {tune.trials} trials a method on seed {tune.seed},{again} chosen\n"
         f"# by {100 * share:g} % of the training data. To run it: mpfl compare tuned.toml\n"
         "# (where the data set has files, with --data-dir).\n"
     )

@@ -59,11 +59,13 @@ class Study:
         """The method with its swept values."""
         return study_name(self.cell)
 
-    def trial(self, number: int, point: Point) -> Cell:
-        """Return the run of a trial."""
+    def trial(self, number: int, point: Point, seed: int | None = None) -> Cell:
+        """Return the run of a trial, on the tuning's seed or on another one."""
+        seed = self.cell.seed if seed is None else seed
         place = (*self.cell.sweep, ("trial", number))
-        experiment = changed(self.cell.experiment, self.space.settings(point))
-        return replace(self.cell, sweep=place, experiment=experiment, same_as="")
+        settings = {**self.space.settings(point), "seed": seed}
+        experiment = changed(self.cell.experiment, settings)
+        return replace(self.cell, seed=seed, sweep=place, experiment=experiment, same_as="")
 
 
 @dataclass(frozen=True)
@@ -109,9 +111,11 @@ def plan_tuning(rest: Mapping[str, Any], asked: CompareConfig, tune: TuneConfig)
     InputError
         One line naming the key, what was got and what is allowed.
     """
+    text = f"what was tuned on a seed says nothing about it (compare.seeds: {asked.seeds})"
     if tune.seed in asked.seeds:
-        text = "a seed of its own: what was tuned on a seed says nothing about it"
-        fail("tune.seed", tune.seed, f"{text} (compare.seeds: {asked.seeds})")
+        fail("tune.seed", tune.seed, f"a seed of its own: {text}")
+    if not set(tune.confirm).isdisjoint(asked.seeds):
+        fail("tune.confirm", tune.confirm, f"seeds of their own: {text}")
     labels = tuned_labels(asked, tune)
     known = [EVERY, *labels, *asked.methods, *asked.variants]
     for label in tune.space:

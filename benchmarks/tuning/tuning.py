@@ -19,7 +19,14 @@ from benchmarks.running.comparison import claimed, read_claimed
 from benchmarks.running.side_by_side import DEAD, run_cells
 from benchmarks.running.tune_config import TuneConfig, tune_config
 from benchmarks.tuning.objective import Target, baseline_score, score
-from benchmarks.tuning.outcome import Trial, judged, trials_csv, tuned_toml
+from benchmarks.tuning.outcome import (
+    Trial,
+    judged,
+    ranked,
+    trials_csv,
+    tuned_toml,
+    with_choice,
+)
 from benchmarks.tuning.search import Journal, check_installed, next_point
 from benchmarks.tuning.studies import Plan, Study, plan_tuning
 from mpfl.errors import InputError, RunError
@@ -49,9 +56,10 @@ class Task:
 
     @property
     def rounds(self) -> int:
-        """Rounds of all trials."""
+        """Rounds of all trials, and of finalists as far as none of them is replaced."""
         each = (study.cell.experiment.federation.rounds for study in self.plan.studies)
-        return self.tune.trials * sum(each)
+        finals = min(self.tune.finalists, self.tune.trials) * len(self.tune.confirm)
+        return (self.tune.trials + finals) * sum(each)
 
 
 def plan(table: Mapping[str, Any]) -> Task:
@@ -77,6 +85,7 @@ def tune(task: Task, out: Path, on_cell: OnCell | None = None, workers: int = -1
 
     The baseline is searched first, for the accuracy that it holds at its end. The best it found,
     minus ``compare.margin``, is the target; by that all trials are judged, the baseline's as well.
+    On each of ``tune.confirm`` the finalists of the baseline set another one.
 
     Returns
     -------
@@ -103,30 +112,47 @@ def tune(task: Task, out: Path, on_cell: OnCell | None = None, workers: int = -1
 
 
 def _written(task: Task, out: Path, search: _Search) -> list[Trial]:
-    studies = task.plan.studies
+    tune, studies = task.tune, task.plan.studies
     first = [study for study in studies if study.baseline == study.name]
     search.go(first, lambda _, run: baseline_score(run))
-    targets = {study.name: _target(study, search, task.compare.margin) for study in first}
+    targets = _targets(first, tune.seed, search, task.compare.margin)
     rest = [study for study in studies if study not in first]
     search.go(rest, lambda study, run: score(run, targets[study.baseline]))
-    found = {study: search.judged(study, targets[study.baseline]) for study in studies}
+    found = {study: search.judged(study, tune.seed, targets) for study in studies}
+    lasting = {study: ranked(trials) for study, trials in found.items()}
+    if tune.confirm:
+        lasting = search.finals(lasting)
+    for seed in tune.confirm:
+        targets = _targets(first, seed, search, task.compare.margin)
+        for study in studies:
+            found[study] += search.judged(study, seed, targets)
+    found = {study: with_choice(study, found[study], lasting[study]) for study in studies}
+    trials = [trial for study in studies for trial in found[study]]
     chosen = {
         study.name: trial.settings for study in studies for trial in found[study] if trial.chosen
     }
-    trials = [trial for study in studies for trial in found[study]]
-    tuned = tuned_toml(task.rest, task.compare, task.tune, task.plan, chosen)
+    tuned = tuned_toml(task.rest, task.compare, tune, task.plan, chosen)
     with writing(out):
         write_atomically(out / TABLE, trials_csv(trials).encode())
         write_atomically(out / TUNED, tuned.encode())
     return trials
 
 
-def _target(study: Study, search: _Search, margin: float) -> Target:
-    runs = [run for run in search.runs(study) if run is not None and not run.failed]
-    if not runs:
-        raise RunError(f"{study.name}: no trial of the baseline came to a result")
-    best = max(map(held_accuracy, runs))
-    return Target(best - margin, max(run.total_bytes for run in runs))
+def _targets(
+    baselines: Sequence[Study], seed: int, search: _Search, margin: float
+) -> dict[str, Target]:
+    """Return what the best trial of each baseline sets on a seed."""
+    found = {}
+    for study in baselines:
+        every = search.runs(study, seed).values()
+        runs = [run for run in every if run is not None and not run.failed]
+        if not runs:
+            raise RunError(
+                f"{study.name}: no trial of the baseline came to a result on seed {seed}"
+            )
+        best = max(map(held_accuracy, runs))
+        found[study.name] = Target(best - margin, max(run.total_bytes for run in runs))
+    return found
 
 
 class _Search:
@@ -174,19 +200,66 @@ class _Search:
             raise RunError(f"{cell.name}: {failure.error}; mpfl resume tries again")
         return None
 
-    def _cells(self, study: Study) -> list[Cell]:
-        known = self._known(study)
-        return [study.trial(number, trial.params) for number, trial in enumerate(known)]
+    def finals(self, ranked: Mapping[Study, Sequence[int]]) -> dict[Study, list[int]]:
+        """Run the best settings of all studies on the seeds that confirm them.
 
-    def runs(self, study: Study) -> list[RunData | None]:
-        """Return the runs of a study's finished trials, in order; what was removed is run again."""
-        cells = self._cells(study)
-        removed = [cell for cell in cells if not (self._folders / cell.name).is_dir()]
-        run_cells(removed, self._folders, self._on_cell, self._workers)
-        return [self._read(cell) for cell in cells]
+        Parameters
+        ----------
+        ranked
+            Study → numbers of its trials, best first.
 
-    def judged(self, study: Study, target: Target) -> list[Trial]:
-        """Return a study's finished trials."""
-        known = self._known(study)
-        settings = [study.space.settings(trial.params) for trial in known]
-        return judged(study, settings, self.runs(study), target)
+        Returns
+        -------
+        dict
+            Study → numbers of the finalists, best first: those that came to a result on every seed.
+            One that did not makes room for the next best.
+        """
+        waiting = {study: list(numbers) for study, numbers in ranked.items()}
+        lasting: dict[Study, list[int]] = {study: [] for study in ranked}
+        while True:
+            todo = {
+                study: numbers[: self._tune.finalists - len(lasting[study])]
+                for study, numbers in waiting.items()
+            }
+            if not any(todo.values()):
+                return lasting
+            cells = {
+                (study, number): [self._cell(study, number, seed) for seed in self._tune.confirm]
+                for study, numbers in todo.items()
+                for number in numbers
+            }
+            unsettled = [cell for own in cells.values() for cell in own if not self._settled(cell)]
+            run_cells(unsettled, self._folders, self._on_cell, self._workers)
+            for (study, number), own in cells.items():
+                waiting[study].remove(number)
+                runs = [self._read(cell) for cell in own]
+                if not any(run is None or run.failed for run in runs):
+                    lasting[study].append(number)
+
+    def _settled(self, cell: Cell) -> bool:
+        failure = read_failure(self._folders / cell.name)
+        return failure is not None and not failure.error.startswith(DEAD)
+
+    def _cell(self, study: Study, number: int, seed: int) -> Cell:
+        return study.trial(number, self._known(study)[number].params, seed)
+
+    def runs(self, study: Study, seed: int) -> dict[int, RunData | None]:
+        """Return number → run of a study's trials on a seed; what was removed is run again.
+
+        On the tuning's seed those are all of them, on another one those that were run there.
+        """
+        cells = {n: self._cell(study, n, seed) for n in range(len(self._known(study)))}
+        if seed == self._tune.seed:
+            gone = [c for c in cells.values() if not (self._folders / c.name).is_dir()]
+            run_cells(gone, self._folders, self._on_cell, self._workers)
+        return {
+            number: self._read(cell)
+            for number, cell in cells.items()
+            if (self._folders / cell.name).is_dir()
+        }
+
+    def judged(self, study: Study, seed: int, targets: Mapping[str, Target]) -> list[Trial]:
+        """Return a study's finished trials on a seed."""
+        points = enumerate(self._known(study))
+        settings = {number: study.space.settings(trial.params) for number, trial in points}
+        return judged(study, settings, self.runs(study, seed), targets[study.baseline], seed)

@@ -22,6 +22,7 @@ from benchmarks.cli.main import invoke
 from benchmarks.results.loading import load_run
 from benchmarks.running.compare_config import split_table
 from benchmarks.running.comparison import plan_cells
+from benchmarks.running.side_by_side import run_cells
 from benchmarks.tuning import tuning
 from benchmarks.tuning.outcome import Trial
 from mpfl.config import from_mapping, from_toml, to_mapping
@@ -29,7 +30,9 @@ from mpfl.errors import InputError, RunError
 from mpfl.nested import value_at, with_override
 from mpfl.presets import load_table
 from mpfl.world import World
+from server.app import failure
 from server.custody import held
+from server.health import read_failure, write_failure
 from tests.federation import tiny
 from tests.processes import ended, forked, killed_before, until
 from tests.runs import records
@@ -193,12 +196,14 @@ def test_an_edited_journal_is_refused_in_one_line(
     assert results(copy) == before
 
 
-def test_killed_twice_it_ends_in_the_same_file(tmp_path: Path) -> None:
+@pytest.mark.parametrize("confirm", [[], [11]])
+def test_killed_twice_it_ends_in_the_same_file(confirm: list[int], tmp_path: Path) -> None:
     asked = table(["mpfl", "fedavg"], 2)
+    asked["tune"] |= {"confirm": confirm}
     tuned(asked, tmp_path / "whole" / "t")
     out = tmp_path / "killed" / "t"
-    assert killed_before(15, lambda: tuned(asked, out), out)
-    assert killed_before(40, lambda: tuned(asked, out), out)
+    for writes in (15, 80) if confirm else (15, 40):
+        assert killed_before(writes, lambda: tuned(asked, out), out)
     tuned(asked, out)
     assert results(out) == results(tmp_path / "whole" / "t")
 
@@ -291,6 +296,77 @@ def test_a_trial_without_a_result_is_the_worst(tmp_path: Path) -> None:
     assert all(trial.score == 200 and not trial.chosen for trial in lost)
 
 
+def confirmed(trials: int = 3, **keys: Any) -> dict[str, Any]:
+    asked = table(["fedavg", "mpfl"], trials, **keys)
+    asked["tune"] |= {"confirm": [11, 12], "finalists": 2}
+    return asked
+
+
+def test_the_best_are_run_on_further_seeds_and_the_best_mean_is_chosen(tmp_path: Path) -> None:
+    trials = tuned(confirmed(), tmp_path / "t")
+    for label in ("fedavg", "mpfl"):
+        own = [trial for trial in trials if trial.label == label]
+        first = sorted((t for t in own if t.seed == 10), key=lambda t: (t.score, t.number))
+        assert [t.number for t in own if t.seed == 11] == sorted(t.number for t in first[:2])
+        means = {
+            t.number: sum(other.score for other in own if other.number == t.number) / 3
+            for t in first[:2]
+        }
+        (chosen,) = {t.number for t in own if t.chosen}
+        assert means[chosen] == min(means.values())
+        assert len({t.target for t in own}) == 3
+    for seed in (10, 11, 12):
+        (target,) = {t.target for t in trials if t.seed == seed}
+        best = max(t.accuracy for t in trials if t.label == "fedavg" and t.seed == seed)
+        assert target == best - 0.1
+    before = results(tmp_path / "t")
+    rows = list(csv.DictReader(before[CSV].decode().splitlines()))
+    assert [int(row["seed"]) for row in rows] == [10, 10, 10, 11, 11, 12, 12] * 2
+    assert "the 2 best once more on 11, 12" in before[TUNED].decode()
+    shutil.rmtree(tmp_path / "t" / "trials" / "mpfl__trial=0__seed10")
+    shutil.rmtree(next((tmp_path / "t" / "trials").glob("mpfl__trial=*__seed12")))
+    assert invoke(["resume", str(tmp_path / "t"), "--quiet"]) == 0
+    assert results(tmp_path / "t") == before
+
+
+def test_a_finalist_without_a_result_makes_room_for_the_next(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    best: list[int] = []
+
+    def spoiling(cells: Any, folders: Path, *rest: Any) -> None:
+        for cell in [cell for cell in cells if cell.label == "mpfl" and cell.seed == 12]:
+            best.append(dict(cell.sweep)["trial"])
+            if len(best) == 1:
+                (folders / cell.name).mkdir()
+                write_failure(folders / cell.name, failure(cell.experiment, "lost", cell.tags))
+        left = [cell for cell in cells if read_failure(folders / cell.name) is None]
+        run_cells(left, folders, *rest)
+
+    monkeypatch.setattr(tuning, "run_cells", spoiling)
+    trials = [t for t in tuned(confirmed(), tmp_path / "t") if t.label == "mpfl"]
+    assert len(best) == 3
+    assert {t.score for t in trials if (t.number, t.seed) == (best[0], 12)} == {200}
+    (chosen,) = {t.number for t in trials if t.chosen}
+    assert chosen in best[1:]
+    before = results(tmp_path / "t")
+    tuned(confirmed(), tmp_path / "t")  # what came to no result is not tried again
+    assert best[0] not in best[1:]
+    assert results(tmp_path / "t") == before
+
+
+def test_no_finalist_at_all_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def spoiling(cells: Any, folders: Path, *rest: Any) -> None:
+        for cell in [cell for cell in cells if cell.label == "mpfl" and cell.seed == 12]:
+            (folders / cell.name).mkdir()
+            write_failure(folders / cell.name, failure(cell.experiment, "lost", cell.tags))
+        run_cells([c for c in cells if not (folders / c.name).is_dir()], folders, *rest)
+
+    monkeypatch.setattr(tuning, "run_cells", spoiling)
+    with pytest.raises(RunError, match="mpfl: none of its settings came to a result on every seed"):
+        tuned(confirmed(2), tmp_path / "t")
+
+
 def test_no_result_at_all_is_an_error(tmp_path: Path) -> None:
     asked = table(["fedavg"], 1)
     asked["tune"]["space"] = {"fedavg": {"train.lr": [1e29]}}
@@ -303,6 +379,10 @@ def test_no_result_at_all_is_an_error(tmp_path: Path) -> None:
     [
         (["--seed", "0"], "tune.seed: got 0, expected a seed of its own"),
         (["--trials", "0"], "tune.trials: got 0, expected 1 to 10,000"),
+        (["--set", "tune.confirm=[0]"], "tune.confirm: got [0], expected seeds of their own"),
+        (["--set", "tune.confirm=[10]"], "tune.confirm: got [10], expected other seeds than"),
+        (["--set", "tune.confirm=[-1]"], "tune.confirm: got [-1], expected other seeds than"),
+        (["--set", "tune.finalists=0"], "tune.finalists: got 0, expected 1 to 10,000"),
         (["--methods", "fedavgg"], "unknown method 'fedavgg'"),
         (["--set", "compare.baseline=centralized"], "sends nothing, so it sets no target"),
         (["--set", "tune.validation=1.0"], "tune.validation: got 1.0, expected a share"),
