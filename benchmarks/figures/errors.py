@@ -94,7 +94,7 @@ def error_picture(panel: Panel, trials: Sequence[Dot] = ()) -> Picture | None:
         name_in("error_bytes", panel.setting),
         f"Test error against total bytes{place}",
         f"Log scales{_cut_words(panel)}. {_seeds_words(sending)}"
-        + _targets_words(panel, sending)
+        + _targets_words(panel)
         + (" Dashed: sends nothing." if len(sending) < len(panel.groups) else "")
         + (" Faint dots: ends of tuning trials, on validation samples." if trials else "")
         + (f" Above the panel: {', '.join(absent)}." if absent else ""),
@@ -116,11 +116,11 @@ def _seeds_words(groups: Sequence[Group]) -> str:
     return "One seed." if most == 1 else f"Thick: mean over seeds ({most}); thin: each seed."
 
 
-def _targets_words(panel: Panel, groups: Sequence[Group]) -> str:
+def _targets_words(panel: Panel) -> str:
     if not _targets(panel):
         return ""
-    held = any(run.summary.validation_accuracy is not None for g in groups for run in g.runs)
-    return " Dotted: the targets" + (", of validation samples, not of these." if held else ".")
+    others = ", of validation samples, not of these" if panel.by_validation else ""
+    return f" Dotted: the targets{others}."
 
 
 def _error(accuracy: float, group: Group) -> float:

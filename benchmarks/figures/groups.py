@@ -54,6 +54,12 @@ class Panel:
     groups: Sequence[Group]
     rows: Sequence[Row]
 
+    @property
+    def by_validation(self) -> bool:
+        """Whether targets go by validation samples."""
+        runs = (run for group in self.groups for run in group.runs)
+        return any(run.summary.validation_accuracy is not None for run in runs)
+
 
 def panels(runs: Sequence[RunData], rows: Sequence[Row], baseline: str) -> list[Panel]:
     """Return the settings in reading order, in all of which a variant looks the same.

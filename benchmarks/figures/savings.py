@@ -55,6 +55,7 @@ def target_bars(panel: Panel, baseline: str) -> Picture | None:
     axes.set_ylim(len(rows) - 0.4, -0.6)
     axes.grid(visible=False, axis="y")
     target = percent_text(rows[0].target, 1)
+    held = "validation" if panel.by_validation else "test"
     words = "; ".join(
         f"{row.variant} "
         + (bytes_text(row.bytes_to_target) if row.bytes_to_target else "misses it")
@@ -64,7 +65,7 @@ def target_bars(panel: Panel, baseline: str) -> Picture | None:
         figure,
         name_in("bytes_to_target", panel.setting),
         f"Bytes to the target{where(panel.setting)}",
-        f"All bytes until the test accuracy first reaches {target}, mean over seeds. Log scale: "
+        f"All bytes until the {held} accuracy first reaches {target}, mean over seeds. Log scale: "
         "the bars' ends compare, their lengths do not.",
         f"Bars of bytes to the target of {target}{where(panel.setting)}: {words}.",
         [

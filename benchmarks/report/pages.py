@@ -135,6 +135,7 @@ def comparison_page(
         "baseline": asked.baseline,
         "margin": asked.margin,
         "targeted": any(row.target is not None for row in rows),
+        "by_validation": any(panel.by_validation for panel in parts),
         "first": first,
         "sampling": overview.sampling_error(parts, asked.baseline),
         "gaps": gaps,

@@ -13,6 +13,7 @@ import pytest
 
 from benchmarks.figures.errors import Dot, draw_errors, error_picture, shown_range
 from benchmarks.figures.groups import Panel, panels
+from benchmarks.figures.savings import target_bars
 from benchmarks.figures.style import COLUMN
 from benchmarks.results.rows import comparison_table
 from benchmarks.results.rundata import RunData
@@ -153,6 +154,6 @@ def test_targets_of_validation_samples_are_not_taken_for_test_errors(held: float
         for run in group.runs
     ]
     (panel,) = panels(runs, comparison_table(runs), "fedavg")
-    drawn = error_picture(panel)
-    assert drawn is not None
-    assert ("validation" in drawn.caption) == (held is not None)
+    for drawn in (error_picture(panel), target_bars(panel, "fedavg")):
+        assert drawn is not None
+        assert ("validation" in drawn.caption) == (held is not None)
