@@ -98,6 +98,9 @@ class WeightMethod(ServerMethod):
     def change_mask(self, mask: Mask) -> None:
         """Make `mask` the common one; the model follows."""
         before, start = self.channel, self._world.start(self.mask())
+        if not mask.issubset(self.mask()):  # what comes back is zero, save for who never lost it
+            for client in self.state.masks.behind(self.state.model.held):
+                self.state.model.forget(client)
         self.state.masks.advance(mask)
         self.state.model.refit(self.channel, self._world.start(mask), before, start)
 

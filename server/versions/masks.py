@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -84,6 +85,10 @@ class MaskLog:
         if mask != self.current:
             version, needed = self.version + 1, {0, *self.held.values()}
             self.masks = {v: m for v, m in self.masks.items() if v in needed} | {version: mask}
+
+    def behind(self, clients: Iterable[int]) -> list[int]:
+        """Return those of some clients that do not hold the newest mask."""
+        return [client for client in clients if self.held.get(client, 0) != self.version]
 
     def offer(self, client: int, coder: MaskCoder) -> Offer:
         """Return what brings `client` to the newest mask."""

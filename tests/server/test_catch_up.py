@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from clients.client import Client
+from mpfl.mask import Mask
 from mpfl.wire.frame import Section
 from mpfl.wire.sections import SNAPSHOT, links_of
 from tests.federation import Federation, tiny
@@ -166,3 +167,24 @@ def test_a_restart_goes_on_adding_up(play, tmp_path):
     play(game, {0, 1})
     assert not asked(game, 0)[0] & SNAPSHOT
     assert len(game.method.state.model.updates) == 3
+
+
+@pytest.mark.parametrize("codec", ["grid(1, 0.6)", "step(1, 0.6)"])
+def test_who_skipped_a_mask_is_sent_what_it_brought_back(play, monkeypatch, codec):
+    settings = {**GRID, "wire__down": codec}
+    game = Federation(tiny(method="fedavg", federation__rounds=6, **settings))
+    play(game, {0, 1})
+    with monkeypatch.context() as patch:  # a round after which the model stays as it is
+        patch.setattr(type(game.method), "publish", lambda *_: None)
+        play(game, {0, 1})
+    full = game.method.mask()
+    game.method.change_mask(Mask.from_bools(full.layout, np.arange(full.layout.total) % 3 > 0))
+    with monkeypatch.context() as patch:
+        patch.setattr(type(game.method), "publish", lambda *_: None)
+        play(game, {1, 2})
+    game.method.change_mask(full)
+    play(game, {0, 1, 2})  # a third of the weights are zero by now, for client 0 as well
+    assert asked(game, 0)[0] & SNAPSHOT
+    assert asked(game, 1)[1] == []  # it has seen that mask, and holds the newest version
+    play(game, {0, 1, 2})
+    assert not asked(game, 0)[0] & SNAPSHOT
