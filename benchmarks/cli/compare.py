@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
@@ -22,9 +21,6 @@ from mpfl.errors import InputError, RunError, shown
 from mpfl.nested import with_override
 from mpfl.presets import parse_list, parse_names
 from server.health import ignored_text
-
-_RANGE = re.compile(r"(\d{1,10})\s*-\s*(\d{1,10})")
-_MOST_SEEDS = 1000
 
 
 def compare(
@@ -47,7 +43,7 @@ def compare(
     if methods:
         table = with_override(table, "compare.methods", parse_names(methods, "--methods"))
     if seeds:
-        table = with_override(table, "compare.seeds", seeds_of(seeds))
+        table = with_override(table, "compare.seeds", options.seeds_of(seeds, "--seeds"))
     if wire:
         table = with_override(table, "compare.wire", wire)
     if sweep:
@@ -124,26 +120,3 @@ def _swept_so_far(table: Mapping[str, Any]) -> Mapping[str, Any]:
     settings = table.get("compare", {})
     swept = settings.get("sweep", {}) if isinstance(settings, Mapping) else {}
     return swept if isinstance(swept, Mapping) else {}
-
-
-def seeds_of(text: str) -> list[Any]:
-    """Read ``--seeds``: whole numbers and ranges of them, ends included.
-
-    Examples
-    --------
-    >>> seeds_of("0-2, 7")
-    [0, 1, 2, 7]
-    """
-    seeds: list[Any] = []
-    for part in parse_list(text, "--seeds"):
-        ends = _RANGE.fullmatch(part) if isinstance(part, str) else None
-        if not ends:
-            seeds.append(part)
-            continue
-        first, last = int(ends[1]), int(ends[2])
-        if last < first:
-            raise InputError(f"--seeds: got {part}, expected the first seed before the last")
-        if last >= first + _MOST_SEEDS:
-            raise InputError(f"--seeds: got {part}, expected at most {_MOST_SEEDS} seeds")
-        seeds += range(first, last + 1)
-    return seeds

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -12,7 +13,7 @@ import typer
 from mpfl.config import from_mapping
 from mpfl.errors import InputError
 from mpfl.plugins import resolved
-from mpfl.presets import load_table, parse_assignment, renamed, resolve
+from mpfl.presets import load_table, parse_assignment, parse_list, renamed, resolve
 
 Config = Annotated[str, typer.Argument(help="A preset's name, or a TOML file.")]
 Set = Annotated[
@@ -32,6 +33,9 @@ Download = Annotated[bool, typer.Option("--download", help="Fetch missing data s
 Quiet = Annotated[bool, typer.Option("--quiet", help="Print the result alone, and errors.")]
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 Sink = Annotated[str, typer.Option("--sink", help="Show rounds there too: tensorboard, wandb.")]
+
+_RANGE = re.compile(r"(\d{1,10})\s*-\s*(\d{1,10})")
+_MOST_SEEDS = 1000
 
 
 def configured(
@@ -97,3 +101,26 @@ def write_output(path: Path, content: bytes, option: str = "--out") -> None:
 
     with writing(path, option):
         write_atomically(path, content)
+
+
+def seeds_of(text: str, option: str) -> list[Any]:
+    """Read what an option says: whole numbers and ranges of them, ends included.
+
+    Examples
+    --------
+    >>> seeds_of("0-2, 7", "--seeds")
+    [0, 1, 2, 7]
+    """
+    seeds: list[Any] = []
+    for part in parse_list(text, option):
+        ends = _RANGE.fullmatch(part) if isinstance(part, str) else None
+        if not ends:
+            seeds.append(part)
+            continue
+        first, last = int(ends[1]), int(ends[2])
+        if last < first:
+            raise InputError(f"{option}: got {part}, expected the first seed before the last")
+        if last >= first + _MOST_SEEDS:
+            raise InputError(f"{option}: got {part}, expected at most {_MOST_SEEDS} seeds")
+        seeds += range(first, last + 1)
+    return seeds

@@ -29,6 +29,9 @@ def tune(
     methods: Annotated[str, typer.Option(help="Comma-separated, instead of the config's.")] = "",
     trials: Annotated[int | None, typer.Option(help="For every method: tune.trials.")] = None,
     seed: Annotated[int | None, typer.Option(help="Of all trials: tune.seed.")] = None,
+    confirm: Annotated[
+        str, typer.Option(help="Seeds for the best, 11 or 11-13: tune.confirm.")
+    ] = "",
     out: options.OutAgain = None,
     plugins: options.Plugins = [],  # noqa: B006
     data_dir: options.DataDir = None,
@@ -42,6 +45,7 @@ def tune(
         "tune.methods": parse_names(methods, "--methods") if methods else None,
         "tune.trials": trials,
         "tune.seed": seed,
+        "tune.confirm": options.seeds_of(confirm, "--confirm") if confirm else None,
     }
     for key, value in given.items():
         table = table if value is None else with_override(table, key, value)

@@ -379,7 +379,8 @@ def test_no_result_at_all_is_an_error(tmp_path: Path) -> None:
     [
         (["--seed", "0"], "tune.seed: got 0, expected a seed of its own"),
         (["--trials", "0"], "tune.trials: got 0, expected 1 to 10,000"),
-        (["--set", "tune.confirm=[0]"], "tune.confirm: got [0], expected seeds of their own"),
+        (["--confirm", "11,x"], "tune.confirm"),
+        (["--confirm", "0"], "tune.confirm: got [0], expected seeds of their own"),
         (["--set", "tune.confirm=[10]"], "tune.confirm: got [10], expected other seeds than"),
         (["--set", "tune.confirm=[-1]"], "tune.confirm: got [-1], expected other seeds than"),
         (["--set", "tune.finalists=0"], "tune.finalists: got 0, expected 1 to 10,000"),
