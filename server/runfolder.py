@@ -27,6 +27,7 @@ from server.custody import (
     write_atomically,
     writing,
 )
+from server.health import FAILURE
 from server.records import HEADER, RoundRecord, Row, Summary, from_json, json_text
 
 CONFIG, ROUNDS, LEDGER, SUMMARY = "config.toml", "rounds.jsonl", "ledger.csv", "summary.json"
@@ -34,8 +35,8 @@ MASK, MODEL, RETRAIN = "mask.mpfl", "model.safetensors", "central_retrain.json"
 CHECKPOINT = "checkpoint/latest"
 _RESULTS = (CONFIG, ROUNDS, LEDGER, SUMMARY, MASK, MODEL, RETRAIN)
 _BEFORE_CONFIG = {  # a start that was cut short
-    *("checkpoint", ROUNDS, LEDGER, MANIFEST),
-    *(f"{name}.tmp" for name in (ROUNDS, LEDGER, MANIFEST, CONFIG)),
+    *("checkpoint", ROUNDS, LEDGER, MANIFEST, FAILURE),
+    *(f"{name}.tmp" for name in (ROUNDS, LEDGER, MANIFEST, CONFIG, FAILURE)),
 }
 _BALLOT = re.compile(r"ballots/round-(\d+)/client-\d+\.mpfl")
 _LOG = logging.getLogger(__name__)

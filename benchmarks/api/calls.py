@@ -166,15 +166,15 @@ def load(folder: str | Path) -> Run | Comparison:
 
 
 def _comparison(folder: Path, names: Sequence[str] = ()) -> Comparison:
-    found = without_constant_keys(load_folders([folder])[0])
+    failures = load_failures([folder])
+    found, dead = without_constant_keys(load_folders([folder])[0], list(failures.values()))
     order = {name: place for place, name in enumerate(names)}
     found.sort(key=lambda data: order.get(data.folder, len(order)))
     asked = comparison_settings([folder])
     baseline = str(asked.get("baseline", "fedavg"))
-    failures = load_failures([folder])
     margin = float(asked.get("margin", 0.005))
     best_of = list(asked.get("best_of", []))
-    rows = comparison_table(found, baseline, margin, list(failures.values()), best_of)
+    rows = comparison_table(found, baseline, margin, dead, best_of)
     cells = folder / CELLS
     return Comparison(
         folder,

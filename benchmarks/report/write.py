@@ -63,11 +63,10 @@ def write_report(folders: Path | Sequence[Path], out: Path | None = None) -> Rep
             raise InputError("a report on several folders needs a folder to write to")
         out = chosen[0]
     found, unfinished = load_folders(chosen)
-    runs = without_constant_keys(found)
+    failures = load_failures(chosen)
+    runs, dead = without_constant_keys(found, list(failures.values()))
     settings = comparison_settings(chosen)
     asked = _asked(settings)
-    failures = load_failures(chosen)
-    dead = list(failures.values())
     rows = comparison_table(runs, asked.baseline, asked.margin, dead, asked.best_of)
     met = meetings(runs, settings)
     if len(runs) == 1 and not unfinished and not met:

@@ -215,15 +215,16 @@ def group_runs(runs: Sequence[RunData]) -> dict[str, list[RunData]]:
 def baseline_of(run: RunData, runs: Sequence[RunData], baseline: str) -> RunData | None:
     """Return the baseline's run on the same work: same seed, same swept values.
 
-    A baseline that was not swept, or only once, serves every swept value. None where there is no
-    run to compare with.
+    A baseline that was not swept over a key serves all its values, if there is only one such run.
+    None where there is no run to compare with: the work of another value is other work.
     """
     same_seed = [r for r in runs if r.label == baseline and r.seed == run.seed]
     for wanted in (dict(run.sweep), {}):
         for other in same_seed:
             if dict(other.sweep) == wanted:
                 return other
-    return same_seed[0] if len(same_seed) == 1 else None
+    able = [r for r in same_seed if all(run.sweep.get(k, v) == v for k, v in r.sweep.items())]
+    return able[0] if len(able) == 1 else None
 
 
 def paired_ratios(pairs: Sequence[tuple[float, float]]) -> Estimate | None:

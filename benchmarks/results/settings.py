@@ -5,9 +5,12 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, TypeVar
 
 from benchmarks.results.rundata import RunData
+from server.records import Failure
+
+_Run = TypeVar("_Run", RunData, Failure)
 
 
 def setting_keys(runs: Sequence[RunData], baseline: str) -> tuple[str, ...]:
@@ -47,7 +50,7 @@ def split_settings(runs: Sequence[RunData], keys: Sequence[str]) -> dict[str, li
     }
 
 
-def _without(run: RunData, keys: Sequence[str]) -> RunData:
+def _without(run: _Run, keys: Sequence[str]) -> _Run:
     return replace(run, sweep={key: v for key, v in run.sweep.items() if key not in keys})
 
 
@@ -57,7 +60,7 @@ def reading_order(text: str) -> list[Any]:
     return [(0, float(p), "") if i % 2 else (1, 0.0, p) for i, p in enumerate(parts)]
 
 
-def _swept(runs: Sequence[RunData]) -> list[str]:
+def _swept(runs: Sequence[RunData | Failure]) -> list[str]:
     """Return the keys that have at least two values in these runs, by name."""
     found: dict[str, set[str]] = {}
     for run in runs:
@@ -66,12 +69,18 @@ def _swept(runs: Sequence[RunData]) -> list[str]:
     return sorted(key for key, values in found.items() if len(values) > 1)
 
 
-def without_constant_keys(runs: Sequence[RunData]) -> list[RunData]:
-    """Return the runs without the swept keys of one value: they tell nothing apart."""
-    differ = _swept(runs)
-    shared = [key for key in runs[0].sweep if key not in differ] if runs else []
-    constant = [key for key in shared if all(key in run.sweep for run in runs)]
-    return [_without(run, constant) for run in runs]
+def without_constant_keys(
+    runs: Sequence[RunData], failures: Sequence[Failure] = ()
+) -> tuple[list[RunData], list[Failure]]:
+    """Return runs, and those that failed, without the swept keys of one value in all of them.
+
+    They tell nothing apart.
+    """
+    every: list[RunData | Failure] = [*runs, *failures]
+    differ = _swept(every)
+    shared = [key for key in every[0].sweep if key not in differ] if every else []
+    constant = [key for key in shared if all(key in run.sweep for run in every)]
+    return [_without(run, constant) for run in runs], [_without(f, constant) for f in failures]
 
 
 def without_idle_keys(runs: Sequence[RunData], but: str = "") -> list[RunData]:

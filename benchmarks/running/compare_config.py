@@ -70,6 +70,7 @@ def split_table(table: Mapping[str, Any]) -> tuple[dict[str, Any], CompareConfig
             fail("compare.adjust", rule, "the tables when and set")
     for entry in config.published:
         _check_published(entry)
+    _check_seeds(config)
     _check_axes(config)
     _check_ladder(config)
     for label in (*config.methods, *config.variants):
@@ -93,6 +94,16 @@ def _swept_methods(config: CompareConfig) -> CompareConfig:
     sweep = {key: values for key, values in config.sweep.items() if key != "method"}
     methods = [str(value) for value in config.sweep["method"]]
     return replace(config, methods=methods, sweep=sweep)
+
+
+def _check_seeds(config: CompareConfig) -> None:
+    """Refuse a second place to set the seed: a cell has the one that its folder's name says."""
+    found: dict[str, Mapping[str, Any]] = {"compare.sweep": config.sweep}
+    found |= {f"compare.variants.{name}": keys for name, keys in config.variants.items()}
+    found |= {f"compare.adjust[{n}].set": rule["set"] for n, rule in enumerate(config.adjust)}
+    for place, keys in found.items():
+        if "seed" in keys:
+            raise InputError(f"{place}.seed: all methods run with the same seeds, compare.seeds")
 
 
 def _check_axes(config: CompareConfig) -> None:

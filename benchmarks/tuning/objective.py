@@ -14,8 +14,12 @@ from benchmarks.results.measures import (
     held_accuracy,
 )
 from benchmarks.results.rundata import RunData
+from mpfl.ranking.schedule import density_path
+from mpfl.registry import parse_spec
 
 MISSED, FAILED = 100.0, 200.0
+_WITH_MASK_EPOCHS = ("mpfl", "prunefl")
+"""Methods that read ``prune.epochs``; the latter trains and prunes in turns for its first mask."""
 _SPAN = 1e4
 """Of the bytes over which the area of a trial that missed is measured: most / fewest."""
 
@@ -74,7 +78,12 @@ def client_epochs(run: RunData) -> int:
 
 
 def _epochs(config: Mapping[str, Any], phase: str) -> int:
-    of_all, of_masks = config["train"]["epochs"], config["prune"]["epochs"]
+    """Return the local epochs that a client makes in a round of a phase."""
+    train, prune = config["train"], config["prune"]
     if phase == "score":
         return 0
-    return int(of_masks or of_all) if phase == "mask" else int(of_all)
+    name, _ = parse_spec(config["method"])
+    if phase != "mask" or name not in _WITH_MASK_EPOCHS:
+        return int(train["epochs"])
+    turns = density_path(prune["schedule"], prune["density"], prune["rounds"])
+    return int(prune["epochs"] or train["epochs"]) * (len(turns) if name == "prunefl" else 1)

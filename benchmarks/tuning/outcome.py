@@ -17,8 +17,7 @@ from benchmarks.results.rundata import RunData
 from benchmarks.running.compare_config import CompareConfig
 from benchmarks.running.tune_config import TuneConfig
 from benchmarks.tuning.objective import FAILED, Target, client_epochs, score
-from benchmarks.tuning.studies import Plan, Study, swept_keys, tuned_labels, with_validation
-from mpfl.errors import RunError
+from benchmarks.tuning.studies import Plan, Study, swept_keys, with_validation
 
 _OF_THE_MACHINE = ("folder", "download")
 
@@ -38,7 +37,7 @@ class Trial:
     settings
         The dotted keys that were tried.
     client_epochs
-        Local epochs of all clients; None, as all figures, where it came to no result.
+        Local epochs of all clients; None, as all figures, where it came to no result or diverged.
     accuracy
         Held at the end, on validation samples.
     target
@@ -81,6 +80,7 @@ def judged(
     settings, runs
         Number of a trial → what was tried; its run, None if it came to no result.
     """
+    sound = {n: None if run is None or run.failed else run for n, run in runs.items()}
     return [
         Trial(
             label=study.cell.label,
@@ -89,13 +89,13 @@ def judged(
             seed=seed,
             settings=settings[number],
             client_epochs=None if run is None else client_epochs(run),
-            accuracy=None if run is None or run.failed else held_accuracy(run),
+            accuracy=None if run is None else held_accuracy(run),
             target=to.accuracy,
             bytes_to_target=None if run is None else bytes_to_accuracy(run, to.accuracy),
             total_bytes=None if run is None else run.total_bytes,
             score=score(run, to),
         )
-        for number, run in runs.items()
+        for number, run in sound.items()
     ]
 
 
@@ -108,7 +108,7 @@ def ranked(trials: Sequence[Trial]) -> list[int]:
     return list(found.values())
 
 
-def with_choice(study: Study, trials: Sequence[Trial], lasting: Sequence[int]) -> list[Trial]:
+def with_choice(trials: Sequence[Trial], lasting: Sequence[int]) -> list[Trial]:
     """Return a study's trials of all seeds, those of the best settings chosen.
 
     Parameters
@@ -116,14 +116,7 @@ def with_choice(study: Study, trials: Sequence[Trial], lasting: Sequence[int]) -
     lasting
         Numbers that came to a result on every seed, best on the first one first: that of the
         smallest mean score is chosen, and of equal ones the first.
-
-    Raises
-    ------
-    RunError
-        If there is none.
     """
-    if not lasting:
-        raise RunError(f"{study.name}: none of its settings came to a result on every seed")
     means = {
         number: mean(trial.score for trial in trials if trial.number == number)
         for number in lasting
@@ -174,9 +167,7 @@ def tuned_toml(
         when = {"label": cell.label, **swept_keys(cell)}
         rule = {"when": when, "set": {**rounds, **chosen[study.name]}}
         rules += [] if rule in rules else [rule]
-    config = dataclasses.replace(
-        asked, methods=tuned_labels(asked, tune), adjust=[*asked.adjust, *rules]
-    )
+    config = dataclasses.replace(asked, methods=list(plan.labels), adjust=[*asked.adjust, *rules])
     table = with_validation(rest, tune)
     table["data"] = {k: v for k, v in table["data"].items() if k not in _OF_THE_MACHINE}
     table |= {"compare": dataclasses.asdict(config), "tune": dataclasses.asdict(tune)}

@@ -177,9 +177,9 @@ def read_space(table: Mapping[str, Any], where: str, left_out: Collection[str]) 
     InputError
         One line naming the key, what was got and what is allowed.
     """
-    kept = {key: value for key, value in table.items() if not _any(key, left_out)}
+    kept = {key: value for key, value in table.items() if not fits(key, left_out)}
     for key in kept:
-        if _any(key, SAME_FOR_ALL):
+        if fits(key, SAME_FOR_ALL):
             text = "every method gets the same data, rounds and local work; this is not tuned"
             raise InputError(f"{where}.{key}: {text}")
     templates = {key: text for key, text in kept.items() if _is_template(text)}
@@ -195,7 +195,8 @@ def read_space(table: Mapping[str, Any], where: str, left_out: Collection[str]) 
     return Space(axes, templates)
 
 
-def _any(key: str, patterns: Collection[str]) -> bool:
+def fits(key: str, patterns: Collection[str]) -> bool:
+    """Tell whether a key is one of some patterns."""
     return any(fnmatch(key, pattern) for pattern in patterns)
 
 

@@ -6,7 +6,6 @@ import re
 import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from fnmatch import fnmatch
 from functools import cache
 from importlib import resources
 from typing import Any
@@ -16,7 +15,7 @@ from benchmarks.running.compare_config import CompareConfig
 from benchmarks.running.comparison import plan_cells
 from benchmarks.running.experiment import plan
 from benchmarks.running.tune_config import TuneConfig
-from benchmarks.tuning.space import Choice, Point, Space, read_space
+from benchmarks.tuning.space import Choice, Point, Space, fits, read_space
 from mpfl.checks import check_codecs, check_pruning, check_training
 from mpfl.config import Experiment, StopConfig, from_mapping, to_mapping
 from mpfl.errors import InputError, keyed
@@ -28,8 +27,10 @@ EVERY = "*"
 """In ``[tune.space]``: all methods."""
 _NO_CLIENTS = "data.clients"
 """What a method that has none never reads."""
-_BUILT = "model.*"
-"""Keys whose values not every network has: it is built to see."""
+_TOLD = ("stop.*", "federation.rounds")
+"""Keys that a tuning sets itself: in its trials they have none of the swept values."""
+_BUILT = ("model.*", "prune.*", "comparator.*")
+"""Keys of which a name, or of the network any value, may be none for it: it is built to see."""
 _WITH_ARGUMENT = re.compile(r"\s*(\w+)\(\s*([^,()=\s]+)\s*([,)].*)", re.DOTALL)
 
 
@@ -78,10 +79,13 @@ class Plan:
         In the order of methods and swept values; cells that do the same run share one.
     cells
         Cells of the comparison that are tuned, one for each method and combination.
+    labels
+        What is compared in the end: what is tuned, and what has no clients.
     """
 
     studies: tuple[Study, ...]
     cells: tuple[Cell, ...]
+    labels: tuple[str, ...]
 
     def study_of(self, cell: Cell) -> Study:
         """Return the study whose result a cell gets."""
@@ -116,6 +120,9 @@ def plan_tuning(rest: Mapping[str, Any], asked: CompareConfig, tune: TuneConfig)
         fail("tune.seed", tune.seed, f"a seed of its own: {text}")
     if not set(tune.confirm).isdisjoint(asked.seeds):
         fail("tune.confirm", tune.confirm, f"seeds of their own: {text}")
+    for key in asked.sweep:
+        if fits(key, _TOLD):
+            raise InputError(f"compare.sweep.{key}: the same for all trials of a tuning")
     labels = tuned_labels(asked, tune)
     known = [EVERY, *labels, *asked.methods, *asked.variants]
     for label in tune.space:
@@ -124,13 +131,14 @@ def plan_tuning(rest: Mapping[str, Any], asked: CompareConfig, tune: TuneConfig)
                 raise unknown_name("method", label, known)
     config = replace(asked, methods=labels, seeds=[tune.seed])
     cells = [_readied(cell) for cell in plan_cells(with_validation(rest, tune), config)]
+    compared = tuple(dict.fromkeys(cell.label for cell in cells))
     cells = _equal_work([cell for cell in cells if _NO_CLIENTS not in cell.ignored])
     own = [cell for cell in cells if not cell.same_as]
     studies = [_study(cell, _baseline_of(cell, cells, asked), asked, tune) for cell in own]
     for label, table in tune.space.items():
         if label in (EVERY, *labels):
             _check_read(label, table, studies)
-    return Plan(tuple(studies), tuple(cells))
+    return Plan(tuple(studies), tuple(cells), compared)
 
 
 def _check_read(label: str, table: Mapping[str, Any], studies: Sequence[Study]) -> None:
@@ -239,7 +247,8 @@ def _check_ends(study: Study, where: str) -> None:
             with keyed(f"{where}.{name}"):
                 point = {**study.start, name: end}
                 _check_point(study, point)
-                if fnmatch(name, _BUILT):  # a trial that cannot begin would end the tuning
+                named = isinstance(end, str | bool) or name.startswith("model.")
+                if named and fits(name, _BUILT):  # a trial that cannot begin would end the tuning
                     plan(study.trial(0, point).experiment, study.cell.load)
 
 

@@ -32,7 +32,9 @@ from benchmarks.tuning.studies import Plan, Study, plan_tuning
 from mpfl.errors import InputError, RunError
 from server.custody import held, write_atomically, writing
 from server.health import read_failure
+from server.records import Failure
 from server.runfolder import CONFIG, read_config
+from server.transport.grid import WORKER_DIED
 
 if TYPE_CHECKING:
     from optuna.trial import FrozenTrial
@@ -120,13 +122,15 @@ def _written(task: Task, out: Path, search: _Search) -> list[Trial]:
     search.go(rest, lambda study, run: score(run, targets[study.baseline]))
     found = {study: search.judged(study, tune.seed, targets) for study in studies}
     lasting = {study: ranked(trials) for study, trials in found.items()}
+    _check_lasting(lasting)
     if tune.confirm:
         lasting = search.finals(lasting)
+        _check_lasting(lasting)
     for seed in tune.confirm:
-        targets = _targets(first, seed, search, task.compare.margin)
+        targets = _targets(first, seed, search, task.compare.margin, lasting)
         for study in studies:
             found[study] += search.judged(study, seed, targets)
-    found = {study: with_choice(study, found[study], lasting[study]) for study in studies}
+    found = {study: with_choice(found[study], lasting[study]) for study in studies}
     trials = [trial for study in studies for trial in found[study]]
     chosen = {
         study.name: trial.settings for study in studies for trial in found[study] if trial.chosen
@@ -138,14 +142,28 @@ def _written(task: Task, out: Path, search: _Search) -> list[Trial]:
     return trials
 
 
+def _check_lasting(lasting: Mapping[Study, Sequence[int]]) -> None:
+    for study, numbers in lasting.items():
+        if not numbers:
+            raise RunError(f"{study.name}: none of its settings came to a result on every seed")
+
+
 def _targets(
-    baselines: Sequence[Study], seed: int, search: _Search, margin: float
+    baselines: Sequence[Study],
+    seed: int,
+    search: _Search,
+    margin: float,
+    among: Mapping[Study, Sequence[int]] | None = None,
 ) -> dict[str, Target]:
-    """Return what the best trial of each baseline sets on a seed."""
+    """Return what the best trial of each baseline, of all or among some, sets on a seed."""
     found = {}
     for study in baselines:
-        every = search.runs(study, seed).values()
-        runs = [run for run in every if run is not None and not run.failed]
+        every = search.runs(study, seed).items()
+        runs = [
+            run
+            for number, run in every
+            if run is not None and not run.failed and (among is None or number in among[study])
+        ]
         if not runs:
             raise RunError(
                 f"{study.name}: no trial of the baseline came to a result on seed {seed}"
@@ -153,6 +171,11 @@ def _targets(
         best = max(map(held_accuracy, runs))
         found[study.name] = Target(best - margin, max(run.total_bytes for run in runs))
     return found
+
+
+def _of_the_machine(failure: Failure) -> bool:
+    """Tell whether another time the same run may well come to a result."""
+    return failure.error.startswith(DEAD) or WORKER_DIED in failure.error
 
 
 class _Search:
@@ -173,10 +196,11 @@ class _Search:
                 if len(self._known(study)) <= number
             }
             cells = [study.trial(number, point) for study, point in todo.items()]
-            run_cells(cells, self._folders, self._on_cell, self._workers)
+            self._run(cells)
             for (study, point), cell in zip(todo.items(), cells, strict=True):
                 worth = value(study, self._read(cell))
-                self._journal.add(study.name, study.space.axes, point, worth)
+                with writing(self._folders):
+                    self._journal.add(study.name, study.space.axes, point, worth)
 
     def _point(self, study: Study, number: int) -> dict[str, Any]:
         axes = study.space.axes
@@ -196,7 +220,7 @@ class _Search:
         failure = read_failure(self._folders / cell.name)
         if failure is None:
             return load_run(self._folders / cell.name)
-        if failure.error.startswith(DEAD):
+        if _of_the_machine(failure):
             raise RunError(f"{cell.name}: {failure.error}; mpfl resume tries again")
         return None
 
@@ -228,17 +252,21 @@ class _Search:
                 for study, numbers in todo.items()
                 for number in numbers
             }
-            unsettled = [cell for own in cells.values() for cell in own if not self._settled(cell)]
-            run_cells(unsettled, self._folders, self._on_cell, self._workers)
+            self._run([cell for own in cells.values() for cell in own])
             for (study, number), own in cells.items():
                 waiting[study].remove(number)
                 runs = [self._read(cell) for cell in own]
                 if not any(run is None or run.failed for run in runs):
                     lasting[study].append(number)
 
+    def _run(self, cells: Sequence[Cell]) -> None:
+        """Run what is not finished, save what came to no result and would not another time."""
+        todo = [cell for cell in cells if not self._settled(cell)]
+        run_cells(todo, self._folders, self._on_cell, self._workers)
+
     def _settled(self, cell: Cell) -> bool:
         failure = read_failure(self._folders / cell.name)
-        return failure is not None and not failure.error.startswith(DEAD)
+        return failure is not None and not _of_the_machine(failure)
 
     def _cell(self, study: Study, number: int, seed: int) -> Cell:
         return study.trial(number, self._known(study)[number].params, seed)
@@ -250,8 +278,7 @@ class _Search:
         """
         cells = {n: self._cell(study, n, seed) for n in range(len(self._known(study)))}
         if seed == self._tune.seed:
-            gone = [c for c in cells.values() if not (self._folders / c.name).is_dir()]
-            run_cells(gone, self._folders, self._on_cell, self._workers)
+            self._run(list(cells.values()))
         return {
             number: self._read(cell)
             for number, cell in cells.items()

@@ -38,6 +38,8 @@ RUN_ID = 2**62 + 1
 FIRST_NODE = 2**62 + 2**40  # ids as long on the wire as those of a deployment
 _SERVER_NODE = 1
 _MAX_ATTEMPTS = 3
+WORKER_DIED = "its worker process died"
+"""Begins what is said of a client whose process the machine ended again and again."""
 _LAST_WORDS_SECONDS = 5.0
 _PREFETCH = 2  # chunks a worker holds: one at work, one waiting
 
@@ -298,7 +300,7 @@ class LocalGrid(Grid):
 
     def _fail(self, task: Task, how: str) -> None:
         message = deserialize(task.message)
-        reason = f"its worker process died {_MAX_ATTEMPTS} times, the last time with {how}"
+        reason = f"{WORKER_DIED} {_MAX_ATTEMPTS} times, the last time with {how}"
         reply = Message(Error(DIED, reason), reply_to=message)
         address(reply, task.message_id[::-1], self._run, task.node)
         self._accept(Outcome(task.message_id, task.node, serialize(reply), b""))

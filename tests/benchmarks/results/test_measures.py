@@ -272,6 +272,13 @@ class TestBaseline:
         mine = run_of([(1, 0.5)], "mpfl", 0, {"prune.density": 0.5})
         assert baseline_of(mine, [mine, base], "fedavg") is base
 
+    def test_a_baseline_of_other_work_is_none(self) -> None:
+        base = run_of([(1, 0.5)], "fedavg", 0, {"data.partition": "dirichlet(0.1)"})
+        mine = run_of([(1, 0.5)], "mpfl", 0, {"data.partition": "iid", "prune.density": 0.1})
+        assert baseline_of(mine, [base], "fedavg") is None
+        same = replace(mine, sweep={**base.sweep, "prune.density": 0.1})
+        assert baseline_of(same, [base], "fedavg") is base
+
     def test_an_ambiguous_baseline_is_none(self) -> None:
         runs = [run_of([(1, 0.5)], "fedavg", 0, {"train.lr": lr}) for lr in (0.1, 0.2)]
         mine = run_of([(1, 0.5)], "mpfl", 0, {"train.lr": 0.3})

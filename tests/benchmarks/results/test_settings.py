@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 from benchmarks.results.rows import comparison_table
 from benchmarks.results.rundata import RunData
 from benchmarks.results.settings import setting_keys, split_settings, without_constant_keys
+from server.records import Failure
 from tests.handmade import run_of
 
 DENSITY, PARTITION, EPOCHS = "prune.density", "data.partition", "train.epochs"
@@ -41,11 +43,28 @@ def test_rows_of_a_setting_lose_its_value_and_keep_the_others() -> None:
 
 def test_a_key_of_one_value_is_in_no_name() -> None:
     runs = [replace(run, sweep={**run.sweep, DENSITY: 0.1}) for run in swept(PARTITION, ("a", "b"))]
-    assert {run.name for run in without_constant_keys(runs)} == {
+    assert {run.name for run in without_constant_keys(runs)[0]} == {
         *("fedavg partition=a", "fedavg partition=b", "mpfl partition=a", "mpfl partition=b"),
     }
     one = [*runs, run_of([(1, 0.5)], "centralized")]
-    assert without_constant_keys(one) == one, "here it tells apart who has it"
+    assert without_constant_keys(one)[0] == one, "here it tells apart who has it"
+
+
+def test_what_failed_is_held_against_its_method_without_keys_of_one_value() -> None:
+    runs = swept(DENSITY, (0.1,))
+    dead = Failure(label="mpfl", seed=1, sweep={DENSITY: 0.1}, error="lost")
+    rows = comparison_table(*_with_failures(*without_constant_keys(runs, [dead])))
+    assert [(row.method, row.failed) for row in rows] == [("fedavg", 0), ("mpfl", 1)]
+    other = replace(dead, sweep={DENSITY: 0.2})
+    rows = comparison_table(*_with_failures(*without_constant_keys(runs, [other])))
+    assert {row.method: row.failed for row in rows} == {
+        **{f"{label} density=0.1": 0 for label in ("mpfl", "fedavg")},
+        "mpfl density=0.2": 1,
+    }
+
+
+def _with_failures(runs: list[RunData], dead: list[Failure]) -> tuple[Any, ...]:
+    return runs, "fedavg", 0.005, dead
 
 
 def test_settings_are_in_the_order_of_their_numbers() -> None:

@@ -19,7 +19,7 @@ import tomli_w
 from benchmarks.cli.main import main
 from benchmarks.report import pages as report
 from benchmarks.report.write import write_report
-from benchmarks.running import comparison
+from benchmarks.running import cell, comparison
 from benchmarks.running.cell import CELLS
 from benchmarks.running.compare_config import split_table
 from benchmarks.running.comparison import COMPARISON, plan_cells
@@ -44,8 +44,8 @@ def table(methods: list[str], seeds: list[int], **overrides: Any) -> dict[str, A
     return {**base, "compare": {"methods": methods, "seeds": seeds}}
 
 
-def compare(tables: dict[str, Any], out: Path, workers: int = -1) -> None:
-    comparison.compare(tables, plan_cells(*split_table(tables)), out, workers=workers)
+def compare(tables: dict[str, Any], out: Path, workers: int = -1) -> dict[str, str]:
+    return comparison.compare(tables, plan_cells(*split_table(tables)), out, workers=workers)
 
 
 def final_files(out: Path) -> dict[str, bytes]:
@@ -54,15 +54,15 @@ def final_files(out: Path) -> dict[str, bytes]:
     found["report.html"] = timeless(out).encode()
     for path in sorted((out / "figures").iterdir()):
         found[path.name] = path.read_bytes()
-    for cell in sorted((out / CELLS).iterdir()):
-        summary = json.loads((cell / SUMMARY).read_text())
+    for folder in sorted((out / CELLS).iterdir()):
+        summary = json.loads((folder / SUMMARY).read_text())
         rest = {key: value for key, value in summary.items() if key not in ON_THE_CLOCK}
-        lines = [{**line, "seconds": 0} for line in records(cell)]
-        found[f"{cell.name}/{SUMMARY}"] = json.dumps(rest).encode()
-        found[f"{cell.name}/{ROUNDS}"] = json.dumps(lines).encode()
+        lines = [{**line, "seconds": 0} for line in records(folder)]
+        found[f"{folder.name}/{SUMMARY}"] = json.dumps(rest).encode()
+        found[f"{folder.name}/{ROUNDS}"] = json.dumps(lines).encode()
         for name in (LEDGER, MASK, MODEL):
-            if (cell / name).exists():
-                found[f"{cell.name}/{name}"] = (cell / name).read_bytes()
+            if (folder / name).exists():
+                found[f"{folder.name}/{name}"] = (folder / name).read_bytes()
     return found
 
 
@@ -192,6 +192,24 @@ def test_cells_end_with_a_comparison_that_was_killed_alone(tmp_path: Path) -> No
         with contextlib.suppress(ProcessLookupError):
             os.killpg(child, signal.SIGKILL)
     assert not any((cell / SUMMARY).exists() for cell in (out / CELLS).iterdir())
+
+
+@pytest.mark.usefixtures("without_figures")
+def test_a_cell_that_the_machine_ended_before_its_first_word_is_run_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tables = table(["mpfl", "fedavg"], [0], federation__rounds=1)
+    out = tmp_path / "c"
+
+    def ended_by_the_machine(*_: object, **__: object) -> None:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(cell, "validate", ended_by_the_machine)
+        assert len(compare(tables, out, workers=2)) == 2
+    assert all((folder / "failure.json").is_file() for folder in (out / CELLS).iterdir())
+    assert compare(tables, out, workers=2) == {}
+    assert leftovers(out) == []
 
 
 def test_a_folder_in_use_is_refused(tmp_path: Path) -> None:

@@ -240,6 +240,8 @@ def _with_unread_changed(experiment: Experiment) -> Experiment:
     for key, value in OTHERS.items():
         candidate = with_override(changed, key, value)
         pair = {"a": dotted(changed), "b": dotted(candidate)}
+        for keys in pair.values():
+            del keys["seed"]
         asked = {"methods": ["a", "b"], "variants": pair}
         first, second = plan_cells(*split_table({**to_mapping(experiment), "compare": asked}))
         changed = candidate if second.same_as == first.name else changed

@@ -85,7 +85,13 @@ def test_a_baseline_goes_by_the_accuracy_it_holds(run: RunData) -> None:
 
 
 def test_client_epochs_are_counted_round_by_round(run: RunData) -> None:
-    config = {"train": {"epochs": 3}, "prune": {"epochs": 2}}
+    config = {
+        "method": "mpfl",
+        "train": {"epochs": 3},
+        "prune": {"epochs": 2, "schedule": "geometric", "density": 0.1, "rounds": 4},
+    }
     phases = [("mask", 4), ("score", 4), ("train", 5), ("train", 1)]
     rounds = [replace(run.rounds[0], phase=p, clients_sampled=n) for p, n in phases]
-    assert client_epochs(replace(run, rounds=tuple(rounds), config=config)) == 4 * 2 + 5 * 3 + 3
+    for method, of_masks in (("mpfl", 2), ("prunefl", 4 * 2), ("fedpm", 3), ("klms(8)", 3)):
+        found = replace(run, rounds=tuple(rounds), config={**config, "method": method})
+        assert client_epochs(found) == 4 * of_masks + 5 * 3 + 3

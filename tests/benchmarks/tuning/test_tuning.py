@@ -148,6 +148,22 @@ def test_a_finished_trial_that_was_removed_is_run_again(
     assert len(list((copy / "trials").glob("*/summary.json"))) == 9
 
 
+def test_a_removed_trial_whose_second_run_was_cut_short_goes_on(
+    three: tuple[Path, list[Trial]], tmp_path: Path
+) -> None:
+    copy = tmp_path / "t"
+    shutil.copytree(three[0], copy)
+    before = results(copy)
+    trial = copy / "trials" / "fedavg__trial=1__seed10"
+    shutil.rmtree(trial)
+    task = tuning.plan(tuning.read_tuning(copy))
+    assert killed_before(15, lambda: tuning.tune(task, copy, workers=0), copy)
+    assert trial.is_dir()
+    assert not (trial / "summary.json").exists()
+    assert invoke(["resume", str(copy), "--quiet"]) == 0
+    assert results(copy) == before
+
+
 def test_another_tuning_does_not_go_on_here(three: tuple[Path, list[Trial]]) -> None:
     out, _ = three
     with pytest.raises(InputError, match="holds another tuning"):
@@ -274,6 +290,13 @@ def test_every_combination_of_swept_values_is_tuned(tmp_path: Path) -> None:
         assert cell.experiment.prune.density == dict(cell.sweep)["prune.density"]
 
 
+def test_what_one_wire_makes_equal_is_not_compared_untuned(tmp_path: Path) -> None:
+    asked = table(["fedavg", "fedavg_q8", "mpfl", "centralized"], 1, {"wire": "step(1.0)"})
+    tuned(asked, tmp_path / "t")
+    _, config = split_table(load_table(str(tmp_path / "t" / TUNED)))
+    assert config.methods == ["fedavg", "mpfl", "centralized"]
+
+
 def test_a_rule_that_stops_runs_gives_nobody_less_work(tmp_path: Path) -> None:
     trials = tuned(table(["fedavg"], 1, stop__byte_budget=1), tmp_path / "t")
     assert trials[0].client_epochs == 2 * 4
@@ -355,6 +378,27 @@ def test_a_finalist_without_a_result_makes_room_for_the_next(
     assert results(tmp_path / "t") == before
 
 
+def test_a_baseline_that_was_thrown_out_sets_no_target(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lost: list[int] = []
+
+    def spoiling(cells: Any, folders: Path, *rest: Any) -> None:
+        for cell in [cell for cell in cells if cell.label == "fedavg" and cell.seed == 12]:
+            if not lost:
+                lost.append(dict(cell.sweep)["trial"])
+                (folders / cell.name).mkdir()
+                write_failure(folders / cell.name, failure(cell.experiment, "lost", cell.tags))
+        run_cells([c for c in cells if read_failure(folders / c.name) is None], folders, *rest)
+
+    monkeypatch.setattr(tuning, "run_cells", spoiling)
+    trials = tuned(confirmed(), tmp_path / "t")
+    on_next = [t for t in trials if t.label == "fedavg" and t.seed == 11]
+    assert lost[0] in {t.number for t in on_next}
+    best = max(t.accuracy for t in on_next if t.number != lost[0])
+    assert {t.target for t in trials if t.seed == 11} == {best - 0.1}
+
+
 def test_no_finalist_at_all_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def spoiling(cells: Any, folders: Path, *rest: Any) -> None:
         for cell in [cell for cell in cells if cell.label == "mpfl" and cell.seed == 12]:
@@ -388,6 +432,11 @@ def test_no_result_at_all_is_an_error(tmp_path: Path) -> None:
         (["--set", "compare.baseline=centralized"], "sends nothing, so it sets no target"),
         (["--set", "tune.validation=1.0"], "tune.validation: got 1.0, expected a share"),
         (["--set", "tune.trails=2"], "tune.trails"),
+        (["--set", "compare.sweep={'stop.byte_budget'=[1, 2]}"], "compare.sweep.stop.byte_budget"),
+        (["--set", "compare.sweep={'federation.rounds'=[1, 2]}"], "the same for all trials"),
+        (["--set", "compare.sweep={seed=[1, 2]}"], "compare.sweep.seed: all methods run with"),
+        (["--set", "compare.variants={mpfl={seed=7}}"], "compare.variants.mpfl.seed: all methods"),
+        (["--set", "tune.space={mpfl={'prune.score'=['magnitude', 'bn_scale']}}"], "bn_scale"),
     ],
 )
 def test_bad_input_is_one_line(
