@@ -62,6 +62,8 @@ def shown(value: object, most: int = 120) -> str:
 
 
 def describe(error: BaseException) -> str:
-    """Return an error in one line, and after that its traceback."""
+    """Return an error in one line and, unless it says all that is to be known, its traceback."""
+    if isinstance(error, InputError | RunError):
+        return f"{type(error).__name__}: {error}"
     first, *_ = "".join(traceback.format_exception_only(error)).splitlines()
     return first + "\n" + "".join(traceback.format_exception(error))

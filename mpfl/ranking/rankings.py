@@ -206,5 +206,5 @@ def _checked(scores: Sequence[NDArray[np.float32]], layout: Layout) -> Scores:
                 f"scores of layer {name!r}: got shape {values.shape}, expected ({units},)"
             )
         if np.isnan(values).any():
-            raise InputError(f"scores of layer {name!r} contain NaN")
+            raise InputError(f"scores of layer {name!r} contain NaN; did training diverge?")
     return [np.asarray(values, np.float32) for values in scores]

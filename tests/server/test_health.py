@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -216,7 +217,20 @@ def test_a_phase_that_failed_is_not_saved_by_the_next(
 
 def test_clients_that_all_diverge_are_an_error(tmp_path: Path) -> None:
     error = run_in_vain(tiny(method="fedavg", train__lr=1e9), tmp_path / "run")
-    assert "finite" in error
+    assert "training diverged: weights that are not finite" in error
+
+
+@pytest.mark.parametrize("method", ["fedavg", "mpfl"])
+def test_training_that_diverged_needs_no_traceback(
+    method: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    options = ["--set", f"method={method}", "--set", "train.lr=1e9", "--quiet"]
+    assert invoke(["run", "demo", *options, "--out", str(tmp_path / "run")]) == 1
+    said = capsys.readouterr().err
+    assert "Traceback" not in said
+    assert re.search(
+        r"mpfl: round 1, client \d: (RunError: training diverged|InputError: scores)", said
+    )
 
 
 def test_a_mended_run_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
