@@ -57,7 +57,7 @@ clean: ## remove the environment and every cache
 	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-# torch is asked for exactly: left to choose, pip fetches gigabytes of CUDA packages.
+# One version of torch, so that results are the documented ones; PIP_OPTIONS names the index of another build.
 PIP_INSTALL = $(BIN)/python -m pip --disable-pip-version-check install $(PIP_OPTIONS) \
 	-c constraints.txt torch==2.13.0
 

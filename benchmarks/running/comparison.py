@@ -130,16 +130,27 @@ def _without_seed(cell: Cell) -> Experiment:
 def idle_settings(
     table: Mapping[str, Any], config: CompareConfig, cells: Sequence[Cell]
 ) -> dict[str, str]:
-    """Return the keys that a comparison sets and no cell reads → why.
+    """Return the keys that a comparison sets and no cell reads, or has as they are set → why.
 
     A key of a variant is looked for in the cells of that variant, any other one in all.
     """
-    found = _unread([*dotted(table), *config.sweep], cells)
+    found = _unread([*dotted(table), *config.sweep], cells) | _overridden(dotted(table), cells)
     for label, changes in config.variants.items():
         own = [cell for cell in cells if cell.label == label]
         asked = [key for key, value in changes.items() if value != ""]  # "" asks for nothing
         found |= {f"{label}: {key}": why for key, why in _unread(asked, own).items()}
     return found
+
+
+def _overridden(keys: Mapping[str, Any], cells: Sequence[Cell]) -> dict[str, str]:
+    """Return the keys that every cell has otherwise, by what stands above them."""
+    own = [dotted(to_mapping(cell.experiment)) for cell in cells]
+    why = "a variant or a rule of compare.adjust sets it in every run"
+    return {
+        key: why
+        for key, value in keys.items()
+        if key not in ("method", "seed") and all(of.get(key, value) != value for of in own)
+    }
 
 
 def _unread(keys: Sequence[str], cells: Sequence[Cell]) -> dict[str, str]:
@@ -160,6 +171,9 @@ def _experiment(
     for rule in config.adjust:
         if matches(rule["when"], label, to_mapping(from_mapping(resolved))):
             for key, value in rule["set"].items():
+                if dict(sweep).get(key, value) != value:
+                    text = f"compare.adjust sets it to {shown(value)} for {label!r}"
+                    raise InputError(f"compare.sweep.{key}: {text}, whatever is swept")
                 resolved = with_override(resolved, key, value)
     experiment = from_mapping(resolved)
     wire = dataclasses.replace(experiment.wire, up=config.wire, down=config.wire)

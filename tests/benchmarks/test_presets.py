@@ -15,10 +15,11 @@ import torch
 from benchmarks.running import comparison
 from benchmarks.running.cell import Cell
 from benchmarks.running.compare_config import split_table
-from benchmarks.running.comparison import plan_cells
+from benchmarks.running.comparison import idle_settings, plan_cells
 from benchmarks.running.experiment import run, validate
 from mpfl.config import DataConfig, from_mapping
 from mpfl.data import DATASETS, DataMissing, Dataset, Samples
+from mpfl.errors import InputError
 from mpfl.faults.attacks import byzantine_clients
 from mpfl.faults.stress import stressed_clients
 from mpfl.nested import with_override
@@ -210,20 +211,38 @@ def one_seed(preset: str) -> list[Cell]:
 
 def test_rules_adjust_the_cells_they_name() -> None:
     rest, config = split_table(load_table("frugal"))
+    cells = plan_cells(
+        with_override(rest, "data.name", "noise_mnist"), dataclasses.replace(config, seeds=[0])
+    )
     rates = {
-        (cell.label, cell.experiment.model.name): cell.experiment.train.lr
-        for cell in plan_cells(
-            with_override(rest, "data.name", "noise_mnist"),
-            dataclasses.replace(config, seeds=[0]),
+        (cell.label, *dict(cell.sweep).values()): (
+            cell.experiment.train.lr,
+            cell.experiment.train.momentum,
+            cell.experiment.federation.rounds,
         )
+        for cell in cells
     }
-    others = set(config.methods) - {"fedavg"}
-    assert rates == {
-        **{(label, "lenet300"): 0.05 for label in others},
-        **{(label, "lenet5_caffe"): 0.02 for label in others},
-        ("fedavg", "lenet300"): 0.2,
-        ("fedavg", "lenet5_caffe"): 0.1,
+    assert len(rates) == 8 * 4
+    assert rates["fedavg", "lenet300", "iid"] == (0.298, 0.0, 19)
+    assert rates["fedavg", "lenet300", "dirichlet(0.3)"] == (0.0312, 0.9, 19)
+    assert rates["mpfl", "lenet5_caffe", "iid"] == (0.0229, 0.9, 9)
+    assert rates["stc", "lenet5_caffe", "dirichlet(0.3)"] == (0.02, 0.9, 9)
+
+
+def test_what_rules_and_variants_set_anyway_is_told() -> None:
+    rule = {"when": {"label": "mpfl"}, "set": {"prune.density": 0.2, "train.lr": 0.3}}
+    compare = {
+        "methods": ["mpfl", "fedavg"],
+        "variants": {"fedavg": {"train.lr": 0.4}},
+        "adjust": [rule],
     }
+    table = {"train": {"lr": 0.1, "momentum": 0.9}, "compare": compare}
+    rest, config = split_table(table)
+    why = "a variant or a rule of compare.adjust sets it in every run"
+    assert idle_settings(rest, config, plan_cells(rest, config)) == {"train.lr": why}
+    swept = split_table({**table, "compare": {**compare, "sweep": {"prune.density": [0.1, 0.2]}}})
+    with pytest.raises(InputError, match=r"compare\.sweep\.prune\.density: .* sets it to 0\.2"):
+        plan_cells(*swept)
 
 
 def test_rules_see_defaults_and_refuse_unknown_keys() -> None:
