@@ -26,11 +26,14 @@ def setting(runs: Sequence[RunData]) -> str:
 
 
 def _values(runs: Sequence[RunData], table: str, key: str) -> str:
-    """Return a key's values in these runs' configurations; that of most of them unless swept."""
-    values = Counter(str(run.config.get(table, {}).get(key, "?")) for run in runs)
+    """Return a key's values in these configurations: that of most runs of each swept value."""
+    own = [str(run.config.get(table, {}).get(key, "?")) for run in runs]
     if any(f"{table}.{key}" in run.sweep for run in runs):
-        return " or ".join(values)
-    return values.most_common(1)[0][0]
+        return " or ".join(dict.fromkeys(own))
+    parts: dict[str, Counter[str]] = {}
+    for run, value in zip(runs, own, strict=True):
+        parts.setdefault(repr(run.sweep), Counter())[value] += 1
+    return " or ".join(dict.fromkeys(part.most_common(1)[0][0] for part in parts.values()))
 
 
 def doubts(

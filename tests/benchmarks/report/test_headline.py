@@ -133,6 +133,19 @@ def test_the_setting_names_the_rounds_of_most_runs(make_comparison: Make, tmp_pa
     assert "in each of 3 rounds" not in said
 
 
+def test_the_setting_names_the_rounds_of_each_swept_value() -> None:
+    runs = [
+        replace(
+            run_of([(1, 0.5)], label, sweep={"model.name": model}),
+            config={"federation": {"rounds": rounds}, "model": {"name": model}},
+        )
+        for model, usual in (("lenet5", 9), ("lenet300", 19))
+        for label, rounds in (("fedavg", usual), ("topk", usual), ("mpfl", 3))
+    ]
+    assert "lenet5 or lenet300, " in setting(runs)
+    assert "in each of 9 or 19 rounds" in setting(runs)
+
+
 def test_a_ledger_that_does_not_add_up_is_said(make_run: Make, tmp_path: Path) -> None:
     folder = make_run(tmp_path / "run", "fedavg")
     sent = load_run(folder).total_bytes
