@@ -352,46 +352,39 @@ def test_the_best_are_run_on_further_seeds_and_the_best_mean_is_chosen(tmp_path:
     assert results(tmp_path / "t") == before
 
 
-def test_a_finalist_without_a_result_makes_room_for_the_next(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    best: list[int] = []
-
-    def spoiling(cells: Any, folders: Path, *rest: Any) -> None:
-        for cell in [cell for cell in cells if cell.label == "mpfl" and cell.seed == 12]:
-            best.append(dict(cell.sweep)["trial"])
-            if len(best) == 1:
-                (folders / cell.name).mkdir()
-                write_failure(folders / cell.name, failure(cell.experiment, "lost", cell.tags))
-        left = [cell for cell in cells if read_failure(folders / cell.name) is None]
-        run_cells(left, folders, *rest)
-
-    monkeypatch.setattr(tuning, "run_cells", spoiling)
-    trials = [t for t in tuned(confirmed(), tmp_path / "t") if t.label == "mpfl"]
-    assert len(best) == 3
-    assert {t.score for t in trials if (t.number, t.seed) == (best[0], 12)} == {200}
-    (chosen,) = {t.number for t in trials if t.chosen}
-    assert chosen in best[1:]
-    before = results(tmp_path / "t")
-    tuned(confirmed(), tmp_path / "t")  # what came to no result is not tried again
-    assert best[0] not in best[1:]
-    assert results(tmp_path / "t") == before
-
-
-def test_a_baseline_that_was_thrown_out_sets_no_target(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def lose(monkeypatch: pytest.MonkeyPatch, label: str, most: int) -> list[int]:
+    """Lose a method's first runs on seed 12; returns the list that gets their trials' numbers."""
     lost: list[int] = []
 
     def spoiling(cells: Any, folders: Path, *rest: Any) -> None:
-        for cell in [cell for cell in cells if cell.label == "fedavg" and cell.seed == 12]:
-            if not lost:
+        for cell in [cell for cell in cells if (cell.label, cell.seed) == (label, 12)]:
+            if len(lost) < most:
                 lost.append(dict(cell.sweep)["trial"])
                 (folders / cell.name).mkdir()
                 write_failure(folders / cell.name, failure(cell.experiment, "lost", cell.tags))
         run_cells([c for c in cells if read_failure(folders / c.name) is None], folders, *rest)
 
     monkeypatch.setattr(tuning, "run_cells", spoiling)
+    return lost
+
+
+def test_a_finalist_without_a_result_makes_room_for_the_next(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lost = lose(monkeypatch, "mpfl", 1)
+    own = [t for t in tuned(confirmed(), tmp_path / "t") if t.label == "mpfl"]
+    assert {t.number for t in own if t.seed == 12} == {0, 1, 2}
+    assert {t.score for t in own if (t.number, t.seed) == (lost[0], 12)} == {200}
+    assert lost[0] not in {t.number for t in own if t.chosen}
+    before = results(tmp_path / "t")
+    tuned(confirmed(), tmp_path / "t")  # what came to no result is not tried again
+    assert results(tmp_path / "t") == before
+
+
+def test_a_baseline_that_was_thrown_out_sets_no_target(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lost = lose(monkeypatch, "fedavg", 1)
     trials = tuned(confirmed(), tmp_path / "t")
     on_next = [t for t in trials if t.label == "fedavg" and t.seed == 11]
     assert lost[0] in {t.number for t in on_next}
@@ -400,13 +393,7 @@ def test_a_baseline_that_was_thrown_out_sets_no_target(
 
 
 def test_no_finalist_at_all_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def spoiling(cells: Any, folders: Path, *rest: Any) -> None:
-        for cell in [cell for cell in cells if cell.label == "mpfl" and cell.seed == 12]:
-            (folders / cell.name).mkdir()
-            write_failure(folders / cell.name, failure(cell.experiment, "lost", cell.tags))
-        run_cells([c for c in cells if not (folders / c.name).is_dir()], folders, *rest)
-
-    monkeypatch.setattr(tuning, "run_cells", spoiling)
+    lose(monkeypatch, "mpfl", 2)
     with pytest.raises(RunError, match="mpfl: none of its settings came to a result on every seed"):
         tuned(confirmed(2), tmp_path / "t")
 
