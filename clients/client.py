@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 from clients.replica import ClientState, Replica
 from mpfl.ballot import target_density
 from mpfl.data.samples import Samples
-from mpfl.errors import RunError
 from mpfl.faults.attacks import forge
 from mpfl.faults.stress import rides_free, spoil, stressed_clients
 from mpfl.mask import Mask
@@ -201,20 +200,10 @@ class Client:
         return Metrics(len(self.samples), result.loss).pack()
 
     def encode_update(self, replica: Replica, round_number: int) -> bytes:
-        """Encode the trained model's surviving values for the server; see `Channel.write`.
-
-        Raises
-        ------
-        RunError
-            If training diverged.
-        """
+        """Encode the trained model's surviving values for the server; see `Channel.write`."""
         experiment, keep = self.world.experiment, replica.footprint.keep
-        values = self.world.model.read_model()[keep]
-        if not np.isfinite(values).all():
-            advice = "a smaller train.lr, or train.clip, may help"
-            raise RunError(f"training diverged: weights that are not finite; {advice}")
         return self.world.channel("up", replica.footprint).write(
-            values,
+            self.world.model.read_model()[keep],
             replica.public[keep],
             self.rng("uplink", round_number),
             self.state.sent,

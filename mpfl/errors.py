@@ -24,6 +24,10 @@ class RunError(RuntimeError):
     """
 
 
+class NotFiniteError(RunError, ValueError):
+    """Numbers that are to be sent and are not finite: training diverged."""
+
+
 @contextmanager
 def keyed(key: str) -> Iterator[None]:
     """Put the key of the configuration in front of an InputError that is raised inside."""

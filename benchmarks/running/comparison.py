@@ -134,7 +134,7 @@ def idle_settings(
 
     A key of a variant is looked for in the cells of that variant, any other one in all.
     """
-    found = _unread([*dotted(table), *config.sweep], cells) | _overridden(dotted(table), cells)
+    found = _unread([*dotted(table), *config.sweep], cells) | _overridden(table, config, cells)
     for label, changes in config.variants.items():
         own = [cell for cell in cells if cell.label == label]
         asked = [key for key, value in changes.items() if value != ""]  # "" asks for nothing
@@ -142,14 +142,20 @@ def idle_settings(
     return found
 
 
-def _overridden(keys: Mapping[str, Any], cells: Sequence[Cell]) -> dict[str, str]:
-    """Return the keys that every cell has otherwise, by what stands above them."""
+def _overridden(
+    table: Mapping[str, Any], config: CompareConfig, cells: Sequence[Cell]
+) -> dict[str, str]:
+    """Return the keys that every cell has from its variant, its recipe or a rule → that.
+
+    Whoever sweeps a key, or puts all on one wire, knows that it is not what the table says.
+    """
+    known = {"method", "seed", *config.sweep}
+    known |= {"wire.up", "wire.down"} if config.wire else set()
     own = [dotted(to_mapping(cell.experiment)) for cell in cells]
-    why = "a variant or a rule of compare.adjust sets it in every run"
     return {
-        key: why
-        for key, value in keys.items()
-        if key not in ("method", "seed") and all(of.get(key, value) != value for of in own)
+        key: "a variant, a recipe or a rule of compare.adjust sets it in every run"
+        for key, value in dotted(table).items()
+        if key not in known and all(of.get(key, value) != value for of in own)
     }
 
 

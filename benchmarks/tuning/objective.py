@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from benchmarks.results.measures import (
     area_under_curve,
@@ -15,11 +13,8 @@ from benchmarks.results.measures import (
 )
 from benchmarks.results.rundata import RunData
 from mpfl.ranking.schedule import density_path
-from mpfl.registry import parse_spec
 
 MISSED, FAILED = 100.0, 200.0
-_WITH_MASK_EPOCHS = ("mpfl", "prunefl")
-"""Methods that read ``prune.epochs``; the latter trains and prunes in turns for its first mask."""
 _SPAN = 1e4
 """Of the bytes over which the area of a trial that missed is measured: most / fewest."""
 
@@ -74,16 +69,10 @@ def baseline_score(run: RunData | None) -> float:
 
 def client_epochs(run: RunData) -> int:
     """Return the local epochs of all clients that were asked to train, over all rounds."""
-    return sum(line.clients_sampled * _epochs(run.config, line.phase) for line in run.rounds)
-
-
-def _epochs(config: Mapping[str, Any], phase: str) -> int:
-    """Return the local epochs that a client makes in a round of a phase."""
-    train, prune = config["train"], config["prune"]
-    if phase == "score":
-        return 0
-    name, _ = parse_spec(config["method"])
-    if phase != "mask" or name not in _WITH_MASK_EPOCHS:
-        return int(train["epochs"])
-    turns = density_path(prune["schedule"], prune["density"], prune["rounds"])
-    return int(prune["epochs"] or train["epochs"]) * (len(turns) if name == "prunefl" else 1)
+    epochs, prune = run.config["train"]["epochs"], run.config["prune"]
+    unread = run.summary.health.ignored if run.summary.health else {}
+    of_masks = epochs if "prune.epochs" in unread else prune["epochs"] or epochs
+    if run.config["method"] == "prunefl":  # its first mask is made by training and pruning in turns
+        of_masks *= len(density_path(prune["schedule"], prune["density"], prune["rounds"]))
+    of_phase = {"score": 0, "mask": of_masks}
+    return sum(line.clients_sampled * of_phase.get(line.phase, epochs) for line in run.rounds)

@@ -27,7 +27,7 @@ EVERY = "*"
 """In ``[tune.space]``: all methods."""
 _NO_CLIENTS = "data.clients"
 """What a method that has none never reads."""
-_TOLD = ("stop.*", "federation.rounds")
+_OF_THE_TUNING = ("stop.*", "federation.rounds")
 """Keys that a tuning sets itself: in its trials they have none of the swept values."""
 _BUILT = ("model.*", "prune.*", "comparator.*")
 """Keys of which a name, or of the network any value, may be none for it: it is built to see."""
@@ -121,7 +121,7 @@ def plan_tuning(rest: Mapping[str, Any], asked: CompareConfig, tune: TuneConfig)
     if not set(tune.confirm).isdisjoint(asked.seeds):
         fail("tune.confirm", tune.confirm, f"seeds of their own: {text}")
     for key in asked.sweep:
-        if fits(key, _TOLD):
+        if fits(key, _OF_THE_TUNING):
             raise InputError(f"compare.sweep.{key}: the same for all trials of a tuning")
     labels = tuned_labels(asked, tune)
     known = [EVERY, *labels, *asked.methods, *asked.variants]

@@ -247,8 +247,11 @@ class _Search:
             }
             if not any(todo.values()):
                 return lasting
+            each = {
+                study: [self._cells(study, seed) for seed in self._tune.confirm] for study in todo
+            }
             cells = {
-                (study, number): [self._cell(study, number, seed) for seed in self._tune.confirm]
+                (study, number): [on_seed[number] for on_seed in each[study]]
                 for study, numbers in todo.items()
                 for number in numbers
             }
@@ -268,20 +271,21 @@ class _Search:
         failure = read_failure(self._folders / cell.name)
         return failure is not None and not _of_the_machine(failure)
 
-    def _cell(self, study: Study, number: int, seed: int) -> Cell:
-        return study.trial(number, self._known(study)[number].params, seed)
+    def _cells(self, study: Study, seed: int) -> list[Cell]:
+        known = self._known(study)
+        return [study.trial(number, trial.params, seed) for number, trial in enumerate(known)]
 
     def runs(self, study: Study, seed: int) -> dict[int, RunData | None]:
         """Return number → run of a study's trials on a seed; what was removed is run again.
 
         On the tuning's seed those are all of them, on another one those that were run there.
         """
-        cells = {n: self._cell(study, n, seed) for n in range(len(self._known(study)))}
+        cells = self._cells(study, seed)
         if seed == self._tune.seed:
-            self._run(list(cells.values()))
+            self._run(cells)
         return {
             number: self._read(cell)
-            for number, cell in cells.items()
+            for number, cell in enumerate(cells)
             if (self._folders / cell.name).is_dir()
         }
 

@@ -238,11 +238,18 @@ def test_what_rules_and_variants_set_anyway_is_told() -> None:
     }
     table = {"train": {"lr": 0.1, "momentum": 0.9}, "compare": compare}
     rest, config = split_table(table)
-    why = "a variant or a rule of compare.adjust sets it in every run"
+    why = "a variant, a recipe or a rule of compare.adjust sets it in every run"
     assert idle_settings(rest, config, plan_cells(rest, config)) == {"train.lr": why}
     swept = split_table({**table, "compare": {**compare, "sweep": {"prune.density": [0.1, 0.2]}}})
     with pytest.raises(InputError, match=r"compare\.sweep\.prune\.density: .* sets it to 0\.2"):
         plan_cells(*swept)
+
+
+def test_what_is_swept_or_put_on_one_wire_is_not_told() -> None:
+    swept = {"prune.density": [0.5, 0.05], "train.lr": [0.2, 0.3]}
+    for compare in ({"compare.sweep": swept}, {"compare.wire": "float32"}, {}):
+        rest, config = split_table(resolve("demo", (), compare))
+        assert idle_settings(rest, config, plan_cells(rest, config)) == {}
 
 
 def test_rules_see_defaults_and_refuse_unknown_keys() -> None:

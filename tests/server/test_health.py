@@ -217,19 +217,24 @@ def test_a_phase_that_failed_is_not_saved_by_the_next(
 
 def test_clients_that_all_diverge_are_an_error(tmp_path: Path) -> None:
     error = run_in_vain(tiny(method="fedavg", train__lr=1e9), tmp_path / "run")
-    assert "training diverged: weights that are not finite" in error
+    assert (
+        "client 0: NotFiniteError: values: not all of them are finite; if training diverged"
+        in error
+    )
 
 
-@pytest.mark.parametrize("method", ["fedavg", "mpfl"])
+@pytest.mark.parametrize(
+    ("method", "first"), [("fedavg", 1), ("lotteryfl", 1), ("mpfl", 1), ("ssfl", 2)]
+)
 def test_training_that_diverged_needs_no_traceback(
-    method: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    method: str, first: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     options = ["--set", f"method={method}", "--set", "train.lr=1e9", "--quiet"]
     assert invoke(["run", "demo", *options, "--out", str(tmp_path / "run")]) == 1
     said = capsys.readouterr().err
     assert "Traceback" not in said
     assert re.search(
-        r"mpfl: round 1, client \d: (RunError: training diverged|InputError: scores)", said
+        rf"mpfl: round {first}, client \d: (NotFiniteError: values|InputError: scores)", said
     )
 
 

@@ -9,7 +9,7 @@ from typing import ClassVar, Literal
 
 import numpy as np
 
-from mpfl.errors import InputError
+from mpfl.errors import InputError, NotFiniteError
 from mpfl.registry import Registry
 from mpfl.wire.errors import WireError
 from mpfl.wire.floats import check_floats, float32_bytes
@@ -57,15 +57,17 @@ def encode_values(
 
     Raises
     ------
+    NotFiniteError
+        If a value is not finite.
     ValueError
-        If a value is not finite or out of the format's range, shapes do not fit, or the codec
-        is unknown.
+        If a value is out of the format's range, shapes do not fit, or the codec is unknown.
     """
     if values.dtype != np.float32 or values.shape != (sum(segments),):
         got = f"{values.dtype}{list(values.shape)}"
         raise ValueError(f"values: got {got}, expected float32[{sum(segments)}]")
     if not np.isfinite(values).all():
-        raise ValueError("values: not all of them are finite")
+        advice = "if training diverged, a smaller train.lr, or train.clip, may help"
+        raise NotFiniteError(f"values: not all of them are finite; {advice}")
     context.check(segments)
     return value_codec(codec).encode(values, segments, rng, context)
 

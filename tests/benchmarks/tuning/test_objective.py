@@ -92,6 +92,13 @@ def test_client_epochs_are_counted_round_by_round(run: RunData) -> None:
     }
     phases = [("mask", 4), ("score", 4), ("train", 5), ("train", 1)]
     rounds = [replace(run.rounds[0], phase=p, clients_sampled=n) for p, n in phases]
-    for method, of_masks in (("mpfl", 2), ("prunefl", 4 * 2), ("fedpm", 3), ("klms(8)", 3)):
-        found = replace(run, rounds=tuple(rounds), config={**config, "method": method})
+    unread = {"prune.epochs": "it does not read it"}
+    for method, ignored, of_masks in (
+        *(("mpfl", {}, 2), ("prunefl", {}, 4 * 2)),
+        *(("fedpm", unread, 3), ("klms(8)", unread, 3)),
+    ):
+        summary = replace(run.summary, health=replace(run.summary.health, ignored=ignored))
+        found = replace(
+            run, rounds=tuple(rounds), config={**config, "method": method}, summary=summary
+        )
         assert client_epochs(found) == 4 * of_masks + 5 * 3 + 3

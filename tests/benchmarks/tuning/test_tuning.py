@@ -133,35 +133,26 @@ def test_a_finished_tuning_is_shown_again(
     assert results(out) == before
 
 
-def test_a_finished_trial_that_was_removed_is_run_again(
-    three: tuple[Path, list[Trial]], tmp_path: Path
+@pytest.mark.parametrize("cut_short", [False, True])
+def test_finished_trials_that_were_removed_are_run_again(
+    three: tuple[Path, list[Trial]], cut_short: bool, tmp_path: Path
 ) -> None:
     copy = tmp_path / "t"
     shutil.copytree(three[0], copy)
     before = results(copy)
-    for name in ("fedavg__trial=1__seed10", "mpfl__trial=2__seed10"):
-        shutil.rmtree(copy / "trials" / name)
+    removed = [copy / "trials" / f"{n}__seed10" for n in ("fedavg__trial=1", "mpfl__trial=2")]
+    for path in removed:
+        shutil.rmtree(path)
     for name in (TUNED, CSV):
         (copy / name).unlink()
+    if cut_short:
+        task = tuning.plan(tuning.read_tuning(copy))
+        assert killed_before(15, lambda: tuning.tune(task, copy, workers=0), copy)
+        assert removed[0].is_dir()
+        assert not (removed[0] / "summary.json").exists()
     assert invoke(["resume", str(copy), "--quiet"]) == 0
     assert results(copy) == before
     assert len(list((copy / "trials").glob("*/summary.json"))) == 9
-
-
-def test_a_removed_trial_whose_second_run_was_cut_short_goes_on(
-    three: tuple[Path, list[Trial]], tmp_path: Path
-) -> None:
-    copy = tmp_path / "t"
-    shutil.copytree(three[0], copy)
-    before = results(copy)
-    trial = copy / "trials" / "fedavg__trial=1__seed10"
-    shutil.rmtree(trial)
-    task = tuning.plan(tuning.read_tuning(copy))
-    assert killed_before(15, lambda: tuning.tune(task, copy, workers=0), copy)
-    assert trial.is_dir()
-    assert not (trial / "summary.json").exists()
-    assert invoke(["resume", str(copy), "--quiet"]) == 0
-    assert results(copy) == before
 
 
 def test_another_tuning_does_not_go_on_here(three: tuple[Path, list[Trial]]) -> None:
