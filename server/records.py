@@ -151,7 +151,8 @@ class Machine:
     model: str | None = None
     """The processor's name, where the system tells it."""
     kernels: str | None = None
-    """Instructions that PyTorch's kernels use, such as ``AVX2``: results may depend on them."""
+    """Instructions that PyTorch's kernels use, such as ``AVX2``, and how many samples mpfl's own
+    compute side by side: results may depend on them."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -17,6 +17,7 @@ from mpfl.data.samples import IGNORED, Samples
 from mpfl.errors import InputError
 from mpfl.network.flat import FlatModel, Working
 from mpfl.seeding import derived, lent, lent_from
+from mpfl.training.feedforward import Feedforward
 from mpfl.training.losses import (
     Change,
     GradientHook,
@@ -28,10 +29,10 @@ from mpfl.training.losses import (
     named_weights,
 )
 from mpfl.training.optimizer import Optimizer
-from mpfl.training.perceptron import Perceptron
 from mpfl.training.replay import Replayed, side_stream
 
 _AT_ONCE = 1024  # samples
+_EVALUATED = 64  # samples at a time, so that what convolutions find stays in the cache
 
 Observer = Callable[[Tensor, Tensor, float], None]
 """Sees (values, gradients, learning rate) after each backward pass, before the step."""
@@ -215,10 +216,10 @@ def step_of(
 ) -> Callable[[Tensor, Tensor], Tensor]:
     """Return the function that trains on a batch, with inputs of so many axes; gives its loss."""
     module, written_out = model.module, config.precision == "float32" and loss is None
-    perceptron = Perceptron.of(module, axes) if written_out else None
-    if perceptron is not None and optimizer.plain and observer is None and change is None:
-        return partial(_descend, perceptron, work.values, lr, kept)
-    gradients = perceptron.gradients if perceptron else by_autograd(module, work, config, loss)
+    network = Feedforward.of(module, axes) if written_out else None
+    if network is not None and optimizer.plain and observer is None and change is None:
+        return partial(_descend, network, work.values, lr, kept)
+    gradients = network.gradients if network else by_autograd(module, work, config, loss)
 
     def step(inputs: Tensor, targets: Tensor) -> Tensor:
         found = gradients(inputs, targets)
@@ -235,15 +236,15 @@ def step_of(
 
 
 def _descend(
-    perceptron: Perceptron,
+    network: Feedforward,
     values: Tensor,
     lr: float,
     kept: Tensor | None,
     inputs: Tensor,
     targets: Tensor,
 ) -> Tensor:
-    """Take a step of plain SGD; `values` are the perceptron's own. Returns the loss."""
-    loss = perceptron.descend(inputs, targets, lr)
+    """Take a step of plain SGD; `values` are the network's own. Returns the loss."""
+    loss = network.descend(inputs, targets, lr)
     if kept is not None:
         values.mul_(kept)
     return loss
@@ -265,6 +266,16 @@ def by_autograd(
         return found.detach()
 
     return gradients
+
+
+def _outputs(module: nn.Module, work: Working, axes: int) -> Callable[[Tensor], Tensor]:
+    """Return the function that makes the float32 logits of a batch, with inputs of so many axes."""
+    network = Feedforward.of(module, axes)
+    if network is None or not network.convolves:
+        return lambda inputs: module(_arranged(inputs, work)).float()
+    return lambda inputs: torch.cat(
+        [network.logits(part) for part in torch.split(inputs, _EVALUATED)]
+    )
 
 
 def _arranged(inputs: Tensor, work: Working) -> Tensor:
@@ -293,9 +304,10 @@ def evaluate(
     drawing = lent(0, "evaluate") if model.manner.draws else nullcontext()
     with exact_kernels(samples.device), drawing, model.working(channels_last) as work:
         everything = torch.arange(len(samples), device=samples.device)
+        outputs = _outputs(model.module, work, samples.inputs.dim())
         for index in torch.split(everything, batch_size):
             inputs, targets = samples.batch(index)
-            logits = model.module(_arranged(inputs, work)).float()
+            logits = outputs(inputs)
             counted = targets.numel()
             if samples.has_ignored:
                 counted = int((targets != IGNORED).sum())

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from mpfl.models import build_model
-from mpfl.training.perceptron import Perceptron
+from mpfl.training.feedforward import Feedforward
 
 
 def allocated(module: nn.Module) -> nn.Module:
@@ -40,9 +40,9 @@ def test_gradients_equal_autograd(name: str, size: int) -> None:
     module = allocated(NETWORKS[name]())
     shape, classes = ((1, 28, 28), 10) if name == "lenet300" else ((12,), 4)
     inputs, targets = batch(shape, classes, size)
-    perceptron = Perceptron.of(module)
-    assert perceptron is not None
-    loss = perceptron.gradients(inputs, targets)
+    network = Feedforward.of(module)
+    assert network is not None
+    loss = network.gradients(inputs, targets)
     expected = functional.cross_entropy(module(inputs), targets)
     slow = torch.autograd.grad(expected, list(module.parameters()))
     torch.testing.assert_close(loss, expected.detach(), rtol=1e-6, atol=1e-6)
@@ -57,9 +57,9 @@ def test_a_step_of_descent_equals_that_of_torch(name: str) -> None:
     copy.load_state_dict(module.state_dict())
     shape, classes = ((1, 28, 28), 10) if name == "lenet300" else ((12,), 4)
     inputs, targets = batch(shape, classes)
-    perceptron = Perceptron.of(module)
-    assert perceptron is not None
-    loss = perceptron.descend(inputs, targets, lr=0.5)
+    network = Feedforward.of(module)
+    assert network is not None
+    loss = network.descend(inputs, targets, lr=0.5)
     optimizer = torch.optim.SGD(copy.parameters(), lr=0.5)
     expected = functional.cross_entropy(copy(inputs), targets)
     expected.backward()
@@ -85,7 +85,7 @@ def test_a_step_of_descent_equals_that_of_torch(name: str) -> None:
     ],
 )
 def test_other_networks_are_left_to_autograd(module: nn.Module) -> None:
-    assert Perceptron.of(allocated(module)) is None
+    assert Feedforward.of(allocated(module)) is None
 
 
 def test_what_a_chain_does_beside_is_left_to_autograd() -> None:
@@ -101,16 +101,16 @@ def test_what_a_chain_does_beside_is_left_to_autograd() -> None:
     flattened[0] = nn.Flatten(2)
     layer = nn.Linear(4, 4)
     twice = nn.Sequential(nn.Flatten(), layer, nn.ReLU(), layer)
-    assert Perceptron.of(allocated(chain())) is not None
+    assert Feedforward.of(allocated(chain())) is not None
     for module in (tied, hooked, other, flattened, twice):
-        assert Perceptron.of(allocated(module)) is None
+        assert Feedforward.of(allocated(module)) is None
     steps = nn.Sequential(nn.Linear(4, 3))  # of a sequence, it sees one step at a time
-    assert Perceptron.of(allocated(steps)) is not None
-    assert Perceptron.of(allocated(steps), axes=3) is None
+    assert Feedforward.of(allocated(steps)) is not None
+    assert Feedforward.of(allocated(steps), axes=3) is None
 
 
 def test_frozen_or_unallocated_parameters_are_left_to_autograd() -> None:
     module = nn.Sequential(OrderedDict(a=nn.Linear(4, 3), b=nn.ReLU(), c=nn.Linear(3, 2)))
-    assert Perceptron.of(module) is None
+    assert Feedforward.of(module) is None
     allocated(module).get_submodule("a").requires_grad_(False)
-    assert Perceptron.of(module) is None
+    assert Feedforward.of(module) is None

@@ -1,4 +1,4 @@
-"""Gradients of plain multilayer perceptrons, written out: a third less time than autograd takes."""
+"""Gradients of small feed-forward networks, written out: less time than autograd takes."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
+
+from mpfl.training.feedforward.stages import Finish, Stages
 
 _ATEN = torch.ops.aten
 _MEAN, _IGNORED = 1, -100  # ATen's number for reduction="mean"; PyTorch's default ignore_index
@@ -44,25 +46,26 @@ class _Link:
             self.bias.addmv_(upright, inputs.new_ones(len(inputs)), alpha=-lr)
 
 
-class Perceptron:
+class Feedforward:
     """Cross entropy and its gradients for a chain of linear layers with ReLU in between.
 
-    The same formulas as autograd's, without its bookkeeping: on matrices as small as those of
-    LeNet-300-100 that takes as long as the arithmetic. Results agree up to the order of sums.
+    Convolutions with ReLU and pooling may come before them; see `Stages`. The same formulas as
+    autograd's, without its bookkeeping: on matrices as small as those of LeNet-300-100 that takes
+    as long as the arithmetic. Results agree up to the order of sums.
     """
 
-    def __init__(self, links: list[_Link]) -> None:
-        self._links = links
+    def __init__(self, links: list[_Link], stages: Stages | None = None) -> None:
+        self._links, self._stages = links, stages
         self._one = links[0].weight.new_ones(())
 
     @classmethod
-    def of(cls, module: nn.Module, axes: int = 2) -> Perceptron | None:
-        """Return the perceptron of a module whose gradients are allocated; None if it is none.
+    def of(cls, module: nn.Module, axes: int = 2) -> Feedforward | None:
+        """Return the network of a module whose gradients are allocated; None if it is none.
 
-        It is one if it is an ``nn.Sequential`` of ``Flatten``, which inputs of two `axes` do not
-        need, ``Linear`` and, right after a linear layer, ``ReLU``, ends with a linear layer, and
-        everything in it is trained. Layers that are tied, or do something else beside, are left to
-        autograd.
+        It is one if it is an ``nn.Sequential`` of `Stages`, ``Flatten``, which inputs of two `axes`
+        do not need, ``Linear`` and, right after a linear layer, ``ReLU``, ends with a linear layer,
+        and everything in it is trained. Layers that are tied, or do something else beside, are left
+        to autograd.
         """
         if type(module) is not nn.Sequential or not all(map(_plain, module.modules())):
             return None
@@ -72,6 +75,10 @@ class Perceptron:
         tensors = [id(p) for layer in layers for p in layer.parameters()]
         if len(set(tensors)) < len(tensors):
             return None
+        stages = None
+        if axes == 4 and (found := Stages.of(layers)) is not None:
+            stages, taken = found
+            del layers[:taken]
         if layers and type(layers[0]) is nn.Flatten:
             if (layers[0].start_dim, layers[0].end_dim) != (1, -1):
                 return None
@@ -86,7 +93,19 @@ class Perceptron:
                 links.append(_link(layer, type(after) is nn.ReLU))
             elif type(layer) is not nn.ReLU or type(after) is not nn.Linear or not links:
                 return None
-        return cls(links)
+        return cls(links, stages)
+
+    @property
+    def convolves(self) -> bool:
+        """Whether there are convolutions, so that outputs are not those of the module's kernels."""
+        return self._stages is not None
+
+    def logits(self, inputs: Tensor) -> Tensor:
+        """Return the outputs [b, classes] of a batch."""
+        outputs = self._stages.forward(inputs) if self._stages else inputs.flatten(1)
+        for link in self._links:
+            outputs = link.forward(outputs)
+        return outputs
 
     def gradients(self, inputs: Tensor, targets: Tensor) -> Tensor:
         """Overwrite the gradients with those of a batch's mean cross entropy; returns that.
@@ -98,7 +117,7 @@ class Perceptron:
         targets
             int64 [b].
         """
-        return self._run(inputs, targets, _Link.backward)
+        return self._run(inputs, targets, _Link.backward, _keep)
 
     def descend(self, inputs: Tensor, targets: Tensor, lr: float) -> Tensor:
         """Take one step of plain SGD; arguments and result as of `gradients`."""
@@ -106,26 +125,36 @@ class Perceptron:
         def step(link: _Link, gradient: Tensor, seen: Tensor) -> None:
             link.descend(gradient, seen, lr)
 
-        return self._run(inputs, targets, step)
+        def move(parameter: Tensor, _: Tensor, gradient: Tensor) -> None:
+            parameter.add_(gradient, alpha=-lr)
+
+        return self._run(inputs, targets, step, move)
 
     def _run(
-        self, inputs: Tensor, targets: Tensor, finish: Callable[[_Link, Tensor, Tensor], None]
+        self,
+        inputs: Tensor,
+        targets: Tensor,
+        finish: Callable[[_Link, Tensor, Tensor], None],
+        finish_stage: Finish,
     ) -> Tensor:
         """Go through all layers and back; `finish` gets a layer, its outputs' gradient, its inputs.
 
         A layer's weights are needed no more when it is finished.
         """
-        activations = [inputs.flatten(1)]
+        stages = self._stages
+        activations = [stages.forward(inputs) if stages else inputs.flatten(1)]
         for link in self._links:
             activations.append(link.forward(activations[-1]))
         loss, gradient = self._cross_entropy(activations.pop(), targets)
         for place in reversed(range(len(self._links))):
             link, seen = self._links[place], activations[place]
-            before = torch.mm(gradient, link.weight) if place else gradient
+            before = torch.mm(gradient, link.weight) if place or stages else gradient
             finish(link, gradient, seen)
             if place and self._links[place - 1].relu:
                 _relu_backward(before, seen)
             gradient = before
+        if stages:
+            stages.backward(gradient, finish_stage)
         return loss
 
     def _cross_entropy(self, logits: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
@@ -134,6 +163,10 @@ class Perceptron:
         loss, weight = _ATEN.nll_loss_forward(logs, targets, None, _MEAN, _IGNORED)
         gradient = _ATEN.nll_loss_backward(self._one, logs, targets, None, _MEAN, _IGNORED, weight)
         return loss, _ATEN._log_softmax_backward_data(gradient, logs, 1, logs.dtype)
+
+
+def _keep(_: Tensor, kept: Tensor, gradient: Tensor) -> None:
+    kept.copy_(gradient)
 
 
 def _plain(module: nn.Module) -> bool:
@@ -167,5 +200,5 @@ def _relu_backward(gradient: Tensor, outputs: Tensor) -> None:
 
 def _gradient(parameter: Tensor) -> Tensor:
     if parameter.grad is None:
-        raise ValueError("the gradients of a perceptron must be allocated")
+        raise ValueError("the gradients must be allocated")
     return parameter.grad
