@@ -169,7 +169,7 @@ def _machine(workers: int) -> Machine:
         cores=os.cpu_count(),
         workers=workers,
         model=processor(),
-        kernels=torch.backends.cpu.get_cpu_capability(),
+        kernels=kernels_in_use()["kernels"],
     )
 
 

@@ -273,9 +273,12 @@ def _outputs(module: nn.Module, work: Working, axes: int) -> Callable[[Tensor], 
     network = Feedforward.of(module, axes)
     if network is None or not network.convolves:
         return lambda inputs: module(_arranged(inputs, work)).float()
-    return lambda inputs: torch.cat(
-        [network.logits(part) for part in torch.split(inputs, _EVALUATED)]
-    )
+
+    def outputs(inputs: Tensor) -> Tensor:
+        parts = torch.split(inputs, _EVALUATED)
+        return torch.cat([network.logits(part) for part in parts])
+
+    return outputs
 
 
 def _arranged(inputs: Tensor, work: Working) -> Tensor:
@@ -305,8 +308,8 @@ def evaluate(
     with exact_kernels(samples.device), drawing, model.working(channels_last) as work:
         everything = torch.arange(len(samples), device=samples.device)
         outputs = _outputs(model.module, work, samples.inputs.dim())
-        for index in torch.split(everything, batch_size):
-            inputs, targets = samples.batch(index)
+        for start in range(0, len(samples), batch_size):
+            inputs, targets = samples.batch(everything[start : start + batch_size])
             logits = outputs(inputs)
             counted = targets.numel()
             if samples.has_ignored:

@@ -89,20 +89,25 @@ INLINE void spread_out(const stage_t *s, const float *restrict gradient, const f
     } while (0)
 
 #if defined(__x86_64__)
+#define FOR(features) __attribute__((target(features)))
 #define LANES 16
-#define TARGET __attribute__((target("avx512f")))
+#define TARGET FOR("avx512f")
 #define WIDTH(name) name##_16
 #define TILE 6
 #define STRIP 5
 #include "_stages_tiles.h"
+#define WIDE(name) (lanes == 16 ? name##_16 : name##_8)
+#else /* never called: `widest` is 0 */
+#define FOR(features)
+#define WIDE(name) name##_8
+#endif
 
 #define LANES 8
-#define TARGET __attribute__((target("avx2,fma")))
+#define TARGET FOR("avx2,fma")
 #define WIDTH(name) name##_8
 #define TILE 3
 #define STRIP 3
 #include "_stages_tiles.h"
-#endif
 
 /* The width in use: floats that a register of this processor holds, or fewer; 0 is none. */
 static int lanes = 0;
@@ -119,33 +124,32 @@ static int widest(void)
     return 0;
 }
 
-#if defined(__x86_64__)
-#define WIDE(name) (lanes == 16 ? name##_16 : name##_8)
-#else
-#define WIDE(name) (0 ? 0 : name##_none)
-static void forward_none(const stage_t *s, const float *x, const float *filters, const float *bias,
-                         float *out, int32_t *chosen) {}
-static void spread_none(const stage_t *s, const float *gradient, const float *out,
-                        const int32_t *chosen, float *to, float *bias) {}
-static void weights_none(const stage_t *s, const float *x, const float *spread, float *gradient) {}
-static void inputs_none(const stage_t *s, const float *spread, const float *filters,
-                        float *gradient) {}
-#endif
-
 typedef struct {
     n_t x, out, spread, filters;
 } sizes_t;
 
+/* Whether a product, of bytes, can be counted. */
+static int fits(n_t bytes, n_t a, n_t b, n_t c)
+{
+    return !__builtin_mul_overflow(bytes, a, &bytes) && !__builtin_mul_overflow(bytes, b, &bytes) &&
+           !__builtin_mul_overflow(bytes, c, &bytes);
+}
+
 /* How many numbers there are in each array (of a group), or an error if they cannot be. */
 static int sizes_of(const stage_t *s, sizes_t *sizes)
 {
-    n_t most = 1 << 20; /* so that products of three fit */
     const n_t *numbers = &s->groups;
     for (int i = 0; i < 10; i++)
-        if (numbers[i] < (i != 8) || numbers[i] > most)
+        if (numbers[i] < (i != 8) || numbers[i] > 1 << 20)
             goto wrong;
     if (2 * s->rows + s->kernel - 1 > s->height || 2 * s->columns + s->kernel - 1 > s->width ||
         s->spread_width < s->width + s->kernel - 1)
+        goto wrong;
+    n_t floats = 4 * MOST;
+    if (!fits(floats * s->groups, s->channels, s->height, s->width) ||
+        !fits(floats * s->groups, s->filters, s->rows, s->columns) ||
+        !fits(floats * 2, s->filters, s->rows, s->spread_width) ||
+        !fits(4 * s->filters, s->channels, s->kernel, s->kernel))
         goto wrong;
     sizes->x = s->channels * s->height * s->width * lanes;
     sizes->out = s->filters * s->rows * s->columns * lanes;
@@ -245,11 +249,12 @@ static PyObject *transpose(PyObject *args, int back)
     n_t samples, features;
     if (!PyArg_ParseTuple(args, "nny*w*", &samples, &features, &v[0], &v[1]))
         return NULL;
-    n_t most = (n_t)1 << 30, groups = (samples + lanes - 1) / lanes;
-    if (samples < 1 || features < 1 || samples > most || features > most) {
-        PyErr_SetString(PyExc_ValueError, "there must be samples and features");
+    n_t most = (n_t)1 << 30;
+    if (!lanes || samples < 1 || features < 1 || samples > most || features > most) {
+        PyErr_SetString(PyExc_ValueError, "there must be samples, features and vector registers");
         return finish(v, 2, 0);
     }
+    n_t groups = (samples + lanes - 1) / lanes;
     n_t counts[] = {samples * features, groups * features * lanes};
     n_t turned[] = {counts[1], counts[0]};
     if (check(v, back ? turned : counts, 2) < 0)

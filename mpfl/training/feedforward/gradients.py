@@ -69,7 +69,7 @@ class Feedforward:
         """
         if type(module) is not nn.Sequential or not all(map(_plain, module.modules())):
             return None
-        if any(p.grad is None or not p.requires_grad for p in module.parameters()):
+        if not all(map(_usual, module.parameters())):
             return None
         layers = list(module)
         tensors = [id(p) for layer in layers for p in layer.parameters()]
@@ -176,7 +176,17 @@ def _plain(module: nn.Module) -> bool:
         or module._forward_pre_hooks
         or module._backward_hooks
         or module._backward_pre_hooks
-        or "forward" in vars(module)
+        or {"forward", "_conv_forward"} & vars(module).keys()
+    )
+
+
+def _usual(parameter: nn.Parameter) -> bool:
+    """Tell whether a parameter is trained, has room for its gradient, and nobody watches that."""
+    watched = ("_backward_hooks", "_post_accumulate_grad_hooks")
+    return (
+        parameter.grad is not None
+        and parameter.requires_grad
+        and not any(getattr(parameter, name, None) for name in watched)
     )
 
 

@@ -16,7 +16,7 @@ except ImportError:  # no compiler when the package was installed
 else:
     KERNEL = _stages if _stages.width() else None
 
-_MOST_FILTERS = 64  # of a stage; with more, libraries fill their registers themselves
+_MOST_CHANNELS, _MOST_FILTERS = 32, 64  # with more, libraries fill their registers themselves
 _NOTHING = torch.empty(0)
 
 Finish = Callable[[Tensor, Tensor, Tensor], None]
@@ -82,6 +82,8 @@ class _Stage:
         """Return the outputs of inputs [groups, channels, height, width, side], without padding."""
         room, groups, edge = self._room, self._sizes[0], self._padding
         padded = room.x[:groups]
+        if x.shape[1] != padded.shape[1]:
+            raise ValueError(f"got {x.shape[1]} channels, expected {padded.shape[1]}")
         padded[:, :, edge : edge + x.shape[2], edge : edge + x.shape[3]] = x
         bias = self._zeros if self.bias is None else self.bias.detach()
         filters = self._weight.permute(1, 2, 3, 0).contiguous()
@@ -117,7 +119,8 @@ class Stages:
 
     Libraries vectorise over the channels of a sample, of which small networks have few; here as
     many samples as a register has places are computed side by side. Results agree with autograd's
-    up to the order of sums.
+    up to rounding: sums have another order, and the largest of four places is found before the bias
+    is added, which may make equal what was not.
     """
 
     def __init__(self, kernel: ModuleType, stages: list[_Stage]) -> None:
@@ -151,7 +154,15 @@ class Stages:
         return (cls(KERNEL, stages), place) if KERNEL and stages else None
 
     def forward(self, inputs: Tensor) -> Tensor:
-        """Return the outputs [b, features] of inputs float32 [b, channels, height, width]."""
+        """Return the outputs [b, features] of inputs float32 [b, channels, height, width], b > 0.
+
+        Raises
+        ------
+        ValueError
+            For other channels than a convolution takes, and other types.
+        """
+        if inputs.dtype is not torch.float32:
+            raise ValueError(f"inputs of {inputs.dtype}, expected float32")
         count, *shape = inputs.shape
         groups = -(-count // self._kernels.width())
         size = (shape[1], shape[2])
@@ -180,6 +191,7 @@ def _plain(layer: nn.Conv2d) -> bool:
         type(layer) is nn.Conv2d
         and layer.stride == layer.dilation == (1, 1)
         and layer.groups == 1
+        and layer.in_channels <= _MOST_CHANNELS
         and layer.out_channels <= _MOST_FILTERS
         and layer.padding_mode == "zeros"
         and isinstance(layer.padding, tuple)

@@ -10,9 +10,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from mpfl.data.samples import Samples
 from mpfl.models import build_model
+from mpfl.network.flat import FlatModel
 from mpfl.training.feedforward import Feedforward
 from mpfl.training.feedforward.stages import KERNEL
+from mpfl.training.local import Evaluation, evaluate
 
 pytestmark = pytest.mark.skipif(
     KERNEL is None, reason="mpfl.training.feedforward._stages is of no use here"
@@ -160,6 +163,7 @@ def test_what_is_no_number_stays_none(side: int) -> None:
         nn.Conv2d(1, 4, (3, 5)),
         nn.Conv2d(1, 4, 5, padding="same"),
         nn.Conv2d(1, 65, 5),
+        nn.Conv2d(33, 4, 5),
         nn.Conv2d(1, 4, 5).double(),
         nn.Conv2d(2, 4, 5, groups=2),
     ],
@@ -192,6 +196,40 @@ def test_other_layers_after_them_are_left_to_autograd(after: list[nn.Module]) ->
     assert Feedforward.of(module, axes=4) is None
 
 
+def test_networks_that_somebody_watches_are_left_to_autograd() -> None:
+    def network() -> nn.Module:
+        module = NETWORKS["lenet5"][0]()
+        for parameter in module.parameters():
+            parameter.grad = torch.zeros_like(parameter)
+        return module
+
+    hooked, accumulated, replaced = network(), network(), network()
+    hooked.get_parameter("conv1.weight").register_hook(lambda gradient: 0 * gradient)
+    accumulated.get_parameter("fc1.bias").register_post_accumulate_grad_hook(lambda bias: None)
+    replaced.get_submodule("conv2")._conv_forward = lambda *given: given[0]  # type: ignore[assignment]
+    assert Feedforward.of(network(), axes=4) is not None
+    for module in (hooked, accumulated, replaced):
+        assert Feedforward.of(module, axes=4) is None
+
+
+def test_what_pytorch_refuses_is_refused() -> None:
+    module = NETWORKS["niid_cnn"][0]()
+    for parameter in module.parameters():
+        parameter.grad = torch.zeros_like(parameter)
+    network = Feedforward.of(module, axes=4)
+    assert network is not None
+    with pytest.raises(ValueError, match="1 channels, expected 3"):
+        network.logits(torch.zeros(2, 1, 32, 32))
+    with pytest.raises(ValueError, match="int32, expected float32"):
+        network.logits(torch.zeros(2, 3, 32, 32, dtype=torch.int32))
+
+
+def test_of_no_samples_nothing_is_right() -> None:
+    model = FlatModel(NETWORKS["niid_cnn"][0]())
+    nothing = Samples(torch.empty(0, 3, 32, 32), torch.empty(0, dtype=torch.int64))
+    assert evaluate(model, nothing) == Evaluation(0.0, 0.0, 0)
+
+
 def test_sizes_that_do_not_fit_are_refused() -> None:
     assert KERNEL is not None
     side = KERNEL.width()
@@ -208,5 +246,21 @@ def test_sizes_that_do_not_fit_are_refused() -> None:
         KERNEL.forward(stage, x, filters, bias, out[:2].copy(), chosen)
     with pytest.raises(ValueError, match="array 1"):
         KERNEL.group(20, 4, np.zeros(80, np.float32), np.zeros(80, np.float32))
+    many = 1 << 20
+    with pytest.raises(ValueError, match="do not fit"):  # bytes that cannot be counted
+        KERNEL.forward((1, many, many, many, 1, 1, 1, 1, 1, many), x, filters, bias, out, chosen)
     with pytest.raises(ValueError, match="width"):
         KERNEL.width(7)
+
+
+def test_without_registers_nothing_is_computed() -> None:
+    assert KERNEL is not None
+    usual = KERNEL.width()
+    KERNEL.width(0)
+    try:
+        with pytest.raises(ValueError, match="registers"):
+            KERNEL.group(1, 1, np.zeros(1, np.float32), np.zeros(16, np.float32))
+        with pytest.raises(ValueError, match="registers"):
+            KERNEL.forward((1, 1, 8, 8, 5, 3, 2, 2, 1, 12), *[np.zeros(1, np.float32)] * 5)
+    finally:
+        KERNEL.width(usual)
