@@ -63,7 +63,7 @@ PIP_INSTALL = $(BIN)/python -m pip --disable-pip-version-check install $(PIP_OPT
 
 SAY = @echo "Installing into $(VENV): a few minutes; 2 GB with a CPU build of torch, 5.4 GB with CUDA."
 
-$(SETUP): pyproject.toml constraints.txt $(wildcard mpfl/vote/*.c mpfl/wire/entropy/*.c) | $(BIN)/python
+$(SETUP): pyproject.toml constraints.txt $(wildcard mpfl/*/*.c mpfl/*/*/*.[ch]) | $(BIN)/python
 	$(SAY)
 	$(PIP_INSTALL) -e '.[$(EXTRAS)]'
 	@touch $@

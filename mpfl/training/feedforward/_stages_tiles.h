@@ -118,17 +118,19 @@ INLINE void WIDTH(input_tile)(const stage_t *s, const float *restrict spread,
                               const float *restrict filters, float *restrict gradient, n_t first,
                               const int tile, const int wide)
 {
-    n_t last = s->kernel - 1;
+    n_t last = s->kernel - 1, rows = 2 * s->rows, columns = 2 * s->columns;
+    n_t left = first >= columns ? first - columns + 1 : 0;
+    n_t right = first + wide - 1 < last ? first + wide - 1 : last;
     for (n_t y = 0; y < s->height; y++) {
         VEC sum[TILE][4];
         EACH(c, tile) EACH(d, wide) sum[c][d] = (VEC){0};
-        n_t low = y >= 2 * s->rows ? y - 2 * s->rows + 1 : 0, high = y < last ? y : last;
+        n_t low = y >= rows ? y - rows + 1 : 0, high = y < last ? y : last;
         for (n_t o = 0; o < s->filters; o++)
             for (n_t i = low; i <= high; i++) {
-                n_t row = o * 2 * s->rows + y - i;
-                const float *from = spread + (row * s->spread_width + first + last) * LANES;
-                const float *filter = filters + (o * s->kernel + i) * s->kernel * s->channels;
-                for (n_t j = 0; j < s->kernel; j++) {
+                n_t place = (o * rows + y - i) * s->spread_width + first + last - left;
+                const float *from = spread + place * LANES;
+                const float *filter = filters + ((o * s->kernel + i) * s->kernel + left) * s->channels;
+                for (n_t j = left; j <= right; j++) {
                     EACH(d, wide)
                     {
                         VEC value = AT(from + d * LANES);
