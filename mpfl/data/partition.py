@@ -6,6 +6,7 @@ All partitions but ``virtual`` are disjoint and complete.
 from __future__ import annotations
 
 import heapq
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -17,6 +18,8 @@ from mpfl.data.virtual import Parts, Positions, Virtual
 from mpfl.errors import InputError, keyed
 from mpfl.registry import Registry
 from mpfl.seeding import numpy_rng
+
+_DRAWS, _LEAST = 100, 10  # of NIID-Bench's partition: draws at most, samples that all must have
 
 
 @dataclass(frozen=True)
@@ -102,18 +105,45 @@ def dirichlet(task: Division, alpha: float) -> NDArray[np.int64]:
     For each class in turn, p ~ Dir_K(alpha) over the K clients is drawn, the class's samples are
     shuffled and cut at ⌊n_c · (p_1 + ... + p_k)⌋ (Yurochkin et al. 2019, the common form of the
     label skew of Hsu et al. 2019, who draw over classes for each client instead). A client left
-    with nothing is then given one sample, drawn at random, of the client that has most. (NIID-Bench
-    draws anew until every client has ten, and gives none of a class to who has its even share.)
+    with nothing is then given one sample, drawn at random, of the client that has most.
+    NIID-Bench's are more skewed: see `labeldir`.
     """
     _check_alpha(alpha)
+    return _fill_empty(_by_shares(task, alpha, math.inf), task.clients, task.rng)
+
+
+def labeldir(task: Division, alpha: float) -> NDArray[np.int64]:
+    """Skew the labels as NIID-Bench's ``noniid-labeldir`` does (Li et al. 2022).
+
+    As `dirichlet`, but of further classes a client that has its even share of all samples gets
+    nothing, and everything is drawn anew until every client has ten samples; after a hundred draws
+    the last one is taken, and who has nothing gets a sample as by `dirichlet`. So clients differ
+    less in size, and more in their classes.
+    """
+    _check_alpha(alpha)
+    for _ in range(_DRAWS):
+        owner = _by_shares(task, alpha, len(task.labels) / task.clients)
+        if np.bincount(owner, minlength=task.clients).min() >= _LEAST:
+            break
+    return _fill_empty(owner, task.clients, task.rng)
+
+
+def _by_shares(task: Division, alpha: float, most: float) -> NDArray[np.int64]:
+    """Divide class after class in shares drawn from Dir(alpha) among who has less than `most`."""
     owner = np.empty(len(task.labels), np.int64)
+    sizes = np.zeros(task.clients, np.int64)
     for members in _by_class(task.labels):
         share = task.rng.dirichlet(np.full(task.clients, alpha))
+        takes = sizes < most
+        if not takes.all():
+            share = share * takes if (share * takes).any() else takes.astype(np.float64)
+            share /= share.sum()
         edges = np.floor(np.cumsum(share) * len(members)).astype(np.int64)
-        edges[-1] = len(members)
+        edges[np.flatnonzero(takes)[-1] :] = len(members)
         counts = np.diff(edges, prepend=0)
+        sizes += counts
         owner[task.rng.permutation(members)] = np.repeat(np.arange(task.clients), counts)
-    return _fill_empty(owner, task.clients, task.rng)
+    return owner
 
 
 def shards(task: Division, k: int = 2) -> NDArray[np.int64]:
@@ -229,6 +259,7 @@ PARTITIONS: Registry[Partitioner] = Registry(
     {
         "iid": iid,
         "dirichlet": dirichlet,
+        "labeldir": labeldir,
         "labels": labels,
         "shards": shards,
         "quantity": quantity,

@@ -12,7 +12,10 @@ from hypothesis import strategies as st
 from mpfl.config import DataConfig
 from mpfl.data import partition
 
-SPECS = ["iid", "dirichlet(0.3)", "dirichlet(0.001)", "shards(1)", "quantity(0.2)", "natural"]
+SPECS = [
+    "iid", "dirichlet(0.3)", "dirichlet(0.001)", "labeldir(0.3)", "labeldir(0.001)", "shards(1)",
+    "quantity(0.2)", "natural",
+]  # fmt: skip
 
 
 def divide(spec, labels, clients, seed=0, groups=None):
@@ -114,6 +117,40 @@ def test_labels_of_all_classes_is_nearly_iid_and_an_empty_client_gets_a_sample()
     for part in divide("labels(4)", labels, 5):
         assert np.bincount(labels[part]).tolist() == [10] * 4
     assert min(map(len, divide("labels(1)", np.arange(12) % 2, 9))) == 1
+
+
+def test_labeldir_gives_nothing_more_to_a_client_that_has_its_share():
+    labels = np.tile(np.arange(10), 500)
+    for seed in range(20):
+        parts = divide("labeldir(0.5)", labels, 10, seed)
+        sizes, last = [], []
+        for part in parts:
+            held = np.bincount(labels[part], minlength=10)
+            sizes.append(len(part))
+            before = np.cumsum(held) - held
+            last.append(before[np.flatnonzero(held)[-1]])
+        assert min(sizes) >= 10
+        assert max(last) < 500, "who has an even share of all samples gets no further class"
+
+
+def test_labeldir_is_more_skewed_in_classes_and_less_in_sizes_than_dirichlet():
+    labels = np.tile(np.arange(10), 500)
+
+    def skews(spec):
+        held = np.array(
+            [
+                [np.bincount(labels[part], minlength=10) for part in divide(spec, labels, 10, seed)]
+                for seed in range(30)
+            ],
+            float,
+        )
+        sizes = held.sum(2)
+        mixes = np.abs(held / np.maximum(sizes, 1)[:, :, None] - 0.1).sum(2) / 2
+        return (mixes * sizes).sum() / sizes.sum(), (sizes.std(1) / sizes.mean(1)).mean()
+
+    (classes, size), (others, other_size) = skews("labeldir(0.5)"), skews("dirichlet(0.5)")
+    assert classes > 1.1 * others
+    assert size < 0.8 * other_size
 
 
 def test_quantity_skews_sizes_but_not_labels():
