@@ -26,7 +26,7 @@ from mpfl.data.digest import data_digests
 from mpfl.data.samples import IGNORED
 from mpfl.errors import InputError
 from mpfl.network.cost import macs
-from mpfl.training.feedforward.stages import KERNEL
+from mpfl.training.feedforward.stages import COMPILED
 from mpfl.training.local import evaluate
 from mpfl.world import World
 from server.health import failure_of
@@ -133,7 +133,7 @@ def check_inputs(experiment: Experiment, now: Mapping[str, str], began: Mapping[
 
 def kernels_in_use() -> dict[str, str]:
     """Return what the last digits of a result may depend on beside configuration and inputs."""
-    side = KERNEL.width() if KERNEL else 0
+    side = COMPILED.width() if COMPILED else 0
     return {
         "processor": processor(),
         "kernels": torch.backends.cpu.get_cpu_capability() + (f", {side} samples" if side else ""),
@@ -163,13 +163,14 @@ def processor() -> str:
 
 
 def _machine(workers: int) -> Machine:
+    used = kernels_in_use()
     return Machine(
         processor=platform.machine(),
         system=platform.system(),
         cores=os.cpu_count(),
         workers=workers,
-        model=processor(),
-        kernels=kernels_in_use()["kernels"],
+        model=used["processor"],
+        kernels=used["kernels"],
     )
 
 

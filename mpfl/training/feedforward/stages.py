@@ -12,9 +12,9 @@ from torch import Tensor, nn
 try:
     from mpfl.training.feedforward import _stages
 except ImportError:  # no compiler when the package was installed
-    KERNEL = None
+    COMPILED = None
 else:
-    KERNEL = _stages if _stages.width() else None
+    COMPILED = _stages if _stages.width() else None
 
 _MOST_CHANNELS, _MOST_FILTERS = 32, 64  # with more, libraries fill their registers themselves
 _NOTHING = torch.empty(0)
@@ -29,11 +29,12 @@ class _Room:
 
     Attributes
     ----------
-    x, out, chosen
-        [groups, channels, height, width, side], padded, and [groups, filters, rows, columns, side]:
-        outputs, and which of its four places (int32) each was found at.
-    x_gradient
-        As ``x``, or empty.
+    x, x_gradient
+        Inputs with padding, [groups, channels, height, width, side], and their gradient. Empty
+        where nothing is padded, and where nobody asks for it.
+    out, chosen
+        [groups, filters, rows, columns, side]: outputs, and which of its four places (int32) each
+        was found at.
     spread
         Scratch for one group.
     """
@@ -58,7 +59,7 @@ class _Stage:
         self._bias_gradient = torch.empty(len(self._weight))
         self._zeros = torch.zeros(len(self._weight))
         self._sizes: tuple[int, ...] = ()
-        self._room = _Room(*[_NOTHING] * 5)
+        self._room, self._x = _Room(*[_NOTHING] * 5), _NOTHING
 
     def make_room(self, groups: int, height: int, width: int) -> tuple[int, int]:
         """Prepare for so many groups of such inputs; returns rows and columns of the outputs."""
@@ -69,26 +70,30 @@ class _Stage:
         before = self._sizes
         shape = (channels, height, width, self._kernel, filters, rows, columns, int(self._relu))
         self._sizes = (groups, *shape, wide)
-        if groups > len(self._room.x) or before[1:] != self._sizes[1:]:
+        if groups > len(self._room.out) or before[1:] != self._sizes[1:]:
             side = self._kernels.width()
-            x = torch.zeros(groups, channels, height, width, side)
+            x = groups, channels, height, width, side
+            padded = torch.zeros(x) if self._padding else _NOTHING
             out = torch.zeros(groups, filters, rows, columns, side)
             spread = torch.zeros(filters, 2 * rows, wide, side)
-            gradient = _NOTHING if self._first else torch.zeros_like(x)
-            self._room = _Room(x, out, torch.zeros_like(out, dtype=torch.int32), gradient, spread)
+            chosen = torch.zeros_like(out, dtype=torch.int32)
+            gradient = _NOTHING if self._first else torch.zeros(x)
+            self._room = _Room(padded, out, chosen, gradient, spread)
         return rows, columns
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the outputs of inputs [groups, channels, height, width, side], without padding."""
         room, groups, edge = self._room, self._sizes[0], self._padding
-        padded = room.x[:groups]
-        if x.shape[1] != padded.shape[1]:
-            raise ValueError(f"got {x.shape[1]} channels, expected {padded.shape[1]}")
-        padded[:, :, edge : edge + x.shape[2], edge : edge + x.shape[3]] = x
+        if x.shape[1] != self._weight.shape[1]:
+            raise ValueError(f"got {x.shape[1]} channels, expected {self._weight.shape[1]}")
+        if edge:
+            room.x[:groups, :, edge:-edge, edge:-edge] = x
+            x = room.x[:groups]
+        self._x = x
         bias = self._zeros if self.bias is None else self.bias.detach()
         filters = self._weight.permute(1, 2, 3, 0).contiguous()
         out = room.out[:groups]
-        arrays = (padded, filters, bias, out, room.chosen[:groups])
+        arrays = (x, filters, bias, out, room.chosen[:groups])
         self._kernels.forward(self._sizes, *(array.numpy() for array in arrays))
         return out
 
@@ -102,7 +107,7 @@ class _Stage:
         """
         room, groups, edge = self._room, self._sizes[0], self._padding
         filters = self._weight.permute(0, 2, 3, 1).contiguous()
-        given = (gradient, room.out[:groups], room.chosen[:groups], room.x[:groups], filters)
+        given = (gradient, room.out[:groups], room.chosen[:groups], self._x, filters)
         found = (self._filter_gradient, self._bias_gradient, room.x_gradient[:groups])
         arrays = (*given, room.spread, *found)
         self._kernels.backward(self._sizes, *(array.numpy() for array in arrays))
@@ -136,7 +141,7 @@ class Stages:
         """
         stages: list[_Stage] = []
         place = 0
-        while KERNEL is not None and place < len(layers):
+        while COMPILED is not None and place < len(layers):
             convolution = layers[place]
             if not isinstance(convolution, nn.Conv2d) or not _plain(convolution):
                 break
@@ -149,9 +154,9 @@ class Stages:
                 taken = 2 + relu
             else:
                 break
-            stages.append(_Stage(KERNEL, convolution, relu, first=not stages))
+            stages.append(_Stage(COMPILED, convolution, relu, first=not stages))
             place += taken
-        return (cls(KERNEL, stages), place) if KERNEL and stages else None
+        return (cls(COMPILED, stages), place) if COMPILED and stages else None
 
     def forward(self, inputs: Tensor) -> Tensor:
         """Return the outputs [b, features] of inputs float32 [b, channels, height, width], b > 0.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,28 +11,29 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from benchmarks import run
 from mpfl.data.samples import Samples
 from mpfl.models import build_model
 from mpfl.network.flat import FlatModel
 from mpfl.training.feedforward import Feedforward
-from mpfl.training.feedforward.stages import KERNEL
+from mpfl.training.feedforward.stages import COMPILED
 from mpfl.training.local import Evaluation, evaluate
 
 pytestmark = pytest.mark.skipif(
-    KERNEL is None, reason="mpfl.training.feedforward._stages is of no use here"
+    COMPILED is None, reason="mpfl.training.feedforward._stages is of no use here"
 )
 
 
 @pytest.fixture(params=[16, 8])
 def side(request: pytest.FixtureRequest) -> Iterator[int]:
     """As many samples side by side."""
-    assert KERNEL is not None
-    usual = KERNEL.width()
+    assert COMPILED is not None
+    usual = COMPILED.width()
     if request.param > usual:
         pytest.skip(f"the registers of this processor hold {usual} floats")
-    KERNEL.width(request.param)
+    COMPILED.width(request.param)
     yield request.param
-    KERNEL.width(usual)
+    COMPILED.width(usual)
 
 
 def built(name: str, shape: tuple[int, int, int]) -> nn.Module:
@@ -231,36 +233,45 @@ def test_of_no_samples_nothing_is_right() -> None:
 
 
 def test_sizes_that_do_not_fit_are_refused() -> None:
-    assert KERNEL is not None
-    side = KERNEL.width()
+    assert COMPILED is not None
+    side = COMPILED.width()
     stage = (1, 1, 8, 8, 5, 3, 2, 2, 1, 12)
     x, out = np.zeros((1, 8, 8, side), np.float32), np.zeros((3, 2, 2, side), np.float32)
     filters, bias = np.zeros((1, 5, 5, 3), np.float32), np.zeros(3, np.float32)
     chosen = np.zeros(out.shape, np.int32)
-    KERNEL.forward(stage, x, filters, bias, out, chosen)
+    COMPILED.forward(stage, x, filters, bias, out, chosen)
     with pytest.raises(ValueError, match="do not fit"):
-        KERNEL.forward((1, 1, 7, 8, 5, 3, 2, 2, 1, 12), x[:, :7].copy(), filters, bias, out, chosen)
+        COMPILED.forward(
+            (1, 1, 7, 8, 5, 3, 2, 2, 1, 12), x[:, :7].copy(), filters, bias, out, chosen
+        )
     with pytest.raises(ValueError, match="do not fit"):
-        KERNEL.forward((1, 1, 8, 8, 5, 0, 2, 2, 1, 12), x, filters, bias, out, chosen)
+        COMPILED.forward((1, 1, 8, 8, 5, 0, 2, 2, 1, 12), x, filters, bias, out, chosen)
     with pytest.raises(ValueError, match="array 3"):
-        KERNEL.forward(stage, x, filters, bias, out[:2].copy(), chosen)
+        COMPILED.forward(stage, x, filters, bias, out[:2].copy(), chosen)
     with pytest.raises(ValueError, match="array 1"):
-        KERNEL.group(20, 4, np.zeros(80, np.float32), np.zeros(80, np.float32))
+        COMPILED.group(20, 4, np.zeros(80, np.float32), np.zeros(80, np.float32))
     many = 1 << 20
     with pytest.raises(ValueError, match="do not fit"):  # bytes that cannot be counted
-        KERNEL.forward((1, many, many, many, 1, 1, 1, 1, 1, many), x, filters, bias, out, chosen)
+        COMPILED.forward((1, many, many, many, 1, 1, 1, 1, 1, many), x, filters, bias, out, chosen)
     with pytest.raises(ValueError, match="width"):
-        KERNEL.width(7)
+        COMPILED.width(7)
 
 
 def test_without_registers_nothing_is_computed() -> None:
-    assert KERNEL is not None
-    usual = KERNEL.width()
-    KERNEL.width(0)
+    assert COMPILED is not None
+    usual = COMPILED.width()
+    COMPILED.width(0)
     try:
         with pytest.raises(ValueError, match="registers"):
-            KERNEL.group(1, 1, np.zeros(1, np.float32), np.zeros(16, np.float32))
+            COMPILED.group(1, 1, np.zeros(1, np.float32), np.zeros(16, np.float32))
         with pytest.raises(ValueError, match="registers"):
-            KERNEL.forward((1, 1, 8, 8, 5, 3, 2, 2, 1, 12), *[np.zeros(1, np.float32)] * 5)
+            COMPILED.forward((1, 1, 8, 8, 5, 3, 2, 2, 1, 12), *[np.zeros(1, np.float32)] * 5)
     finally:
-        KERNEL.width(usual)
+        COMPILED.width(usual)
+
+
+def test_the_summary_says_how_many_samples_are_computed_side_by_side(tmp_path: Path) -> None:
+    assert COMPILED is not None
+    changes = {"federation.rounds": 1, "data.train_samples": 100, "data.test_samples": 100}
+    summary = run("demo", changes, out=tmp_path / "run").summary
+    assert summary["machine"]["kernels"].endswith(f", {COMPILED.width()} samples")
