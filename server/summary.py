@@ -27,7 +27,7 @@ from mpfl.data.samples import IGNORED
 from mpfl.errors import InputError
 from mpfl.network.cost import macs
 from mpfl.training.feedforward.stages import COMPILED
-from mpfl.training.local import evaluate
+from mpfl.training.local import class_accuracy
 from mpfl.world import World
 from server.health import failure_of
 from server.methods.base import ServerMethod
@@ -212,25 +212,20 @@ def client_accuracy(world: World, method: ServerMethod) -> list[float | None]:
     counts = np.array(partition_counts(world), np.float64)[:_MOST_CLIENTS]
     if counts.size == 0:
         return []
-    common = class_accuracy(world, method.model())
+    common = _class_accuracy(world, method.model())
     rows = [
-        class_accuracy(world, method.client_model(client)) if method.personalises else common
+        _class_accuracy(world, method.client_model(client)) if method.personalises else common
         for client in range(len(counts))
     ]
     sizes = np.maximum(counts.sum(axis=1), 1)  # all of a client's targets may be ignored
     return [float(v) for v in (counts * np.array(rows)).sum(axis=1) / sizes]
 
 
-def class_accuracy(world: World, model: np.ndarray) -> NDArray[np.float64]:
-    """Return the accuracy of float32[P + B] on the test samples of each class (0 for none)."""
+def _class_accuracy(world: World, model: np.ndarray) -> NDArray[np.float64]:
     world.model.load_model(model)
-    targets = world.data.test.targets
-    found = np.zeros(world.data.classes)
-    for number in range(world.data.classes):
-        index = (targets == number).nonzero().flatten()
-        if len(index):
-            found[number] = evaluate(world.model, world.data.test.subset(index)).accuracy
-    return found
+    local = world.experiment.model.batch_norm == "local"
+    data = world.data
+    return class_accuracy(world.model, data.test, data.classes, batch_statistics=local)
 
 
 def versions() -> dict[str, str]:

@@ -12,7 +12,7 @@ from rich.table import Table
 
 from benchmarks.cli.console import Reporter
 from benchmarks.cli.options import Json
-from benchmarks.results.loading import comparison_settings, load_folders
+from benchmarks.results.loading import comparison_settings, load_failures, load_folders
 from benchmarks.results.measures import Estimate
 from benchmarks.results.pivot import Place, pivot_cells
 from benchmarks.results.rundata import RunData
@@ -45,16 +45,23 @@ def pivot(
     minus = "".join(f", minus {text}" for text in against)
     reporter.say(f"{value}{unit}{minus}, by {columns}")
     reporter.say(_table(cells, heads, value))
-    if any(cell.half_width is not None for cell in cells.values()):
-        reporter.say("Means over seeds, ± 95 % interval.")
+    most = max(cell.count for cell in cells.values())
+    if most > 1:
+        few = any(cell.count < most for cell in cells.values())
+        fewer = " (n): over n seeds only." if few else ""
+        reporter.say(f"Means over {most} seeds, ± 95 % interval.{fewer}")
     reporter.result([dict(zip(keys, place, strict=True)) | asdict(e) for place, e in cells.items()])
 
 
 def _runs(folder: Path, keys: Sequence[str], reporter: Reporter) -> list[RunData]:
     """Return the finished runs in the order of configuration, first key first."""
     runs, unfinished = load_folders([folder])
-    if unfinished:
-        reporter.note(f"{len(unfinished)} runs are not finished")
+    dead = load_failures([folder])
+    failed = [*dead, *(run.folder for run in runs if run.failed)]
+    if failed:
+        reporter.note(f"failed, and in no mean: {', '.join(failed)}")
+    if left := [name for name in unfinished if name not in dead]:
+        reporter.note(f"not finished, and in no mean: {', '.join(left)}")
     settings = comparison_settings([folder])
     orders = {"label": settings.get("methods", []), **settings.get("sweep", {})}
 
@@ -72,17 +79,20 @@ def _table(cells: Mapping[Place, Estimate], heads: Sequence[str], value: str) ->
     for key in heads:
         table.add_column(key.rpartition(".")[2], no_wrap=True)
     columns = dict.fromkeys(place[len(heads) :] for place in cells)
+    most = max(cell.count for cell in cells.values())
     for column in columns:
         table.add_column("\n".join(map(str, column)), justify="right")
     for row in dict.fromkeys(place[: len(heads)] for place in cells):
-        texts = (_text(cells.get((*row, *column)), value) for column in columns)
+        texts = (_text(cells.get((*row, *column)), value, most) for column in columns)
         table.add_row(*map(str, row), *texts)
     return table
 
 
-def _text(cell: Estimate | None, value: str) -> str:
+def _text(cell: Estimate | None, value: str, most: int) -> str:
+    """Return a mean and its interval, and over how many seeds where others have more."""
     if cell is None:
         return "–"
     parts = (cell.mean,) if cell.half_width is None else (cell.mean, cell.half_width)
     accuracy = value.endswith("accuracy")
-    return " ±".join(f"{100 * n:.2f}" if accuracy else value_text(value, n) for n in parts)
+    text = " ±".join(f"{100 * n:.2f}" if accuracy else value_text(value, n) for n in parts)
+    return f"{text} ({cell.count})" if cell.count < most else text

@@ -77,7 +77,7 @@ def target_bars(panel: Panel, baseline: str) -> Picture | None:
 
 
 def _reached(row: Row) -> str:
-    return f"{row.reached} of {len(row.seeds)} seeds reach it" if row.reached else "every seed"
+    return f"{row.reached} of {row.judged} seeds reach it" if row.reached else "every seed"
 
 
 def _worth(row: Row, baseline: str) -> str:

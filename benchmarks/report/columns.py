@@ -10,7 +10,7 @@ from typing import Any
 
 from benchmarks.results.measures import Estimate
 from benchmarks.results.rows import Row
-from benchmarks.results.targets import Reach
+from benchmarks.results.targets import Reach, missed_text
 from benchmarks.units import bytes_text, fewer_ends, fewer_text, percent_text, ratio_text
 
 
@@ -190,7 +190,7 @@ def _spent(count: float | None, row: Row) -> str:
     if row.ceiling or row.failed or row.target is None:
         return "–"
     if count is None:
-        return "not reached" if not row.reached else f"{row.reached} of {len(row.seeds)} seeds"
+        return missed_text(row.reached, row.judged)
     return bytes_text(count)
 
 

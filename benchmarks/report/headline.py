@@ -166,9 +166,12 @@ def _second(row: Row, margin: float) -> str:
 def _none_reached(rows: Sequence[Row], baseline: str, margin: float) -> str:
     best = max(rows, key=lambda row: row.accuracy.mean)
     every = " with every seed" if len(best.seeds) > 1 else ""
+    said = f"No method reaches {_target(best, baseline, margin)}{every}"
+    if best.judged < len(best.seeds):
+        of = f"{best.judged} of {len(best.seeds)} seeds"
+        said = f"{baseline} came to a result with {of} alone, so that nothing is compared with each"
     return (
-        f"No method reaches {_target(best, baseline, margin)}{every}; "
-        f"{best.variant} comes closest: {accuracy_text(best.accuracy)} for "
+        f"{said}; {best.variant} comes closest: {accuracy_text(best.accuracy)} for "
         f"{bytes_text(best.total_bytes)}{_one_seed(best)}."
     )
 

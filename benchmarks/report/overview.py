@@ -12,7 +12,7 @@ from benchmarks.report.tables import Cell, Line, Table
 from benchmarks.results.measures import Estimate
 from benchmarks.results.rows import Row
 from benchmarks.results.rundata import RunData
-from benchmarks.results.targets import Reach
+from benchmarks.results.targets import Reach, missed_text
 from benchmarks.units import bytes_text, fewer_text, percent_text
 
 _FIRST = (
@@ -97,8 +97,7 @@ def _target(reach: Reach) -> str:
 
 def _reach_cell(row: Row, reach: Reach, baseline: str, best: Collection[str]) -> Cell:
     if reach.bytes_to_target is None:
-        known = f"{reach.reached} of {len(row.seeds)} seeds" if reach.reached else "not reached"
-        return Cell(known)
+        return Cell(missed_text(reach.reached, reach.judged))
     words = "" if row.label == baseline else ratio_words(reach.ratio)
     if reach.best and reach.best_ratio is not None and row.label != reach.best:
         words += f"{'; ' * bool(words)}{ratio_words(reach.best_ratio)} than {reach.best}"

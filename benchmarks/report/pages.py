@@ -109,7 +109,8 @@ def comparison_page(
     groups = {row.method: made[row.method] for row in able}
     sound = [run for row in able for run in made[row.method]]
     parts = panels(sound, able, asked.baseline)
-    steps, gaps = ladders(sound, asked.ladder, asked.baseline, asked.margin)
+    failed = {row.label for row in rows if row.failed}
+    steps, gaps = ladders(sound, asked.ladder, asked.baseline, asked.margin, failed)
     first = [
         _First(
             panel.setting,

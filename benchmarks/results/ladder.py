@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -85,7 +85,11 @@ def _factor(ratio: Estimate | None) -> str:
 
 
 def ladders(
-    runs: Sequence[RunData], steps: Mapping[str, str], baseline: str, margin: float
+    runs: Sequence[RunData],
+    steps: Mapping[str, str],
+    baseline: str,
+    margin: float,
+    failed: Collection[str] = (),
 ) -> tuple[list[Ladder], list[str]]:
     """Return a ladder for every setting of the last step, and why others cannot be drawn.
 
@@ -95,10 +99,14 @@ def ladders(
         What each step adds → the method or variant that has it, from the first to the last.
     baseline, margin
         As of `comparison_table`: they say which accuracy is to be reached.
+    failed
+        Labels that were run, and are not among `runs` because a seed came to no result.
     """
     if not steps:
         return [], []
     absent = [label for label in steps.values() if not any(run.label == label for run in runs)]
+    if dead := [label for label in absent if label in failed]:
+        return [], [f"No ladder: {', '.join(dead)} failed."]
     if absent:
         return [], [f"No ladder: {', '.join(absent)} was not run."]
     last = list(steps.values())[-1]
@@ -125,7 +133,7 @@ def _ladder(
     where = f" for {setting}" if setting else ""
     bases = [baseline_of(run, runs, baseline) for run in group]
     if None in bases:
-        return f"No ladder{where}: {baseline} was not run there with every seed."
+        return f"No ladder{where}: {baseline} has no result there with every seed."
     targets = [held_accuracy(run) - margin for run in bases if run is not None]
     spent: dict[str, list[int]] = {}
     for step, label in steps.items():

@@ -19,6 +19,10 @@ Measured = Callable[[RoundRecord], float]
 """One of the accuracies of a round that was evaluated."""
 
 
+_SAME = 1e-9
+"""Accuracies nearer to each other than this are equal: no test set has so many samples."""
+
+
 @dataclass(frozen=True)
 class Estimate:
     """A mean over seeds with its interval.
@@ -145,10 +149,11 @@ def held_accuracy(run: RunData, window: int = 3) -> float:
 def bytes_to_accuracy(run: RunData, accuracy: float) -> int | None:
     """Return the total bytes spent when the accuracy was first reached; None if it never was.
 
-    That is the accuracy on validation samples, if the run has any.
+    That is the accuracy on validation samples, if the run has any. A share less a margin is seldom
+    the float that a share of as many samples is, so what is equal but for that counts as reached.
     """
     for line in run.evaluated:
-        if deciding(line) >= accuracy:
+        if deciding(line) >= accuracy - _SAME:
             return line.total_bytes
     return None
 

@@ -58,6 +58,8 @@ class Row:
         Mean over seeds; None unless every seed reaches its target.
     reached
         Number of seeds that reach their target.
+    judged
+        Number of seeds that have one: the baseline came to a result with them.
     ratio_at_target
         Bytes to reach the target / the baseline's to reach it, paired by seed.
     reaches
@@ -89,6 +91,7 @@ class Row:
     target: float | None
     bytes_to_target: float | None
     reached: int
+    judged: int
     ratio_at_target: Estimate | None
     ceiling: bool
     on_front: bool
@@ -104,7 +107,7 @@ class Row:
 
     def reach_at(self, margin: float) -> Reach:
         """Return what was needed for the target at a margin."""
-        return next((r for r in self.reaches if r.margin == margin), Reach(margin, self.target))
+        return next((r for r in self.reaches if r.margin == margin), Reach(margin))
 
 
 def comparison_table(
@@ -191,6 +194,7 @@ def _dead_row(name: str, found: Sequence[Failure], keys: Sequence[str]) -> Row:
         target=None,
         bytes_to_target=None,
         reached=0,
+        judged=0,
         ratio_at_target=None,
         ceiling=False,
         on_front=False,
@@ -203,19 +207,21 @@ def _dead_row(name: str, found: Sequence[Failure], keys: Sequence[str]) -> Row:
 
 def _with_failures(row: Row, group: Sequence[RunData], failures: Sequence[Failure]) -> Row:
     """Return a row without whatever would rank it, if any of its runs failed."""
-    dead = sum((f.label, f.sweep) == (row.label, dict(group[0].sweep)) for f in failures)
-    failed = dead + sum(run.failed is not None for run in group)
+    own = row.label, dict(group[0].sweep)
+    dead = [failure.seed for failure in failures if (failure.label, failure.sweep) == own]
+    failed = len(dead) + sum(run.failed is not None for run in group)
     if not failed:
         return row
     return replace(
         row,
+        seeds=tuple(sorted({*row.seeds, *dead})),
         failed=failed,
         ratio=None,
         transport_ratio=None,
         bytes_to_target=None,
         reached=0,
         ratio_at_target=None,
-        reaches=(),
+        reaches=tuple(Reach(reach.margin, reach.target) for reach in row.reaches),
     )
 
 
@@ -252,6 +258,7 @@ def _row(
         target=asked.target,
         bytes_to_target=asked.bytes_to_target,
         reached=asked.reached,
+        judged=asked.judged,
         ratio_at_target=asked.ratio,
         ceiling=ceiling,
         on_front=False,

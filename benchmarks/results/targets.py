@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import fmean
 
 from benchmarks.results.measures import (
@@ -31,6 +31,8 @@ class Reach:
         Mean over seeds; None unless every seed reaches its target.
     reached
         Number of seeds that reach their target.
+    judged
+        Number of seeds that have one: the baseline came to a result with them.
     ratio
         Bytes to reach the target / the baseline's to reach it, paired by seed: geometric mean.
     best
@@ -44,9 +46,17 @@ class Reach:
     target: float | None = None
     bytes_to_target: float | None = None
     reached: int = 0
+    judged: int = 0
     ratio: Estimate | None = None
     best: str = ""
     best_ratio: Estimate | None = None
+
+
+def missed_text(reached: int, judged: int) -> str:
+    """Say of a target that not every seed reaches how many of those that have one do."""
+    if not judged:
+        return "–"
+    return f"{reached} of {judged} seeds" if reached else "not reached"
 
 
 def target_margins(margin: float) -> tuple[float, ...]:
@@ -79,20 +89,19 @@ def reach(
     own = [bytes_to_accuracy(run, target) for run, target in known]
     mine = [spent for spent in own if spent is not None]
     ceiling = all(run.is_ceiling for run in group)
-    result = Reach(margin, mean_of_all([target for _, target in known]), reached=len(mine))
+    target = mean_of_all([target for _, target in known])
+    result = Reach(margin, target, reached=len(mine), judged=len(known))
     if ceiling or len(mine) < len(group):
         return result
     rivals = {label: _spent(label, known, runs) for label in dict.fromkeys([baseline, *best_of])}
     candidates = [label for label in best_of if None not in rivals[label]]
     best = min(candidates, key=lambda name: fmean(n or 0 for n in rivals[name]), default="")
-    return Reach(
-        margin,
-        result.target,
-        fmean(mine),
-        len(mine),
-        _ratio(mine, rivals[baseline]),
-        best,
-        _ratio(mine, rivals[best]) if best else None,
+    return replace(
+        result,
+        bytes_to_target=fmean(mine),
+        ratio=_ratio(mine, rivals[baseline]),
+        best=best,
+        best_ratio=_ratio(mine, rivals[best]) if best else None,
     )
 
 

@@ -7,7 +7,9 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import partial
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
@@ -32,6 +34,7 @@ from mpfl.training.optimizer import Optimizer
 from mpfl.training.replay import Replayed, side_stream
 
 _AT_ONCE = 1024  # samples
+_TESTED = 1000  # samples in a batch, which may normalise by its own statistics
 _EVALUATED = 64  # samples at a time, so that what convolutions find stays in the cache
 
 Observer = Callable[[Tensor, Tensor, float], None]
@@ -287,12 +290,11 @@ def _arranged(inputs: Tensor, work: Working) -> Tensor:
     return inputs.contiguous(memory_format=torch.channels_last)
 
 
-@torch.no_grad()
 def evaluate(
     model: FlatModel,
     samples: Samples,
     *,
-    batch_size: int = 1000,
+    batch_size: int = _TESTED,
     batch_statistics: bool = False,
     channels_last: bool = False,
 ) -> Evaluation:
@@ -301,23 +303,56 @@ def evaluate(
     With `batch_statistics` normalisation uses each batch's own statistics (for models whose
     running statistics never leave the clients).
     """
+    loss, correct, count = 0.0, 0, 0
+    for logits, targets in _answers(model, samples, batch_size, batch_statistics, channels_last):
+        counted = targets.numel()
+        if samples.has_ignored:
+            counted = int((targets != IGNORED).sum())
+        if counted:
+            loss += float(loss_of(logits, targets)) * counted
+            correct += int((logits.argmax(-1) == targets).sum())
+            count += counted
+    return Evaluation(loss / max(count, 1), correct / max(count, 1), count)
+
+
+def class_accuracy(
+    model: FlatModel,
+    samples: Samples,
+    classes: int,
+    *,
+    batch_statistics: bool = False,
+) -> NDArray[np.float64]:
+    """Return float64[classes], the accuracy on the samples of each class (0 for one without).
+
+    Batches are those of `evaluate`, classes mixed as they stand there.
+    """
+    right, count = np.zeros(classes), np.zeros(classes)
+    for logits, targets in _answers(model, samples, _TESTED, batch_statistics):
+        counted = targets != IGNORED
+        found = (logits.argmax(-1) == targets) & counted
+        right += torch.bincount(targets[found], minlength=classes).numpy()
+        count += torch.bincount(targets[counted], minlength=classes).numpy()
+    shares: NDArray[np.float64] = right / np.maximum(count, 1)
+    return shares
+
+
+@torch.no_grad()
+def _answers(
+    model: FlatModel,
+    samples: Samples,
+    batch_size: int,
+    batch_statistics: bool,
+    channels_last: bool = False,
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Yield logits and targets of each batch; the model is as before when all are read."""
     buffers = model.buffers.clone() if batch_statistics else None
     model.module.train(batch_statistics)
-    loss, correct, count = 0.0, 0, 0
     drawing = lent(0, "evaluate") if model.manner.draws else nullcontext()
     with exact_kernels(samples.device), drawing, model.working(channels_last) as work:
         everything = torch.arange(len(samples), device=samples.device)
         outputs = _outputs(model.module, work, samples.inputs.dim())
         for start in range(0, len(samples), batch_size):
             inputs, targets = samples.batch(everything[start : start + batch_size])
-            logits = outputs(inputs)
-            counted = targets.numel()
-            if samples.has_ignored:
-                counted = int((targets != IGNORED).sum())
-            if counted:
-                loss += float(loss_of(logits, targets)) * counted
-                correct += int((logits.argmax(-1) == targets).sum())
-                count += counted
+            yield outputs(inputs), targets
     if buffers is not None:
         model.buffers.copy_(buffers)
-    return Evaluation(loss / max(count, 1), correct / max(count, 1), count)

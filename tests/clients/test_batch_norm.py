@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
 
+from mpfl.training.local import class_accuracy
 from mpfl.wire.frame import Section
+from server.summary import client_accuracy, partition_counts
 from tests.federation import Federation, tiny
 
 POLICIES = ("aggregate", "local", "freeze")
@@ -75,3 +78,20 @@ def test_frozen_statistics_never_change() -> None:
         assert np.isfinite(federation.trained[n]).all()
         assert federation.states[n].buffers is None
     np.testing.assert_array_equal(federation.method.model()[count:], world.b0)
+
+
+def test_clients_are_told_the_accuracy_of_the_model_as_it_is_tested() -> None:
+    federation = play("local", rounds=3)
+    world, method = federation.world, federation.method
+    told = client_accuracy(world, method)
+    world.model.load_model(method.model())
+    inputs, targets = world.data.test.batch(torch.arange(len(world.data.test)))
+    world.model.module.train()  # by the batch's own statistics: one batch of all classes
+    with torch.no_grad():
+        right = (world.model.module(inputs).argmax(-1) == targets).double()
+    shares = np.array([right[targets == n].mean().nan_to_num() for n in range(10)])
+    counts = np.array(partition_counts(world))
+    np.testing.assert_allclose(told, counts @ shares / counts.sum(axis=1))
+    world.model.load_model(method.model())  # with the first statistics it says something else
+    first = class_accuracy(world.model, world.data.test, 10)
+    assert not np.allclose(shares, first)

@@ -14,6 +14,8 @@ import benchmarks
 from benchmarks.cli.main import invoke
 from benchmarks.cli.pivot import _table
 from benchmarks.results.measures import mean_interval
+from server.health import write_failure
+from server.records import Failure
 from server.runfolder import SUMMARY
 from tests.runs import SMALL, unseal
 
@@ -74,7 +76,7 @@ def test_rows_and_columns_are_in_the_order_of_configuration(compared, capsys) ->
         "label              0.0           0.5",
         "majority   90.00 ±0.00  71.00 ±12.71",
         "budget    91.00 ±12.71  82.00 ±25.41",
-        "Means over seeds, ± 95 % interval.",
+        "Means over 2 seeds, ± 95 % interval.",
     ]
 
 
@@ -127,9 +129,21 @@ def test_a_run_without_the_number_or_unfinished_leaves_a_gap(folder, capsys) -> 
     (cell(folder, "budget", 0.0, 1) / SUMMARY).unlink()
     assert invoke(["pivot", str(folder), *BY_STRESS, "--value", "test_loss"]) == 0
     printed = capsys.readouterr()
-    assert printed.err == "1 runs are not finished\n"
+    assert printed.err == f"not finished, and in no mean: {cell(folder, 'budget', 0.0, 1).name}\n"
     name, gap, *known = printed.out.splitlines()[3].split()
     assert (name, gap, len(known)) == ("budget", "–", 2)
+
+
+def test_a_failed_run_is_named_and_what_it_leaves_is_told(folder, capsys) -> None:
+    dead = cell(folder, "budget", 0.0, 1)
+    (dead / SUMMARY).unlink()
+    sweep = {"faults.stress": 0.0}
+    write_failure(dead, Failure(label="budget", seed=1, sweep=sweep, error="not finite"))
+    assert invoke(["pivot", str(folder), *BY_STRESS]) == 0
+    printed = capsys.readouterr()
+    assert printed.err == f"failed, and in no mean: {dead.name}\n"
+    assert printed.out.splitlines()[3].split()[:3] == ["budget", "90.00", "(1)"]
+    assert printed.out.splitlines()[-1].endswith("(n): over n seeds only.")
 
 
 def test_what_retraining_found_is_a_number_too(folder, capsys) -> None:

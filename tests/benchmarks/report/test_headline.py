@@ -179,3 +179,10 @@ def test_runs_on_different_work_are_said(make_run: Make, tmp_path: Path) -> None
 def test_runs_that_nobody_vouches_for_are_said(make_run: Make, tmp_path: Path) -> None:
     run = load_run(make_run(tmp_path / "run"))
     assert doubts([run]) == ["Unsealed, nothing tells whether they were edited: run."]
+
+
+def test_a_seed_without_a_baseline_is_nobodys_miss() -> None:
+    runs = [run_of(FEDAVG, "fedavg"), *(run_of([(9, 0.9)], "mpfl", seed) for seed in (0, 1))]
+    (text,) = said(runs)
+    assert text.startswith("fedavg came to a result with 1 of 2 seeds alone")
+    assert "No method" not in text

@@ -51,6 +51,8 @@ def test_every_setting_has_its_own() -> None:
 def test_a_step_that_was_not_run_or_misses_the_target_is_named() -> None:
     without = [run for run in runs() if run.label != "dense"]
     assert ladders(without, STEPS, "fedavg", 0.0) == ([], ["No ladder: dense was not run."])
+    died = ladders(without, STEPS, "fedavg", 0.0, failed={"dense"})
+    assert died == ([], ["No ladder: dense failed."])
     weak = [*without, *(run_of([(9, 0.1)], "dense", seed) for seed in (0, 1))]
     found, gaps = ladders(weak, STEPS, "fedavg", 0.0)
     assert found == []

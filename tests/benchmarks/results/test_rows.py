@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import math
 from collections.abc import Callable
 from pathlib import Path
@@ -9,9 +10,15 @@ from typing import Any
 
 import pytest
 
+from benchmarks.report.table import table_csv, table_tex
 from benchmarks.results.loading import load_folders
 from benchmarks.results.rows import comparison_table
+from server.records import Failure
 from tests.handmade import run_of
+
+
+def dead(label: str, seed: int) -> Failure:
+    return Failure(label=label, seed=seed, sweep={}, error="the loss is not finite")
 
 
 def compared() -> dict[str, Any]:
@@ -80,3 +87,42 @@ def test_the_order_of_the_folders_changes_nothing(
 ) -> None:
     runs, _ = load_folders([make_comparison(tmp_path / "c")])
     assert comparison_table(runs) == comparison_table(runs[::-1])
+
+
+def test_a_share_that_equals_baseline_minus_margin_reaches_it() -> None:
+    # 5,837 of 6,000 right is 5,852 less 15, a quarter of a point; not so as floats
+    runs = [run_of([(100, 5852 / 6000)], "fedavg"), run_of([(10, 5837 / 6000)], "mpfl")]
+    (row,) = [row for row in comparison_table(runs, margin=0.0025) if row.label == "mpfl"]
+    assert row.bytes_to_target == 10
+    assert row.reach_at(0.0).bytes_to_target is None
+
+
+def test_a_row_with_failed_seeds_counts_them_and_keeps_the_baselines_accuracy() -> None:
+    runs = [run_of([(100, 0.9)], "fedavg", seed) for seed in range(3)]
+    runs += [run_of([(10, 0.9)], "mpfl", seed) for seed in range(2)]
+    rows = {row.label: row for row in comparison_table(runs, failures=[dead("mpfl", 2)])}
+    assert (rows["mpfl"].seeds, rows["mpfl"].failed) == ((0, 1, 2), 1)
+    assert (rows["mpfl"].reached, rows["mpfl"].ratio_at_target) == (0, None)
+    for row in rows.values():
+        assert row.target == pytest.approx(0.895)
+        assert row.reach_at(0.0).target == pytest.approx(0.9)
+    shown = {
+        line["method"]: line for line in csv.DictReader(table_csv(list(rows.values())).split("\n"))
+    }
+    assert shown["mpfl"]["baseline_accuracy"] == shown["fedavg"]["baseline_accuracy"]
+    assert "1 of 3 failed" in table_tex(list(rows.values()))
+
+
+def test_a_seed_whose_baseline_failed_is_no_miss() -> None:
+    runs = [run_of([(100, 0.9)], "fedavg", 0)]
+    runs += [
+        run_of([(10, right)], label, s)
+        for label, right in (("mpfl", 0.9), ("topk", 0.2))
+        for s in (0, 1)
+    ]
+    rows = {row.label: row for row in comparison_table(runs, failures=[dead("fedavg", 1)])}
+    assert (rows["mpfl"].reached, rows["mpfl"].judged, rows["mpfl"].bytes_to_target) == (1, 1, None)
+    assert (rows["topk"].reached, rows["topk"].judged) == (0, 1)
+    tex = table_tex(list(rows.values()))
+    assert "1 of 1 seeds" in tex
+    assert "of 2 seeds" not in tex
