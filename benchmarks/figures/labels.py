@@ -13,12 +13,13 @@ from matplotlib.axes import Axes
 from matplotlib.text import Text
 from numpy.typing import NDArray
 
-from benchmarks.figures.palette import INK
+from benchmarks.figures.palette import INK, PAPER
 
 _DISTANCES = (4, 7, 11, 16, 22, 30, 40, 52, 66)  # points
 _ANGLES = tuple(math.radians(15 * step) for step in range(24))
 _FAR = 9.0  # points: from here on a thin line leads to the label
 _MIDDLE: Any = {"ha": "center", "va": "center_baseline"}
+_VEIL: Any = {"facecolor": PAPER, "alpha": 0.8, "lw": 0, "pad": 0.5}  # over lines, under words
 _GAP = 1.0  # points between two labels
 _SIGN = 7.0  # points for the marker in front of a label
 
@@ -74,6 +75,7 @@ def label_level(axes: Axes, y: float, words: str) -> Text:
     left, low, right, high = axes.bbox.extents
     text = axes.text(axes.get_xlim()[0], y, words, fontsize=6, color=INK, zorder=5, **_MIDDLE)
     half = np.array(text.get_window_extent(renderer).size) / 2 + 0.5 * point
+    text.set_bbox(_VEIL)
     level = axes.transData.transform((axes.get_xlim()[0], y))[1]
     texts = axes.texts[:-1]
     taken = [np.array(other.get_window_extent(renderer).extents) for other in texts]
