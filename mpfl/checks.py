@@ -8,7 +8,7 @@ from torch import nn
 
 from mpfl.config import Experiment, TrainConfig, WireConfig
 from mpfl.data import Dataset
-from mpfl.errors import InputError, keyed
+from mpfl.errors import InputError, keyed, shown
 from mpfl.faults.attacks import check_attack
 from mpfl.faults.stress import SPOILERS, spoil, stressed_clients
 from mpfl.mask import Layout, Mask
@@ -19,7 +19,7 @@ from mpfl.training.decay import learning_rate
 from mpfl.training.losses import gradient_named, loss_named
 from mpfl.vote import VoteContext, decide, trim
 from mpfl.wire.masks import check_mask_codec
-from mpfl.wire.values import value_codec
+from mpfl.wire.values import Context, value_codec
 
 _TRIAL_BALLOTS = 100  # comparing all pairs of more would take longer than it is worth
 
@@ -56,12 +56,12 @@ def check_training(train: TrainConfig) -> None:
 
 
 def check_codecs(wire: WireConfig) -> None:
-    """Check the names and arguments of all codecs; InputError naming the key."""
+    """Check the names and arguments of all codecs, and try each once; InputError naming the key."""
     with keyed("wire.mask_codec"):
         check_mask_codec(wire.mask_codec)
     for key in ("up", "down"):
         with keyed(f"wire.{key}"):
-            value_codec(getattr(wire, key) or "float32")
+            _trial_values(getattr(wire, key) or "float32")
 
 
 def check_stress(experiment: Experiment, data: Dataset) -> None:
@@ -109,6 +109,28 @@ def check_faults(experiment: Experiment, layout: Layout) -> None:
             f"federation.min_replies: got {least}, expected at most {asked}, "
             "the clients asked in a round"
         )
+
+
+def _trial_values(spec: str) -> None:
+    """Write and read a few values, in a segment of six and one of two."""
+    codec, segments, context = value_codec(spec), (6, 2), Context(shapes=((2, 3), (2,)))
+    values = np.linspace(-1, 1, 8, dtype=np.float32)
+    rng = numpy_rng(0, "trial")
+    members = ("relative", "feedback", "bits_each", "encode", "decode", "bound_bytes")
+    if lacking := [name for name in members if not hasattr(codec, name)]:
+        raise InputError(f"{spec!r} has no {', '.join(lacking)}, as every value codec has")
+    written = values.copy()
+    payload = codec.encode(written, segments, rng, context)
+    if not np.array_equal(written, values):
+        raise InputError(f"{spec!r} changes the values that it is given")
+    if not isinstance(payload, bytes):
+        raise InputError(f"{spec!r} writes {shown(payload)}, expected bytes")
+    read = codec.decode(payload, segments, context)
+    if getattr(read, "dtype", None) != np.float32 or read.shape != values.shape:
+        raise InputError(f"{spec!r} reads {shown(read)}, expected float32[{len(values)}]")
+    bound = codec.bound_bytes(payload, segments, context)
+    if not (np.isfinite(read).all() and 0 <= bound < np.inf):
+        raise InputError(f"{spec!r} reads what is not finite, or has no bound: {shown(bound)}")
 
 
 def _trial_vote(rule: str, ballots: int) -> None:

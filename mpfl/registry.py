@@ -251,6 +251,9 @@ def _converted(spec: str, text: str, kind: Any, argument: str) -> Any:
         return text
     if kind is str:
         return text
+    if kind not in (int, float, Fraction):
+        allowed = "int, float, Fraction, str or a Literal of texts"
+        raise InputError(f"{spec!r}: an {argument} is not annotated with {allowed}")
     try:
         number = float(text)
     except ValueError:

@@ -12,7 +12,7 @@ from flwr.app import Context
 from flwr.serverapp import Grid, ServerApp
 
 from mpfl.config import Experiment, from_toml, to_toml
-from mpfl.errors import InputError, RunError
+from mpfl.errors import InputError, RunError, describe
 from mpfl.world import World, world_from_toml
 from server.health import forget_failure, write_failure
 from server.loop import OnRound, run_rounds
@@ -53,8 +53,10 @@ def run_session(
     forget_failure(folder.path)
     try:
         state = run_rounds(world, grid, folder, progress, on_round, engine in SIMULATIONS)
-    except RunError as error:
-        write_failure(folder.path, failure(world.experiment, str(error), tags))
+    except Exception as error:
+        if not isinstance(error, InputError | OSError):  # those are mended, and the run goes on
+            text = str(error) if isinstance(error, RunError) else describe(error).splitlines()[0]
+            write_failure(folder.path, failure(world.experiment, text, tags))
         raise
     workers = grid.workers if isinstance(grid, LocalGrid) else 0
     summary = replace(summarize(world, state, engine, workers), **(tags or {}))

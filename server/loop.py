@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
-from dataclasses import fields, replace
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -13,8 +14,10 @@ from flwr.serverapp import Grid
 
 from mpfl.config import Experiment
 from mpfl.data import Samples
+from mpfl.errors import RunError, shown
 from mpfl.faults.replies import tolerated
 from mpfl.nested import build
+from mpfl.plugins import blamed
 from mpfl.state import Arrays, flatten, restore
 from mpfl.training.local import Evaluation
 from mpfl.world import World
@@ -32,6 +35,8 @@ from server.transport.grid import LocalGrid
 from server.transport.states import Holdings
 
 OnRound = Callable[[dict[str, Any]], None]
+_OF_METHODS = ("counted", "vote", "moved", "client_density", "extra")
+"""Columns of a record that methods fill in."""
 _UNTESTED: dict[str, Any] = {"test_accuracy": None, "test_loss": None}
 
 
@@ -58,7 +63,8 @@ def run_rounds(
     Raises
     ------
     RunError
-        If a client fails and that is not tolerated, or no round of a phase counted.
+        If a client fails and that is not tolerated, a plugin fails in a round, or no round of a
+        phase counted.
     InputError
         If the inputs are not those that the run began with.
     """
@@ -71,7 +77,8 @@ def run_rounds(
     clients = experiment.data.clients if state.method.uses_clients else 0
     courier = Courier(grid, clients, experiment.engine.timeout, lambda: world.fingerprint)
     while state.round < experiment.federation.rounds and not _stop(experiment, state):
-        record = state.last = _round(world, courier, state, folder, goes_on)
+        with _told(state.round + 1):
+            record = state.last = _round(world, courier, state, folder, goes_on)
         if record.test_accuracy is None and _stop(experiment, state):
             record = replace(record, **evaluations(world, state.method))  # the last always is
             state.last = record
@@ -85,6 +92,19 @@ def run_rounds(
         if on_round:
             on_round(to_json(record))
     return state
+
+
+@contextmanager
+def _told(number: int) -> Iterator[None]:
+    """Let what a plugin raises on the server end a round in one line, as at a client."""
+    try:
+        yield
+    except RunError:
+        raise
+    except Exception as error:
+        if why := blamed(error):
+            raise RunError(f"round {number}: {why}") from error
+        raise
 
 
 def _round(
@@ -130,14 +150,17 @@ def _round(
 
 
 def _checked(columns: dict[str, Any]) -> dict[str, Any]:
-    """Return what a method adds to a round's record; TypeError if that is no such thing."""
-    for key in columns.keys() - {item.name for item in fields(RoundRecord)}:
-        text = f"finish_round returned {key!r}; numbers of a method's own go into 'extra'"
-        raise TypeError(text)
+    """Return what a method adds to a round's record; RunError if that is no such thing."""
+    if not isinstance(columns, dict):
+        raise RunError(f"finish_round returned {shown(columns)}, expected a dictionary")
+    for key in columns:
+        if key not in _OF_METHODS:
+            text = f"finish_round returned {key!r}; numbers of a method's own go into 'extra'"
+            raise RunError(text)
     for key, value in (columns.get("extra") or {}).items():
         if not isinstance(value, int | float):
             kind = type(value).__name__
-            raise TypeError(f"finish_round: extra[{key!r}] is of type {kind}, expected a number")
+            raise RunError(f"finish_round: extra[{key!r}] is of type {kind}, expected a number")
     return columns
 
 

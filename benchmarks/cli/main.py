@@ -183,16 +183,26 @@ def invoke(arguments: list[str] | None = None) -> int:
         _complain(str(error))
         return BAD_INPUT
     except RunError as error:
+        if os.environ.get("MPFL_TRACEBACK"):
+            traceback.print_exc()
         _complain(str(error))
         return FAILED
     except OSError as error:
-        if error.errno not in _OUTPUT_LOST:
-            traceback.print_exc()
-            return FAILED
-        return _lost_output(error)
-    except Exception:  # noqa: BLE001 - the last resort of a command line
-        traceback.print_exc()
-        return FAILED
+        return _lost_output(error) if error.errno in _OUTPUT_LOST else _failed(error)
+    except Exception as error:  # noqa: BLE001 - the last resort of a command line
+        return _failed(error)
+
+
+def _failed(error: Exception) -> int:
+    """Say in one line what a plugin did; whatever else is raised keeps its traceback."""
+    from mpfl.plugins import blamed
+
+    why = blamed(error)
+    if not why or os.environ.get("MPFL_TRACEBACK"):
+        traceback.print_exception(error)
+    if why:
+        _complain(f"plugins: {why}")
+    return BAD_INPUT if why else FAILED
 
 
 def _open_streams() -> None:

@@ -149,7 +149,7 @@ def _overridden(
 
     Whoever sweeps a key, or puts all on one wire, knows that it is not what the table says.
     """
-    known = {"method", "seed", *config.sweep}
+    known = {"method", "seed", "plugins", *config.sweep}
     known |= {"wire.up", "wire.down"} if config.wire else set()
     own = [dotted(to_mapping(cell.experiment)) for cell in cells]
     return {

@@ -72,7 +72,7 @@ def _in_processes(
                     _mark_dead(cell, folders, process.exitcode)
                     record = None
                 if isinstance(record, InputError):
-                    raise record
+                    raise InputError(f"{cell.name}: {record}")
                 if on_cell:
                     on_cell(cell, record)
     finally:

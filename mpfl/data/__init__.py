@@ -18,7 +18,7 @@ from mpfl.data.samples import Dataset, Samples
 from mpfl.data.summary import PartitionSummary, summary
 from mpfl.data.text import pydoc
 from mpfl.data.vision import cifar10, cifar100, digits, fashion_mnist, mnist
-from mpfl.errors import InputError, keyed
+from mpfl.errors import InputError, keyed, shown
 from mpfl.registry import Registry
 from mpfl.seeding import numpy_rng
 
@@ -72,6 +72,8 @@ def load_data(config: DataConfig, seed: int) -> Dataset:
     with keyed("data.name"):
         load = DATASETS[config.name]
     dataset = load(config)
+    if not isinstance(dataset, Dataset):
+        raise InputError(f"data.name: {config.name!r} made {shown(dataset)}, expected a Dataset")
     if not config.standardise:
         dataset = unscaled(dataset)
     if config.augment:

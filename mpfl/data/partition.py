@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from mpfl.config import DataConfig
 from mpfl.data.virtual import Parts, Positions, Virtual
-from mpfl.errors import InputError, keyed
+from mpfl.errors import InputError, keyed, shown
 from mpfl.registry import Registry
 from mpfl.seeding import numpy_rng
 
@@ -89,7 +89,9 @@ def partition(
     task = Division(dense, config.clients, numpy_rng(seed, "partition"), groups)
     with keyed("data.partition"):
         divided = divide(task)
-    return divided if isinstance(divided, Virtual) else tuple(_gather(divided, config.clients))
+        if isinstance(divided, Virtual):
+            return divided
+        return tuple(_gather(_checked(divided, task), config.clients))
 
 
 def iid(task: Division) -> NDArray[np.int64]:
@@ -268,7 +270,7 @@ PARTITIONS: Registry[Partitioner] = Registry(
     },
     given=1,
 )
-"""(`Division`, and its arguments) -> the places of each client's training samples."""
+"""(`Division`, and its arguments) -> the client that holds each training sample."""
 
 
 def _check_alpha(alpha: float) -> None:
@@ -284,6 +286,25 @@ def _even(samples: int, clients: int) -> NDArray[np.int64]:
 def _by_class(labels: NDArray[np.int64]) -> list[Positions]:
     order = np.argsort(labels, kind="stable")
     return np.split(order, np.cumsum(np.bincount(labels))[:-1])
+
+
+def _checked(owner: NDArray[np.int64], task: Division) -> NDArray[np.int64]:
+    """Return what a partitioner said, if it gives every sample to a client and none is empty."""
+    samples = len(task.labels)
+    if (
+        not isinstance(owner, np.ndarray)
+        or owner.dtype.kind not in "iu"
+        or owner.shape != (samples,)
+    ):
+        got = f"{owner.dtype}{list(owner.shape)}" if isinstance(owner, np.ndarray) else shown(owner)
+        raise InputError(f"got {got}, expected the client of every sample, int64[{samples}]")
+    if not 0 <= owner.min() <= owner.max() < task.clients:
+        found = f"{owner.min()} to {owner.max()}"
+        raise InputError(f"got clients {found}, expected 0 to {task.clients - 1}")
+    empty = np.flatnonzero(np.bincount(owner, minlength=task.clients) == 0)
+    if len(empty):
+        raise InputError(f"client {empty[0]} has no sample, expected one for each at least")
+    return owner.astype(np.int64)
 
 
 def _gather(owner: NDArray[np.int64], clients: int) -> list[Positions]:

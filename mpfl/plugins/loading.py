@@ -43,12 +43,28 @@ def load(experiment: Experiment) -> None:
     _SHELF.show(experiment.plugins)
 
 
+def blamed(error: BaseException) -> str:
+    """Return which plugin's line led to an error, and the error, in one line; empty for none's."""
+    files = {frame.filename for frame in traceback.extract_tb(error.__traceback__)}
+    for plugin in _SHELF.shown:
+        module = None if plugin.source else sys.modules.get(plugin.name)
+        file = plugin.name if module is None else module.__file__
+        if file in files:
+            return f"{_place(file, error, plugin.name)}: {_cause(error)}"
+    return ""
+
+
 class _Shelf:
     """Which plugins' parts are in the registries."""
 
     def __init__(self) -> None:
         self._shown: tuple[Plugin, ...] = ()
         self._lent: dict[tuple[int, str], tuple[Registration, str]] = {}
+
+    @property
+    def shown(self) -> tuple[Plugin, ...]:
+        """The plugins whose parts are there."""
+        return self._shown
 
     def show(self, plugins: tuple[Plugin, ...]) -> None:
         if plugins == self._shown:
@@ -117,13 +133,13 @@ def _named(name: str) -> Iterator[None]:
     try:
         yield
     except (Exception, SystemExit) as error:
-        raise InputError(f"plugins: {_place(name, error)}: {_cause(error)}") from error
+        raise InputError(f"plugins: {_place(name, error, name)}: {_cause(error)}") from error
 
 
-def _place(name: str, error: BaseException) -> str:
-    """Return the plugin, and the last of its lines that led to the error."""
+def _place(file: str, error: BaseException, name: str) -> str:
+    """Return the plugin, and the last of the lines in its file that led to the error."""
     frames = traceback.extract_tb(error.__traceback__)
-    lines = [frame.lineno for frame in frames if frame.filename == name]
+    lines = [frame.lineno for frame in frames if frame.filename == file]
     if isinstance(error, SyntaxError):
         lines = [error.lineno]
     return f"{name}, line {lines[-1]}" if lines and lines[-1] else name

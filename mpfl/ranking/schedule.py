@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from numbers import Real
 
-from mpfl.errors import InputError
+from mpfl.errors import InputError, shown
 from mpfl.registry import Registry
 
 Schedule = Callable[..., float]
@@ -66,4 +67,9 @@ def density_path(schedule: str, target: float, rounds: int) -> list[float]:
         raise InputError(f"target density: got {target}, expected 0 < density <= 1")
     if rounds < 1:
         raise InputError(f"rounds: got {rounds}, expected at least 1")
-    return [density(target, t / rounds) for t in range(1, rounds)] + [target]
+    path = [density(target, t / rounds) for t in range(1, rounds)] + [target]
+    for number, found in enumerate(path, start=1):
+        if not (isinstance(found, Real) and 0 < found <= 1):
+            where = f"{schedule!r}: round {number}"
+            raise InputError(f"{where}: got {shown(found)}, expected 0 < density <= 1")
+    return path

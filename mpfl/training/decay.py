@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from numbers import Real
 from typing import Literal
 
 from mpfl.config import TrainConfig
-from mpfl.errors import InputError
+from mpfl.errors import InputError, shown
 from mpfl.registry import Registry
 
 
@@ -77,4 +78,8 @@ def learning_rate(config: TrainConfig, step: int, steps: int) -> float:
     InputError
         If ``train.lr_decay`` is none of `DECAYS`, or its arguments do not fit.
     """
-    return float(config.lr * DECAYS.bind(config.lr_decay)(step, steps))
+    factor = DECAYS.bind(config.lr_decay)(step, steps)
+    if not (isinstance(factor, Real) and 0 <= factor < math.inf):
+        where = f"{config.lr_decay!r}: round {step + 1}"
+        raise InputError(f"{where}: got {shown(factor)}, expected a factor from 0 on")
+    return float(config.lr * factor)

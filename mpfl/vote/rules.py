@@ -11,7 +11,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from mpfl.errors import InputError
+from mpfl.errors import InputError, shown
 from mpfl.mask import Layout, Mask
 from mpfl.ranking.selection import at_least, best_overall, best_per_layer, mark_top, units_to_keep
 from mpfl.registry import Registry
@@ -289,7 +289,10 @@ def decide(spec: str, counts: NDArray[np.uint32], total: int, context: VoteConte
     rule = RULES.bind(spec)
     check_counts(counts, total, context.layout)
     vote = Vote(counts, total, context)
-    keep = rule.choose(vote) & context.eligible
+    chosen = rule.choose(vote)
+    if getattr(chosen, "dtype", None) != np.bool_ or np.shape(chosen) != counts.shape:
+        raise InputError(f"{spec!r} chose {shown(chosen)}, expected bool[{context.layout.total}]")
+    keep = chosen & context.eligible
     keep = at_least(keep, vote.order, context.layout, context.eligible, context.min_units)
     return Mask.from_bools(context.layout, keep)
 
@@ -308,7 +311,10 @@ def trim(ballots: Sequence[Mask], spec: str) -> list[int]:
         If the rule's arguments do not fit, or it would count none of the ballots.
     """
     select = RULES.bind(spec).select
-    counted = select(ballots) if select else list(range(len(ballots)))
+    counted = list(select(ballots) if select else range(len(ballots)))
+    if sorted(set(counted) & set(range(len(ballots)))) != sorted(counted):
+        among = f"places from 0 to {len(ballots) - 1}, each once"
+        raise InputError(f"{spec!r} counts the ballots {shown(counted)}, expected {among}")
     if not counted:
         raise InputError(f"{spec!r} leaves none of {len(ballots)} ballots")
     return counted

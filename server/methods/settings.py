@@ -6,6 +6,7 @@ from collections.abc import Collection, Mapping
 from fnmatch import fnmatch
 
 from mpfl.config import Experiment, to_mapping
+from mpfl.errors import InputError
 from mpfl.faults.attacks import byzantine_clients
 from mpfl.faults.stress import stressed_clients
 from mpfl.methods import Codecs
@@ -92,7 +93,12 @@ def _of_method(experiment: Experiment, method: ServerMethod) -> Found:
     if not method.has_ballots:
         found.append((("faults.byzantine", "faults.attack"), f"{experiment.method} has no ballots"))
     if reads is not None:
-        keys = [key for key in dotted(to_mapping(experiment)) if _any(key, DECLARED)]
+        every = dotted(to_mapping(experiment))
+        for pattern in reads:
+            if not any(fnmatch(key, pattern) for key in every):
+                name = parse_spec(experiment.method)[0]
+                raise InputError(f"method {name!r}: it reads {pattern!r}, and there is no such key")
+        keys = [key for key in every if _any(key, DECLARED)]
         unread = [key for key in keys if not _any(key, reads)]
         found.append((unread, f"{experiment.method} does not read it"))
     return found
