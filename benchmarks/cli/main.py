@@ -177,16 +177,11 @@ def invoke(arguments: list[str] | None = None) -> int:
         return interrupted.status
     except BrokenPipeError:
         return _hush()  # whoever read our output has seen enough
-    except InputError as error:
+    except (InputError, RunError) as error:
         if os.environ.get("MPFL_TRACEBACK"):
             traceback.print_exc()
         _complain(str(error))
-        return BAD_INPUT
-    except RunError as error:
-        if os.environ.get("MPFL_TRACEBACK"):
-            traceback.print_exc()
-        _complain(str(error))
-        return FAILED
+        return BAD_INPUT if isinstance(error, InputError) else FAILED
     except OSError as error:
         return _lost_output(error) if error.errno in _OUTPUT_LOST else _failed(error)
     except Exception as error:  # noqa: BLE001 - the last resort of a command line

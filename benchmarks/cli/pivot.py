@@ -45,10 +45,10 @@ def pivot(
     minus = "".join(f", minus {text}" for text in against)
     reporter.say(f"{value}{unit}{minus}, by {columns}")
     reporter.say(_table(cells, heads, value))
-    most = max(cell.count for cell in cells.values())
+    counts = {cell.count for cell in cells.values()}
+    most = max(counts, default=0)
     if most > 1:
-        few = any(cell.count < most for cell in cells.values())
-        fewer = " (n): over n seeds only." if few else ""
+        fewer = " (n): over n seeds only." if len(counts) > 1 else ""
         reporter.say(f"Means over {most} seeds, ± 95 % interval.{fewer}")
     reporter.result([dict(zip(keys, place, strict=True)) | asdict(e) for place, e in cells.items()])
 
@@ -79,7 +79,7 @@ def _table(cells: Mapping[Place, Estimate], heads: Sequence[str], value: str) ->
     for key in heads:
         table.add_column(key.rpartition(".")[2], no_wrap=True)
     columns = dict.fromkeys(place[len(heads) :] for place in cells)
-    most = max(cell.count for cell in cells.values())
+    most = max((cell.count for cell in cells.values()), default=0)
     for column in columns:
         table.add_column("\n".join(map(str, column)), justify="right")
     for row in dict.fromkeys(place[: len(heads)] for place in cells):

@@ -10,7 +10,7 @@ from typing import Any
 
 from benchmarks.results.measures import Estimate
 from benchmarks.results.rows import Row
-from benchmarks.results.targets import Reach, missed_text
+from benchmarks.results.targets import Reach
 from benchmarks.units import bytes_text, fewer_ends, fewer_text, percent_text, ratio_text
 
 
@@ -192,6 +192,13 @@ def _spent(count: float | None, row: Row) -> str:
     if count is None:
         return missed_text(row.reached, row.judged)
     return bytes_text(count)
+
+
+def missed_text(reached: int, judged: int) -> str:
+    """Say of a target that not every seed reaches how many of those that have one do."""
+    if not judged:
+        return "–"
+    return f"{reached} of {judged} seeds" if reached else "not reached"
 
 
 def _seeds_reaching(row: Row) -> int | None:

@@ -6,13 +6,20 @@ import math
 from collections.abc import Collection, Sequence
 
 from benchmarks.figures.groups import Panel
-from benchmarks.report.columns import Column, best_of, bits_text, columns, ratio_ends
+from benchmarks.report.columns import (
+    Column,
+    best_of,
+    bits_text,
+    columns,
+    missed_text,
+    ratio_ends,
+)
 from benchmarks.report.sections import row_classes
 from benchmarks.report.tables import Cell, Line, Table
 from benchmarks.results.measures import Estimate
 from benchmarks.results.rows import Row
 from benchmarks.results.rundata import RunData
-from benchmarks.results.targets import Reach, missed_text
+from benchmarks.results.targets import Reach
 from benchmarks.units import bytes_text, fewer_text, percent_text
 
 _FIRST = (

@@ -52,13 +52,6 @@ class Reach:
     best_ratio: Estimate | None = None
 
 
-def missed_text(reached: int, judged: int) -> str:
-    """Say of a target that not every seed reaches how many of those that have one do."""
-    if not judged:
-        return "–"
-    return f"{reached} of {judged} seeds" if reached else "not reached"
-
-
 def target_margins(margin: float) -> tuple[float, ...]:
     """Return the margins of all targets, widest first: twice, as asked, half of it, and none.
 

@@ -73,7 +73,8 @@ def partition(
     Raises
     ------
     InputError
-        For more clients than samples, an unknown partition or unfit arguments.
+        For more clients than samples, an unknown partition or unfit arguments, or one of one's own
+        that does not give every sample to a client, and each client one.
     """
     samples = len(targets)
     with keyed("data.partition"):
@@ -290,13 +291,9 @@ def _by_class(labels: NDArray[np.int64]) -> list[Positions]:
 
 def _checked(owner: NDArray[np.int64], task: Division) -> NDArray[np.int64]:
     """Return what a partitioner said, if it gives every sample to a client and none is empty."""
-    samples = len(task.labels)
-    if (
-        not isinstance(owner, np.ndarray)
-        or owner.dtype.kind not in "iu"
-        or owner.shape != (samples,)
-    ):
-        got = f"{owner.dtype}{list(owner.shape)}" if isinstance(owner, np.ndarray) else shown(owner)
+    samples, array = len(task.labels), isinstance(owner, np.ndarray)
+    if not array or owner.dtype.kind not in "iu" or owner.shape != (samples,):
+        got = f"{owner.dtype}{list(owner.shape)}" if array else shown(owner)
         raise InputError(f"got {got}, expected the client of every sample, int64[{samples}]")
     if not 0 <= owner.min() <= owner.max() < task.clients:
         found = f"{owner.min()} to {owner.max()}"

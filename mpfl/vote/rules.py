@@ -311,9 +311,10 @@ def trim(ballots: Sequence[Mask], spec: str) -> list[int]:
         If the rule's arguments do not fit, or it would count none of the ballots.
     """
     select = RULES.bind(spec).select
-    counted = list(select(ballots) if select else range(len(ballots)))
-    if sorted(set(counted) & set(range(len(ballots)))) != sorted(counted):
-        among = f"places from 0 to {len(ballots) - 1}, each once"
+    places = list(range(len(ballots)))
+    counted = select(ballots) if select else places
+    if not isinstance(counted, list) or sorted(counted) != [n for n in places if n in counted]:
+        among = f"a list of places from 0 to {len(ballots) - 1}, each once"
         raise InputError(f"{spec!r} counts the ballots {shown(counted)}, expected {among}")
     if not counted:
         raise InputError(f"{spec!r} leaves none of {len(ballots)} ballots")

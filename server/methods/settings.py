@@ -34,7 +34,13 @@ _WITHOUT_TIES = (
 
 
 def ignored_settings(world: World, method: ServerMethod) -> dict[str, str]:
-    """Return the dotted keys that have no effect on a run, whatever their value → why."""
+    """Return the dotted keys that have no effect on a run, whatever their value → why.
+
+    Raises
+    ------
+    InputError
+        If the method says that it reads a key that is none.
+    """
     keys = list(dotted(to_mapping(world.experiment)))
     found: dict[str, str] = {}
     for patterns, why in [*_of_method(world.experiment, method), *_of_others(world)]:
@@ -95,7 +101,7 @@ def _of_method(experiment: Experiment, method: ServerMethod) -> Found:
     if reads is not None:
         every = dotted(to_mapping(experiment))
         for pattern in reads:
-            if not any(fnmatch(key, pattern) for key in every):
+            if not any(_any(key, [pattern]) for key in every):
                 name = parse_spec(experiment.method)[0]
                 raise InputError(f"method {name!r}: it reads {pattern!r}, and there is no such key")
         keys = [key for key in every if _any(key, DECLARED)]

@@ -62,6 +62,7 @@ RULES.register("late_input", Rule(late(InputError), "late_input"))
 RULES.register("counts", Rule(lambda vote: vote.counts, "counts"))
 RULES.register("nothing", Rule(lambda vote: None, "nothing"))
 RULES.register("twice", Rule(kept, "twice", lambda ballots: [0, 0]))
+RULES.register("no_list", Rule(kept, "no_list", lambda ballots: None))
 RULES.register("beyond", Rule(kept, "beyond", lambda ballots: [99]))
 
 
@@ -170,8 +171,9 @@ def study(tmp_path: Path) -> Path:
         ("prune.schedule=untyped(3)", 2, "prune.schedule: 'untyped(3)': an argument of schedule"),
         ("prune.vote=counts", 2, "prune.vote: 'counts' chose array([1], dtype=uint32), expected"),
         ("prune.vote=nothing", 2, "prune.vote: 'nothing' chose None, expected bool[1]"),
-        ("prune.vote=twice", 2, "prune.vote: 'twice' counts the ballots [0, 0], expected places"),
-        ("prune.vote=beyond", 2, "prune.vote: 'beyond' counts the ballots [99], expected places"),
+        ("prune.vote=twice", 2, "prune.vote: 'twice' counts the ballots [0, 0], expected a list"),
+        ("prune.vote=beyond", 2, "prune.vote: 'beyond' counts the ballots [99], expected a list"),
+        ("prune.vote=no_list", 2, "prune.vote: 'no_list' counts the ballots None, expected a list"),
         ("prune.vote=late", 1, "round 2: parts.py, line 35: ValueError: too late"),
         ("wire.up=written", 2, "wire.up: 'written' has no bound_bytes, as every value codec has"),
         ("wire.up=wide", 2, "wire.up: 'wide' reads array([-1."),

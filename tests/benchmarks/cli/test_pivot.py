@@ -146,6 +146,17 @@ def test_a_failed_run_is_named_and_what_it_leaves_is_told(folder, capsys) -> Non
     assert printed.out.splitlines()[-1].endswith("(n): over n seeds only.")
 
 
+def test_differences_to_a_place_that_nobody_ran_are_an_empty_table(folder, capsys) -> None:
+    keep = ("--where", "label=budget", "--against", "faults.stress=0.0")
+    for seed in (0, 1):
+        shutil.rmtree(cell(folder, "budget", 0.0, seed))
+    assert invoke(["pivot", str(folder), *BY_STRESS, *keep]) == 2
+    apart = ("--against", "label=budget", "--against", "faults.stress=0.0")
+    capsys.readouterr()
+    assert invoke(["pivot", str(folder), *BY_STRESS, *apart]) == 0
+    assert "±" not in capsys.readouterr().out
+
+
 def test_what_retraining_found_is_a_number_too(folder, capsys) -> None:
     run = cell(folder, "budget", 0.5, 1)
     assert invoke(["retrain", str(run), "--epochs", "1", "--quiet"]) == 0
