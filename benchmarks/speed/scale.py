@@ -23,7 +23,7 @@ from mpfl.wire import decode_mask, encode_mask, magnitude_classes
 from server.checkpoint import save_checkpoint
 
 LAYERS, CLASSES, BALLOTS = 20, 8, 3
-_TALLIES = 5
+_TALLIES = 8
 """How often every ballot is counted."""
 _LEAST_UNITS = 1000
 _SAMPLE = 12
@@ -121,13 +121,12 @@ def _stages(units: int, density: float, seed: int) -> Iterator[Stage]:
             raise RuntimeError("a payload does not give back its ballot")
         ballots.append(ballot)
     tally, ballots = Tally(layout), ballots * _TALLIES
-    tally.add(ballots[0])  # it makes room, which the next ones find
 
     def count() -> None:
-        for ballot in ballots[1:]:
+        for ballot in ballots:
             tally.add(ballot)
 
-    yield Stage("tally", count, units // 8, len(ballots) - 1)
+    yield Stage("tally", count, units // 8, len(ballots))
     context = VoteContext(layout, density, full, w0)
 
     def elect() -> tuple[NDArray[np.uint32], Mask]:

@@ -8,66 +8,55 @@
 #include <stdint.h>
 #include <string.h>
 
-#define STRIP 1024 /* words added at a time, so that a carry on its way up stays in the cache */
+#define STRIP 128 /* words added at a time, so that ballots, planes and carries stay in the cache */
 #define MAX_PLANES 33
+#define MAX_BALLOTS 4
 
 typedef uint64_t Word;
 
 typedef struct {
     Py_buffer views[MAX_PLANES];
-    char *at[MAX_PLANES];
     Py_ssize_t count;
 } Buffers;
 
-/* A second carry joins the one that waits; the two never overlap. */
-static void absorb(Word *restrict plane, const Word *restrict carry, Word *restrict waiting,
-                   Py_ssize_t n)
+static void full_add(Word *restrict plane, const Word *restrict a, const Word *restrict b,
+                     Word *restrict carry, Py_ssize_t n)
 {
     for (Py_ssize_t i = 0; i < n; i++) {
-        Word p = plane[i], c = carry[i];
-        waiting[i] |= p & c;
-        plane[i] = p ^ c;
+        Word p = plane[i], either = p ^ a[i];
+        carry[i] = (p & a[i]) | (either & b[i]);
+        plane[i] = either ^ b[i];
     }
 }
 
-static void half_add(Word *restrict plane, const Word *restrict carry, Word *restrict out,
+static void half_add(Word *restrict plane, const Word *restrict a, Word *restrict carry,
                      Py_ssize_t n)
 {
     for (Py_ssize_t i = 0; i < n; i++) {
-        Word p = plane[i], c = carry[i];
-        out[i] = p & c;
-        plane[i] = p ^ c;
+        Word p = plane[i];
+        carry[i] = p & a[i];
+        plane[i] = p ^ a[i];
     }
 }
 
-static void flip(Word *restrict plane, const Word *restrict carry, Py_ssize_t n)
+/* Add `count` strips of weight 2**level; what they carry is added to the planes above. */
+static void add_strips(const Buffers *planes, Py_ssize_t level, const Word **strips,
+                       Py_ssize_t count, Py_ssize_t at, Py_ssize_t n)
 {
-    for (Py_ssize_t i = 0; i < n; i++)
-        plane[i] ^= carry[i];
-}
-
-static Word *words_at(const Buffers *buffers, Py_ssize_t i, Py_ssize_t at)
-{
-    return (Word *)(void *)buffers->at[i] + at;
-}
-
-static void add_strip(const Buffers *planes, const Buffers *carries, Py_ssize_t level,
-                      Py_ssize_t last, const Word *carry, Py_ssize_t at, Py_ssize_t n)
-{
-    Word spilled[2][STRIP];
-    for (; level < last; level++) {
-        absorb(words_at(planes, level, at), carry, words_at(carries, level, at), n);
-        carry = words_at(carries, level, at);
+    Word carries[2][MAX_BALLOTS / 2][STRIP];
+    for (int side = 0; count && level < planes->count; level++, side = !side) {
+        Word *plane = (Word *)planes->views[level].buf + at;
+        Py_ssize_t carried = 0;
+        for (Py_ssize_t i = 0; i < count; i += 2) {
+            Word *carry = carries[side][carried];
+            if (i + 1 < count)
+                full_add(plane, strips[i], strips[i + 1], carry, n);
+            else
+                half_add(plane, strips[i], carry, n);
+            strips[carried++] = carry;
+        }
+        count = carried;
     }
-    if (level < carries->count) {
-        half_add(words_at(planes, level, at), carry, words_at(carries, level, at), n);
-        return;
-    }
-    for (int side = 0; level < planes->count - 1; level++, side = !side) {
-        half_add(words_at(planes, level, at), carry, spilled[side], n);
-        carry = spilled[side];
-    }
-    flip(words_at(planes, level, at), carry, n);
 }
 
 /* Copy up to n words of a ballot of `units` bits from word `at` on; bits beyond are zero. */
@@ -81,19 +70,23 @@ static void copy_words(Word *to, const char *ballot, Py_ssize_t at, Py_ssize_t n
         ((unsigned char *)to)[bits / 8] &= (unsigned char)((1u << bits % 8) - 1);
 }
 
-static void add_ballot(const Buffers *planes, const Buffers *carries, Py_ssize_t level,
-                       Py_ssize_t last, const char *ballot, Py_ssize_t units)
+static void add_ballots(const Buffers *planes, Py_ssize_t level, const Buffers *ballots,
+                        Py_ssize_t units)
 {
     Py_ssize_t words = (units + 63) / 64;
-    Word copy[STRIP];
+    Word copies[MAX_BALLOTS][STRIP];
+    const Word *strips[MAX_BALLOTS];
     for (Py_ssize_t at = 0; at < words; at += STRIP) {
         Py_ssize_t n = words - at < STRIP ? words - at : STRIP;
-        const Word *strip = (const Word *)(const void *)(ballot + 8 * at);
-        if (64 * (at + n) > units || (uintptr_t)strip % sizeof(Word)) {
-            copy_words(copy, ballot, at, n, units);
-            strip = copy;
+        for (Py_ssize_t i = 0; i < ballots->count; i++) {
+            const char *bytes = ballots->views[i].buf;
+            strips[i] = (const Word *)(const void *)(bytes + 8 * at);
+            if (64 * (at + n) > units || (uintptr_t)bytes % sizeof(Word)) {
+                copy_words(copies[i], bytes, at, n, units);
+                strips[i] = copies[i];
+            }
         }
-        add_strip(planes, carries, level, last, strip, at, n);
+        add_strips(planes, level, strips, ballots->count, at, n);
     }
 }
 
@@ -103,19 +96,19 @@ static void release(Buffers *buffers)
         PyBuffer_Release(&buffers->views[--buffers->count]);
 }
 
-static int acquire(Buffers *buffers, PyObject *list, Py_ssize_t bytes, int flags)
+static int acquire(Buffers *buffers, PyObject *list, Py_ssize_t most, Py_ssize_t bytes, int flags)
 {
     Py_ssize_t count = PyList_Size(list);
-    if (count > MAX_PLANES) {
-        PyErr_Format(PyExc_ValueError, "at most %d buffers", MAX_PLANES);
+    if (count < 1 || count > most) {
+        PyErr_Format(PyExc_ValueError, "got %zd buffers, expected 1 to %zd", count, most);
         return -1;
     }
-    for (buffers->count = 0; buffers->count < count;) {
+    while (buffers->count < count) {
         Py_buffer *view = &buffers->views[buffers->count];
         PyObject *item = PyList_GetItem(list, buffers->count);
         if (!item || PyObject_GetBuffer(item, view, flags) < 0)
             return -1;
-        buffers->at[buffers->count++] = view->buf;
+        buffers->count++;
         if (view->len != bytes) {
             PyErr_Format(PyExc_ValueError, "got %zd bytes, expected %zd", view->len, bytes);
             return -1;
@@ -126,38 +119,33 @@ static int acquire(Buffers *buffers, PyObject *list, Py_ssize_t bytes, int flags
 
 static PyObject *add(PyObject *module, PyObject *args)
 {
-    PyObject *plane_list, *carry_list, *result = NULL;
-    Py_ssize_t level, last, units;
-    Buffers planes = {.count = 0}, carries = {.count = 0};
-    Py_buffer ballot;
+    PyObject *plane_list, *ballot_list, *result = NULL;
+    Py_ssize_t level, units;
+    Buffers planes = {.count = 0}, ballots = {.count = 0};
     (void)module;
-    if (!PyArg_ParseTuple(args, "O!O!nny*n", &PyList_Type, &plane_list, &PyList_Type, &carry_list,
-                          &level, &last, &ballot, &units))
+    if (!PyArg_ParseTuple(args, "O!nO!n", &PyList_Type, &plane_list, &level, &PyList_Type,
+                          &ballot_list, &units))
         return NULL;
-    Py_ssize_t bytes = (units + 63) / 64 * 8;
-    if (acquire(&planes, plane_list, bytes, PyBUF_WRITABLE) < 0 ||
-        acquire(&carries, carry_list, bytes, PyBUF_WRITABLE) < 0)
-        goto done;
-    if (units < 1 || ballot.len < (units + 7) / 8 || level < 0 || level > last ||
-        last >= planes.count || carries.count >= planes.count ||
-        (last > level && last > carries.count)) {
-        PyErr_SetString(PyExc_ValueError, "ballot, levels and planes do not fit together");
-        goto done;
+    if (units < 1 || level < 0 || level >= PyList_Size(plane_list)) {
+        PyErr_SetString(PyExc_ValueError, "units, level and planes do not fit together");
+        return NULL;
     }
+    if (acquire(&planes, plane_list, MAX_PLANES, (units - 1) / 64 * 8 + 8, PyBUF_WRITABLE) < 0 ||
+        acquire(&ballots, ballot_list, MAX_BALLOTS, (units - 1) / 8 + 1, PyBUF_SIMPLE) < 0)
+        goto done;
     Py_BEGIN_ALLOW_THREADS
-    add_ballot(&planes, &carries, level, last, ballot.buf, units);
+    add_ballots(&planes, level, &ballots, units);
     Py_END_ALLOW_THREADS
     result = Py_NewRef(Py_None);
 done:
     release(&planes);
-    release(&carries);
-    PyBuffer_Release(&ballot);
+    release(&ballots);
     return result;
 }
 
 static PyMethodDef methods[] = {
     {"add", add, METH_VARARGS,
-     "add(planes, carries, level, last, ballot, units): add packed bits at `level`."},
+     "add(planes, level, ballots, units): add packed bits at `level`."},
     {NULL, NULL, 0, NULL},
 };
 

@@ -1,11 +1,3 @@
 from typing import Any
 
-def add(
-    planes: list[Any],
-    carries: list[Any],
-    level: int,
-    last: int,
-    ballot: Any,
-    units: int,
-    /,
-) -> None: ...
+def add(planes: list[Any], level: int, ballots: list[Any], units: int, /) -> None: ...

@@ -15,67 +15,42 @@ Words = NDArray[np.uint64]
 _BLOCK = 1 << 15  # words per step at most: 256 KiB per operand, so that carries stay in cache
 
 
-def add(
-    planes: list[Words], carries: list[Words], level: int, last: int, ballot: Any, units: int
-) -> None:
-    """Add bits of weight 2**level, in place.
+def add(planes: list[Words], level: int, ballots: list[Any], units: int) -> None:
+    """Add packed bits of weight 2**level, in place.
 
     Parameters
     ----------
     planes
         Plane l holds bit l of every unit's count, uint64[⌈units / 64⌉].
-    carries
-        What waits to be carried out of each of the lowest planes.
-    level, last
-        Planes from `level` up to `last` (excluded) have a carry waiting: a second one joins it
-        and both move up. At `last` nothing waits: a carry out of it begins to wait there, or,
-        beyond the planes that may wait, goes all the way up.
-    ballot
-        A buffer of ⌈units / 8⌉ bytes; it is read in place. Padding bits are not counted.
+    level
+        Where the bits are added; what they carry is added to the planes above.
+    ballots
+        Buffers of ⌈units / 8⌉ bytes; they are read in place. Padding bits are not counted.
     units
         Number of bits.
     """
-    body, tail = _words_of(ballot, units)
-    # Two blocks of scratch space take at most a quarter of a plane (small ones aside).
-    block = min(_BLOCK, 64 + planes[0].size // 8)
-    scratch = np.empty((2, block), np.uint64)
-    for start in range(0, body.size, block):
-        words = body[start : start + block]
-        _add_block(planes, carries, level, last, words, start, scratch)
-    if tail.size:
-        _add_block(planes, carries, level, last, tail, body.size, scratch)
+    parts = [_words_of(ballot, units) for ballot in ballots]
+    # Small ones aside, scratch space takes at most half a plane.
+    block = min(_BLOCK, 64 + planes[0].size // (2 * len(ballots) + 4))
+    body = parts[0][0].size
+    for start in range(0, body, block):
+        part = slice(start, min(start + block, body))
+        _add_block([plane[part] for plane in planes[level:]], [words[part] for words, _ in parts])
+    if parts[0][1].size:
+        _add_block([plane[body:] for plane in planes[level:]], [tail for _, tail in parts])
 
 
-def _add_block(
-    planes: list[Words],
-    carries: list[Words],
-    level: int,
-    last: int,
-    carry: Words,
-    start: int,
-    scratch: Words,
-) -> None:
-    part = slice(start, start + carry.size)
-    spill, spare = scratch[0, : carry.size], scratch[1, : carry.size]
-    for i in range(level, last):
-        plane, waiting = planes[i][part], carries[i][part]
-        np.bitwise_and(plane, carry, out=spill)
-        np.bitwise_xor(plane, carry, out=plane)
-        # Where one carry waits the plane was 0 since, so the second one cannot overlap it.
-        np.bitwise_or(waiting, spill, out=waiting)
-        carry = waiting
-    if last < len(carries):
-        plane = planes[last][part]
-        np.bitwise_and(plane, carry, out=carries[last][part])
-        np.bitwise_xor(plane, carry, out=plane)
-        return
-    for whole in planes[last:-1]:
-        plane = whole[part]
-        np.bitwise_and(plane, carry, out=spill)
-        np.bitwise_xor(plane, carry, out=plane)
-        carry, spill, spare = spill, spare, spill
-    plane = planes[-1][part]
-    np.bitwise_xor(plane, carry, out=plane)
+def _add_block(planes: list[Words], waiting: list[Words]) -> None:
+    for plane in planes:
+        carries = []
+        for i in range(0, len(waiting), 2):
+            carry = plane & waiting[i]
+            np.bitwise_xor(plane, waiting[i], out=plane)
+            if i + 1 < len(waiting):
+                carry |= plane & waiting[i + 1]
+                np.bitwise_xor(plane, waiting[i + 1], out=plane)
+            carries.append(carry)
+        waiting = carries
 
 
 def _words_of(ballot: Any, units: int) -> tuple[Words, Words]:

@@ -19,7 +19,7 @@ else:
 
 Words = NDArray[np.uint64]
 
-_WAITING = 2  # planes whose carry waits for a second one before it moves up
+_TOGETHER = 4  # ballots that are added in one go
 _STEP = 1 << 17  # units counted at a time
 _LIMIT = (1 << 32) - 1
 
@@ -27,11 +27,10 @@ _LIMIT = (1 << 32) - 1
 class Tally:
     """A vertical counter: bit l of every unit's vote count stands in plane l.
 
-    A ballot is added word-parallel, 64 units at a time, and forgotten. The carry out of each of
-    the lowest planes waits in a plane of its own until a second one arrives (the two can never
-    overlap), which halves the traffic above: a carry-save adder as in Harley & Seal's population
-    count (Warren, Hacker's Delight, 2nd ed., 5-1), but without holding back any input. K ballots
-    need ⌊log2 K⌋ + 1 planes and two that wait.
+    Ballots are added word-parallel, 64 units at a time. Of those that weigh 1 a few wait and go
+    in together, which spares most of the traffic through the planes: a carry-save adder as in
+    Harley & Seal's population count (Warren, Hacker's Delight, 2nd ed., 5-1). K ballots need
+    ⌊log2 K⌋ + 1 planes, and no more than three ballots are held.
 
     Parameters
     ----------
@@ -42,8 +41,7 @@ class Tally:
     def __init__(self, layout: Layout) -> None:
         self.layout = layout
         self._planes: list[Words] = []
-        self._carries: list[Words] = []
-        self._waiting = [False] * _WAITING
+        self._waiting: list[Any] = []
         self._ballots = 0
         self._weight = 0
 
@@ -69,10 +67,18 @@ class Tally:
         self._check(ballot)
         if weight < 1:
             raise ValueError(f"ballot weight: got {weight}, expected at least 1")
-        self._grow(weight)
+        if self._weight + weight > _LIMIT:
+            raise ValueError(f"sum of ballot weights exceeds {_LIMIT}")
+        self._weight += weight
+        self._ballots += 1
+        if weight == 1:
+            self._waiting.append(ballot.bits)
+            if len(self._waiting) == _TOGETHER:
+                self._settle()
+            return
         for level in range(weight.bit_length()):
             if weight >> level & 1:
-                self._add_at(level, ballot.bits, self.layout.total)
+                self._add_at(level, [ballot.bits])
 
     def counts(self) -> NDArray[np.uint32]:
         """Return how often each unit was kept, uint32[d]."""
@@ -94,35 +100,19 @@ class Tally:
                 f"{list(self.layout.names)} with {list(self.layout.units)}"
             )
 
-    def _grow(self, weight: int) -> None:
-        """Make room for a ballot of this weight."""
-        if self._weight + weight > _LIMIT:
-            raise ValueError(f"sum of ballot weights exceeds {_LIMIT}")
-        self._weight += weight
-        self._ballots += 1
+    def _settle(self) -> None:
+        """Add the ballots that wait."""
+        if self._waiting:
+            self._add_at(0, self._waiting)
+            self._waiting = []
+
+    def _add_at(self, level: int, ballots: list[Any]) -> None:
+        """Add packed bits of weight 2**level."""
         words = (self.layout.total + 63) // 64
         while len(self._planes) < self._weight.bit_length():
             self._planes.append(np.zeros(words, np.uint64))
-        while len(self._carries) < min(_WAITING, len(self._planes) - 1):
-            self._carries.append(np.zeros(words, np.uint64))
-
-    def _add_at(self, level: int, bits: Any, units: int) -> None:
-        """Add packed bits of weight 2**level."""
-        last = level
-        while last < len(self._carries) and self._waiting[last]:
-            self._waiting[last] = False
-            last += 1
-        if last < len(self._carries):
-            self._waiting[last] = True
         kernel = arrays if COMPILED is None else COMPILED
-        kernel.add(self._planes, self._carries, level, last, bits, units)
-
-    def _settle(self) -> None:
-        """Carry up whatever waits."""
-        for i, carry in enumerate(self._carries):
-            if self._waiting[i]:
-                self._waiting[i] = False
-                self._add_at(i + 1, carry, 64 * carry.size)
+        kernel.add(self._planes, level, ballots, self.layout.total)
 
 
 def _byte_of(planes: list[Words]) -> NDArray[np.uint8]:
