@@ -24,7 +24,7 @@ from server.checkpoint import save_checkpoint
 
 LAYERS, CLASSES, BALLOTS = 20, 8, 3
 _TALLIES = 8
-"""How often every ballot is counted."""
+"""How often every ballot is counted: 24 of them, so that none waits when the time is taken."""
 _LEAST_UNITS = 1000
 _SAMPLE = 12
 """Units whose place in a ranking is counted by going through all others."""

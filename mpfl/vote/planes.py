@@ -30,8 +30,8 @@ def add(planes: list[Words], level: int, ballots: list[Any], units: int) -> None
         Number of bits.
     """
     parts = [_words_of(ballot, units) for ballot in ballots]
-    # Small ones aside, scratch space takes at most half a plane.
-    block = min(_BLOCK, 64 + planes[0].size // (2 * len(ballots) + 4))
+    # Four ballots need four blocks of scratch space: half a plane, small ones aside.
+    block = min(_BLOCK, 64 + planes[0].size // 8)
     body = parts[0][0].size
     for start in range(0, body, block):
         part = slice(start, min(start + block, body))

@@ -138,20 +138,18 @@ def test_an_accepted_ballot_is_left_as_it_was():
     assert [ballot.digest() for ballot in ballots] == digests
 
 
-def test_memory_is_the_logarithm_of_planes_and_three_ballots():
+def test_memory_is_a_plane_for_every_binary_digit_of_the_count():
     layout = Layout(("a",), (1_000_000,))
-    empty = bytes(layout.total // 8)
+    ballot, plane_bytes = random_ballots(layout, 1, 1)[0], layout.total / 8
     counter = Tally(layout)
     tracemalloc.start()
     for count in range(1, 102):
-        counter.add(Mask.from_packed(layout, empty))
+        counter.add(ballot)
         held, _ = tracemalloc.get_traced_memory()
-        assert held <= (math.log2(count) + 1 + 3) * len(empty) + 10_000  # Python's own
+        assert held <= (math.log2(count) + 1) * plane_bytes + 10_000  # Python's own
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
-    assert peak <= (math.log2(101) + 1 + 3 + 2) * len(
-        empty
-    )  # the newest ballot is made in two steps
+    assert peak <= (math.log2(101) + 2) * plane_bytes
 
 
 @pytest.mark.parametrize("units", [1, 63, 64, 255, 256, 257, 65_537, 300_001])
