@@ -37,6 +37,11 @@ def numpy_rng(seed: int, purpose: str, *key: int) -> np.random.Generator:
     return np.random.Generator(np.random.PCG64(sequence(seed, purpose, *key)))
 
 
+def plain_rng(seed: int) -> np.random.Generator:
+    """Return the generator that other people's programs make of a seed, to draw what they drew."""
+    return np.random.default_rng(seed)
+
+
 def torch_generator(seed: int, purpose: str, *key: int) -> torch.Generator:
     """Return a CPU torch generator for the stream (seed, purpose, key)."""
     state = sequence(seed, purpose, *key).generate_state(1, np.uint64)

@@ -21,9 +21,9 @@ class DataConfig:
     clients: int = 10
     """Number of clients the training data is divided among."""
     partition: str = "iid"
-    """``iid``, ``dirichlet(alpha)``, ``labeldir(alpha)``, ``labels(k)``, ``shards(k)``,
-    ``quantity(alpha)``, ``natural``, or ``virtual(n, alpha)``: any number of clients, each with n
-    samples of its own class mix."""
+    """``iid``, ``dirichlet(alpha)``, ``labeldir(alpha)`` (with a second number: that seed's
+    draw, whatever the run's), ``labels(k)``, ``shards(k)``, ``quantity(alpha)``, ``natural``, or
+    ``virtual(n, alpha)``: any number of clients, each with n samples of its own class mix."""
     augment: str = ""
     """How training changes images, anew in every epoch: ``crop`` (at random, out of 4 black pixels
     around them), ``crop_flip`` (and mirrored half of the time), or not at all. Scores and tests see

@@ -8,7 +8,7 @@ from __future__ import annotations
 import heapq
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,7 +17,7 @@ from mpfl.config import DataConfig
 from mpfl.data.virtual import Parts, Positions, Virtual
 from mpfl.errors import InputError, keyed, shown
 from mpfl.registry import Registry
-from mpfl.seeding import numpy_rng
+from mpfl.seeding import numpy_rng, plain_rng
 
 _DRAWS, _LEAST = 100, 10  # of NIID-Bench's partition: draws at most, samples that all must have
 
@@ -115,27 +115,37 @@ def dirichlet(task: Division, alpha: float) -> NDArray[np.int64]:
     return _fill_empty(_by_shares(task, alpha, math.inf), task.clients, task.rng)
 
 
-def labeldir(task: Division, alpha: float) -> NDArray[np.int64]:
+def labeldir(task: Division, alpha: float, draw: int = -1) -> NDArray[np.int64]:
     """Skew the labels as NIID-Bench's ``noniid-labeldir`` does (Li et al. 2022).
 
     As `dirichlet`, but of further classes a client that has its even share of all samples gets
     nothing, and everything is drawn anew until every client has ten samples; after a hundred draws
     the last one is taken, and who has nothing gets a sample as by `dirichlet`. So clients differ
     less in size, and more in their classes.
+
+    With a `draw` from 0 the division is the same whatever the run's seed: the one that Flower's
+    baseline ``niid_bench`` draws from that seed, to a sample where edges are rounded. All that it
+    publishes is of 42.
     """
     _check_alpha(alpha)
+    if draw >= 0:
+        task = replace(task, rng=plain_rng(draw))
     for _ in range(_DRAWS):
-        owner = _by_shares(task, alpha, len(task.labels) / task.clients)
+        owner = _by_shares(task, alpha, len(task.labels) / task.clients, early=draw >= 0)
         if np.bincount(owner, minlength=task.clients).min() >= _LEAST:
             break
     return _fill_empty(owner, task.clients, task.rng)
 
 
-def _by_shares(task: Division, alpha: float, most: float) -> NDArray[np.int64]:
-    """Divide class after class in shares drawn from Dir(alpha) among who has less than `most`."""
+def _by_shares(task: Division, alpha: float, most: float, early: bool = False) -> NDArray[np.int64]:
+    """Divide class after class in shares drawn from Dir(alpha) among who has less than `most`.
+
+    A class is shuffled after its shares are drawn, or `early`, before.
+    """
     owner = np.empty(len(task.labels), np.int64)
     sizes = np.zeros(task.clients, np.int64)
     for members in _by_class(task.labels):
+        shuffled = task.rng.permutation(members) if early else None
         share = task.rng.dirichlet(np.full(task.clients, alpha))
         takes = sizes < most
         if not takes.all():
@@ -145,7 +155,9 @@ def _by_shares(task: Division, alpha: float, most: float) -> NDArray[np.int64]:
         edges[np.flatnonzero(takes)[-1] :] = len(members)
         counts = np.diff(edges, prepend=0)
         sizes += counts
-        owner[task.rng.permutation(members)] = np.repeat(np.arange(task.clients), counts)
+        if shuffled is None:
+            shuffled = task.rng.permutation(members)
+        owner[shuffled] = np.repeat(np.arange(task.clients), counts)
     return owner
 
 

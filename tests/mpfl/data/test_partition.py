@@ -24,7 +24,7 @@ def divide(spec, labels, clients, seed=0, groups=None):
 
 @settings(max_examples=150)
 @given(
-    spec=st.sampled_from(SPECS),
+    spec=st.sampled_from([*SPECS, "labeldir(0.3, 42)"]),
     labels=st.lists(st.integers(0, 5), min_size=1, max_size=80),
     data=st.data(),
     seed=st.integers(0, 2**32 - 1),
@@ -151,6 +151,26 @@ def test_labeldir_is_more_skewed_in_classes_and_less_in_sizes_than_dirichlet():
     (classes, size), (others, other_size) = skews("labeldir(0.5)"), skews("dirichlet(0.5)")
     assert classes > 1.1 * others
     assert size < 0.8 * other_size
+
+
+def test_a_draw_of_labeldir_is_flowers_baseline_of_that_seed_whatever_the_runs_seed():
+    labels = np.repeat(np.arange(10), 5000)
+    parts = divide("labeldir(0.5, 42)", labels, 10)
+    held = [np.bincount(labels[part], minlength=10).tolist() for part in parts]
+    # Sizes and two clients of CIFAR-10's division by that baseline's own code (numpy 2.4).
+    assert [sum(counts) for counts in held] == [
+        1785, 5453, 5426, 5263, 7013, 5062, 5051, 6092, 5142, 3713,
+    ]  # fmt: skip
+    assert held[0] == [60, 568, 12, 186, 145, 1, 273, 476, 8, 56]
+    assert held[5] == [159, 28, 2370, 448, 2057, 0, 0, 0, 0, 0]
+    rng = np.random.default_rng(42)
+    first = rng.permutation(5000)
+    cut = (np.cumsum(rng.dirichlet(np.full(10, 0.5))) * 5000).astype(int)
+    assert np.array_equal(parts[0][parts[0] < 5000], np.sort(first[: cut[0]]))
+    again = divide("labeldir(0.5, 42)", labels, 10, seed=1)
+    assert all(map(np.array_equal, parts, again))
+    other = divide("labeldir(0.5, 43)", labels, 10)
+    assert not all(map(np.array_equal, parts, other))
 
 
 def test_quantity_skews_sizes_but_not_labels():
