@@ -30,7 +30,7 @@ demo: $(SETUP) ## compare methods on digits; nothing to download
 test: $(SETUP) ## tests and the examples in the documentation; TESTS= adds the slow ones
 	$(BIN)/python -m pytest $(PYTEST_OPTIONS) -m "$(TESTS)" --doctest-modules tests $(CODE)
 
-check: $(SETUP) ## what continuous integration runs: format, lint, types, tests
+check: $(SETUP) ## format, lint, types, tests; continuous integration adds EXTRAS=dev,ray TESTS=
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy

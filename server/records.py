@@ -63,7 +63,8 @@ class RoundRecord:
     vote: VoteStatistics | None = None
     """The ballots, after a round with a vote."""
     moved: float | None = None
-    """1 - the Jaccard overlap of the new mask with the one before, after a round that made one."""
+    """1 - the Jaccard overlap of the new mask with the one before, after a round in which ``mpfl``
+    or ``prunefl`` changed it."""
     client_density: float | None = None
     """``lotteryfl``: mean density of the clients' own masks."""
     extra: dict[str, float | None] | None = None
@@ -268,8 +269,8 @@ class Summary:
     macs_compacted: int | None = None
     """Those of the network without its pruned filters; only where whole filters are pruned."""
     client_accuracy: list[float | None]
-    """Per client, the test accuracy per class averaged with the client's own class frequencies;
-    null for one without samples. At most 100 clients; empty where ``partition`` is."""
+    """Per client, the test accuracy per class averaged with the client's own class frequencies.
+    At most 100 clients; empty where ``partition`` is."""
     partition: list[list[int]]
     """Per client, its samples of each class; empty for more than 200 clients and for text."""
     peak_memory_bytes: int

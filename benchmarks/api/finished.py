@@ -65,7 +65,7 @@ class Run:
 
     @property
     def mask(self) -> Mask | None:
-        """The final mask; None for a method without one."""
+        """The final mask, full where nothing is pruned; None in a run that failed."""
         return self.data.mask
 
     @property
@@ -112,13 +112,14 @@ class Comparison:
     folder
         The comparison folder; `compare` continues it if it is given again.
     runs
-        Every cell, in the order of configuration.
+        Every cell that came to a result, in the order of configuration.
     rows
         One per method and swept value, over its seeds: cheapest first, ceilings last.
     baseline
         What bytes are compared with.
     failed
-        Cells that came to no result → why. They are in no row; `compare` tries them again.
+        Cells that came to no result → why. Rows say how many of their seeds are missing; `compare`
+        tries them again.
     """
 
     folder: Path

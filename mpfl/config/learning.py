@@ -79,7 +79,7 @@ class TrainConfig:
     optimizer: str = "sgd"
     """``sgd`` or ``adam``; its state does not outlive a round."""
     lr: float = 0.1
-    """Learning rate of the first round."""
+    """Learning rate of the first round; with ``warmup``, of the first after it."""
     momentum: float = 0.0
     """Momentum of SGD."""
     nesterov: bool = False
@@ -146,7 +146,8 @@ class PruneConfig:
     regrow: str = ""
     """``gradient`` (RigL) or ``random`` (SET): drop and regrow during phase 2 (empty = off)."""
     regrow_fraction: float = 0.3
-    """Share of survivors exchanged at the first regrowth, cosine-decayed."""
+    """Share of survivors from which those exchanged at a regrowth fall along a cosine, which begins
+    with phase 2."""
     regrow_every: int = 1
     """Rounds of phase 2 between regrowths."""
     gate: float = 0.0

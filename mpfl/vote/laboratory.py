@@ -54,7 +54,7 @@ class VoteStatistics:
 
     densities: dict[str, float]
     """Vote rule → the density, a share, that it would have given on these ballots; the run's own
-    rule and every built-in one, as far as a tally suffices for them."""
+    rule and every built-in one with its usual arguments, as far as a tally suffices for them."""
     unanimity: float
     """Share of the eligible units on which all votes agree, one way or the other."""
     overlap: float

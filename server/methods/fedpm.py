@@ -54,7 +54,7 @@ class FedPm(ServerMethod):
     """
 
     reads: tuple[str, ...] = (
-        *("train.epochs", "train.batch_size", "train.lr_decay", "train.device"),
+        *("train.epochs", "train.batch_size", "train.loss", "train.lr_decay", "train.device"),
         *("comparator.fedpm_*", "prune.granularity", "wire.mask_codec"),
     )
 

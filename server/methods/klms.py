@@ -25,7 +25,7 @@ class Klms(FedPm):
     """FedPM whose clients send numbers of masks that both ends draw."""
 
     reads = (
-        *("train.epochs", "train.batch_size", "train.lr_decay", "train.device"),
+        *("train.epochs", "train.batch_size", "train.loss", "train.lr_decay", "train.device"),
         *("comparator.fedpm_*", "prune.granularity"),
     )
 

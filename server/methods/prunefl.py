@@ -3,11 +3,12 @@
 Source: Jiang et al. 2019/2022, "Model pruning enables efficient federated learning on edge
 devices", arXiv 1909.12326. Faithful: one client prunes at first, alone, and sends mask and
 weights; later the mask changes every few rounds: the largest weights stay, and for the others Σ g²,
-summed over clients at the server, decides who comes and goes; regrown weights start from zero.
+the clients' mean by samples, decides who comes and goes; regrown weights start from zero.
 Differs: the size is that of the experiment's schedule and density (the paper lets it follow from
 measured times a weight); Σ g² is that of an epoch over at most ``prune.score_samples`` samples at
-the trained weights, not accumulated on the way; the share in question decays along a cosine from
-``prune.regrow_fraction``; masks change every ``comparator.prunefl_every`` rounds.
+the trained weights, not accumulated on the way, and cut at 3.99 for each client and weight; the
+share in question decays along a cosine from ``prune.regrow_fraction``; masks change every
+``comparator.prunefl_every`` rounds.
 """
 
 from __future__ import annotations

@@ -163,7 +163,7 @@ def _of_pruning(experiment: Experiment) -> Rules:
         (experiment.wire.mask_codec == "raw", ("wire.mask_classes",), "raw has no statistics"),
         (
             experiment.method == "prunefl" and every >= rounds - 1,
-            ("comparator.prunefl_every", "prune.regrow_fraction"),
+            ("comparator.prunefl_every",),
             "the run is too short for a change of the mask",
         ),
     ]  # fmt: skip

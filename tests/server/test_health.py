@@ -22,6 +22,7 @@ from benchmarks.running.experiment import plan, resume, run
 from mpfl.config import DataConfig, Experiment, to_mapping, to_toml
 from mpfl.data import DATASETS, Dataset, Samples
 from mpfl.errors import InputError, RunError
+from mpfl.methods import METHODS
 from mpfl.models import MODELS
 from mpfl.scores import SCORES, Score, ScoreInputs, UnitScores
 from mpfl.wire.errors import WireError
@@ -383,6 +384,28 @@ def test_a_setting_without_effect_is_named_with_the_reason(
 def test_a_density_that_is_never_reached_is_said(method: str) -> None:
     found = plan(tiny(method=method, prune__rounds=20))
     assert any("prune.rounds: 20 steps to density 0.2, but of 4 rounds" in n for n in found.notes())
+
+
+OTHERWISE: dict[str, Any] = {
+    "train.loss": "label_smoothing(0.2)", "train.lr": 0.03, "train.momentum": 0.5,
+    "train.epochs": 3, "train.batch_size": 7, "train.lr_decay": "cosine", "train.clip": 0.5,
+    "train.weight_decay": 0.01, "prune.density": 0.35, "prune.score": "random",
+    "prune.ranking": "flat", "prune.vote": "majority", "prune.schedule": "linear",
+    "prune.rounds": 2, "prune.epochs": 2, "prune.min_units": 3, "prune.score_samples": 17,
+    "prune.voters": 2, "prune.rescale": True, "prune.regrow_fraction": 0.5, "prune.gate": 0.2,
+    "wire.mask_classes": 3, "comparator.sign_step": 0.02, "comparator.fedpm_lr": 0.3,
+    "comparator.fedpm_reset": 2, "comparator.prunefl_every": 7,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("method", METHODS.names())
+def test_what_is_told_as_without_effect_has_none(method: str, tmp_path: Path) -> None:
+    usual = tiny(method=method)
+    ignored = OTHERWISE.keys() & plan(usual).ignored.keys()
+    changes = {key.replace(".", "__"): OTHERWISE[key] for key in ignored}
+    other = tiny(method=method, **changes)
+    assert ignored <= plan(other).ignored.keys()
+    assert digests(run(usual, tmp_path / "a")) == digests(run(other, tmp_path / "b"))
 
 
 def test_what_has_an_effect_is_not_named() -> None:
