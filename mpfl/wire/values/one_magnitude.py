@@ -228,7 +228,7 @@ def _read_places(
 def _places_bound(scales: Floats, keep: Bools, segments: Segments, classes: Classes) -> float:
     coded = _coded(scales, segments)
     if not coded.any():
-        return 4.0 * len(segments)
+        return 4.0 * len(segments) if sum(segments) else 0.0
     mask = Mask.from_bools(segment_layout(_used(scales, segments)), keep[coded])
     known = None if classes is None else classes[coded]
     return 4 * len(segments) + mask_bound_bits(mask, classes=known) / 8

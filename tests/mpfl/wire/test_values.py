@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
@@ -72,6 +72,8 @@ def test_round_trip_is_within_the_step(vector, spec):
 
 @settings(max_examples=60)
 @given(vectors(), st.sampled_from(SPECS))
+@example((np.zeros(0, np.float32), [0], None), "stc(0.1)")
+@example((np.zeros(0, np.float32), [0, 0], None), "sbc(0.1)")
 def test_the_bound_is_not_above_the_payload(vector, spec):
     values, segments, classes = vector
     payload = encode_values(
