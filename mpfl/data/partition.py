@@ -145,7 +145,7 @@ def _by_shares(task: Division, alpha: float, most: float, early: bool = False) -
     owner = np.empty(len(task.labels), np.int64)
     sizes = np.zeros(task.clients, np.int64)
     for members in _by_class(task.labels):
-        shuffled = task.rng.permutation(members) if early else None
+        shuffled = task.rng.permutation(members) if early else members
         share = task.rng.dirichlet(np.full(task.clients, alpha))
         takes = sizes < most
         if not takes.all():
@@ -155,9 +155,9 @@ def _by_shares(task: Division, alpha: float, most: float, early: bool = False) -
         edges[np.flatnonzero(takes)[-1] :] = len(members)
         counts = np.diff(edges, prepend=0)
         sizes += counts
-        if shuffled is None:
-            shuffled = task.rng.permutation(members)
-        owner[shuffled] = np.repeat(np.arange(task.clients), counts)
+        owner[shuffled if early else task.rng.permutation(members)] = np.repeat(
+            np.arange(task.clients), counts
+        )
     return owner
 
 
