@@ -16,7 +16,7 @@ from benchmarks.results.measures import bytes_to_accuracy, held_accuracy
 from benchmarks.results.rundata import RunData
 from benchmarks.running.compare_config import CompareConfig
 from benchmarks.running.tune_config import TuneConfig
-from benchmarks.tuning.objective import FAILED, Target, client_epochs, score
+from benchmarks.tuning.objective import FAILED, client_epochs, score
 from benchmarks.tuning.studies import Plan, Study, swept_keys, with_validation
 
 _OF_THE_MACHINE = ("folder", "download")
@@ -70,7 +70,7 @@ def judged(
     study: Study,
     settings: Mapping[int, Mapping[str, Any]],
     runs: Mapping[int, RunData | None],
-    to: Target,
+    target: float,
     seed: int,
 ) -> list[Trial]:
     """Return the trials of a study on one seed, none of them chosen yet.
@@ -90,10 +90,10 @@ def judged(
             settings=settings[number],
             client_epochs=None if run is None else client_epochs(run),
             accuracy=None if run is None else held_accuracy(run),
-            target=to.accuracy,
-            bytes_to_target=None if run is None else bytes_to_accuracy(run, to.accuracy),
+            target=target,
+            bytes_to_target=None if run is None else bytes_to_accuracy(run, target),
             total_bytes=None if run is None else run.total_bytes,
-            score=score(run, to),
+            score=score(run, target),
         )
         for number, run in sound.items()
     ]

@@ -18,7 +18,7 @@ from benchmarks.running.compare_config import CompareConfig, split_table
 from benchmarks.running.comparison import claimed, read_claimed
 from benchmarks.running.side_by_side import DEAD, run_cells
 from benchmarks.running.tune_config import TuneConfig, tune_config
-from benchmarks.tuning.objective import Target, baseline_score, score
+from benchmarks.tuning.objective import baseline_score, score
 from benchmarks.tuning.outcome import (
     Trial,
     judged,
@@ -154,7 +154,7 @@ def _targets(
     search: _Search,
     margin: float,
     among: Mapping[Study, Sequence[int]] | None = None,
-) -> dict[str, Target]:
+) -> dict[str, float]:
     """Return what the best trial of each baseline, of all or among some, sets on a seed."""
     found = {}
     for study in baselines:
@@ -168,8 +168,7 @@ def _targets(
             raise RunError(
                 f"{study.name}: no trial of the baseline came to a result on seed {seed}"
             )
-        best = max(map(held_accuracy, runs))
-        found[study.name] = Target(best - margin, max(run.total_bytes for run in runs))
+        found[study.name] = max(map(held_accuracy, runs)) - margin
     return found
 
 
@@ -289,7 +288,7 @@ class _Search:
             if (self._folders / cell.name).is_dir()
         }
 
-    def judged(self, study: Study, seed: int, targets: Mapping[str, Target]) -> list[Trial]:
+    def judged(self, study: Study, seed: int, targets: Mapping[str, float]) -> list[Trial]:
         """Return a study's finished trials on a seed."""
         points = enumerate(self._known(study))
         settings = {number: study.space.settings(trial.params) for number, trial in points}
