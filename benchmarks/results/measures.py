@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean
 
@@ -14,10 +14,6 @@ from benchmarks.results.rundata import RunData
 from mpfl.errors import InputError
 from server.records import KINDS, UPLINK, RoundRecord
 from server.transport.overhead import transport_overhead
-
-Measured = Callable[[RoundRecord], float]
-"""One of the accuracies of a round that was evaluated."""
-
 
 _SAME = 1e-9
 """Accuracies nearer to each other than this are equal: no test set has so many samples."""
@@ -158,22 +154,18 @@ def bytes_to_accuracy(run: RunData, accuracy: float) -> int | None:
     return None
 
 
-def accuracy_within(run: RunData, budget_bytes: float, of: Measured | None = None) -> float | None:
+def accuracy_within(run: RunData, budget_bytes: float) -> float | None:
     """Return the accuracy of the model one has when stopping within a byte budget.
 
     This is the last evaluated round within the budget, not the best one; None where not even the
     first fits.
     """
     affordable = [line for line in run.evaluated if line.total_bytes <= budget_bytes]
-    return (of or _accuracy)(affordable[-1]) if affordable else None
+    return _accuracy(affordable[-1]) if affordable else None
 
 
-def area_under_curve(
-    run: RunData, low_bytes: float, high_bytes: float, of: Measured | None = None
-) -> float:
-    """Return the mean accuracy over log(total bytes) between two byte counts.
-
-    The test accuracy, unless `of` says which of a round's accuracies.
+def area_under_curve(run: RunData, low_bytes: float, high_bytes: float) -> float:
+    """Return the mean test accuracy over log(total bytes) between two byte counts.
 
     Accuracy counts from the moment its bytes were spent (a step function), as 0 before the first
     evaluation, and stays at its last value after the run's end. The result lies between 0 and 1.
@@ -188,7 +180,7 @@ def area_under_curve(
     inside = [n.total_bytes for n in run.evaluated if low_bytes < n.total_bytes < high_bytes]
     edges = [low_bytes, *inside, high_bytes]
     steps = [
-        math.log(after / before) * (accuracy_within(run, before, of) or 0.0)
+        math.log(after / before) * (accuracy_within(run, before) or 0.0)
         for before, after in itertools.pairwise(edges)
     ]
     return math.fsum(steps) / math.log(high_bytes / low_bytes)
