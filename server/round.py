@@ -76,7 +76,14 @@ class Exchange:
         self._requests: dict[int, tuple[Request, bytes]] = {}
         self.accepted = 0
         self.rejected: Counter[str] = Counter()
-        self.errors: list[str] = []
+        self._errors: list[tuple[bool, int, str]] = []
+
+    @property
+    def errors(self) -> list[str]:
+        """What went wrong, in whatever order replies came: failures at clients, then by client."""
+        return [
+            f"client {client}: {line}" for _, client, line in sorted(self._errors)[:_MOST_ERRORS]
+        ]
 
     def requests(self, clients: list[int]) -> Iterator[tuple[int, bytes]]:
         """Yield client and frame of every request of the round."""
@@ -142,13 +149,11 @@ class Exchange:
         return receipt
 
     def _reject(self, client: int, reason: str, error: str) -> None:
-        """Count a reply that is not there or no use; what failed at clients is told first."""
+        """Count a reply that is not there or no use."""
         line, *_ = error.splitlines()
         failed = reason in CLIENT_FAILURES
-        place = sum(self.rejected[r] for r in CLIENT_FAILURES) if failed else len(self.errors)
         self.rejected[reason] += 1
-        self.errors.insert(place, f"client {client}: {line}")
-        del self.errors[_MOST_ERRORS:]
+        self._errors.append((not failed, client, line))
         if failed and line not in self._state.logged:
             self._state.logged.add(line)
             _LOG.error("client %d: %s", client, error)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import multiprocessing
 import os
 import platform
 import resource
@@ -175,11 +176,20 @@ def _machine(workers: int) -> Machine:
 
 
 def _peak_memory(workers: int) -> int:
-    own, largest = (
-        resource.getrusage(who).ru_maxrss
-        for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
-    )
-    return (own + workers * largest) * (1 if sys.platform == "darwin" else 1024)
+    own = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    own *= 1 if sys.platform == "darwin" else 1024
+    children = multiprocessing.active_children() if workers else []
+    return own + workers * max((_most_resident(child.pid) for child in children), default=0)
+
+
+def _most_resident(pid: int | None) -> int:
+    """Return the largest resident memory of a process that lives, in bytes; 0 if nobody tells."""
+    try:
+        lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    except OSError:
+        return 0
+    found = [line.split()[1] for line in lines if line.startswith("VmHWM:")]
+    return 1024 * int(found[0]) if found else 0
 
 
 def _costs(world: World, keep: np.ndarray) -> dict[str, int]:

@@ -40,6 +40,7 @@ def show(
     as_json: Json = False,
 ) -> None:
     """Show units, kept units and density of each layer, and the digest."""
+    home = run_of(file, run)
     mask = read_own_mask(file)
     reporter = Reporter(quiet=False, as_json=as_json)
     chosen = _chosen(mask, layer)
@@ -49,7 +50,7 @@ def show(
     reporter.result({**_overall(mask), "digest": mask.digest(), "layers": rows})
     if not heat and png is None:
         return
-    shapes = weight_shapes(run_of(file, run))
+    shapes = weight_shapes(home)
     blocks = {
         name: mask_blocks(bits, weight_shape(name, shapes), _CELLS)
         for name, bits in mask.layers().items()
@@ -74,8 +75,9 @@ def export(
 ) -> None:
     """Write a mask for other programs: NumPy, torch, or torch.nn.utils.prune with the model."""
     FORMATS[form]
+    home = run_of(file, run)
     check_run(run)
-    export_mask(read_own_mask(file), form, out, run_of(file, run))
+    export_mask(read_own_mask(file), form, out, home)
     Reporter(quiet=False, as_json=False).say(f"{form}: {out}")
 
 

@@ -22,7 +22,7 @@ FOLDER = "votes"
 
 def votes(
     run: Annotated[Path, typer.Argument(help="A run folder with recorded ballots.")],
-    round_: Annotated[int, typer.Option("--round", min=0, help="0: the last with ballots.")] = 0,
+    round_: Annotated[int, typer.Option("--round", min=0, help="0: the last that counted.")] = 0,
     out: Annotated[Path | None, typer.Option("--out", help="Folder, else RUN/votes.")] = None,
     as_json: Json = False,
 ) -> None:

@@ -52,18 +52,17 @@ def doubts(
 
 def _failed(runs: Sequence[RunData], failures: Mapping[str, Failure]) -> list[str]:
     """Say which runs came to no result, and why; they are ranked nowhere."""
-    ended = {run.folder: run.failed for run in runs if run.failed}
-    dead = {name: failure.error for name, failure in failures.items()}
-    return [f"Failed, and ranked nowhere: {name} ({why})." for name, why in (ended | dead).items()]
+    ended = [(run.folder, run.failed) for run in runs if run.failed]
+    dead = [(name, failure.error) for name, failure in failures.items()]
+    return [f"Failed, and ranked nowhere: {name} ({why})." for name, why in [*ended, *dead]]
 
 
 def _uncounted(runs: Sequence[RunData]) -> list[str]:
     """Say in which runs some rounds changed nothing."""
-    found = {run.folder: sum(not line.counted for line in run.rounds) for run in runs}
-    rounds = {run.folder: len(run.rounds) for run in runs}
+    found = [(run, sum(not line.counted for line in run.rounds)) for run in runs]
     return [
-        f"{name}: {count} of {rounds[name]} rounds did not count."
-        for name, count in found.items()
+        f"{run.folder}: {count} of {len(run.rounds)} rounds did not count."
+        for run, count in found
         if count
     ]
 

@@ -105,7 +105,7 @@ def comparison_page(
 ) -> Page:
     """Return the page of several runs."""
     made = group_runs(runs)
-    able = [row for row in rows if not row.failed] or list(rows)
+    able = [row for row in rows if not row.failed] or [row for row in rows if row.method in made]
     groups = {row.method: made[row.method] for row in able}
     sound = [run for row in able for run in made[row.method]]
     parts = panels(sound, able, asked.baseline)

@@ -70,13 +70,14 @@ def judge(folder: Path, round_number: int = 0) -> Judged:
     Parameters
     ----------
     round_number
-        The round; 0 is the last one with ballots.
+        The round; 0 is the last one with ballots that counted.
 
     Raises
     ------
     InputError
         If the folder holds no run, no ballots of that round or of one before it, damaged
-        ballots, or ballots that do not lead to the densities the run has recorded.
+        ballots, or ballots that do not lead to the densities the run has recorded; if the round
+        did not count.
     """
     experiment = read_config(folder)
     check_run(folder)
@@ -85,14 +86,17 @@ def judge(folder: Path, round_number: int = 0) -> Judged:
         raise InputError(
             f"{folder} holds no ballots; record them with --set engine.record_ballots=true"
         )
-    number = round_number or max(recorded)
+    lines = {line.round: line for line in settled_rounds(folder)}
+    counted = [n for n in recorded if n in lines and lines[n].counted]
+    number = round_number or max(counted, default=max(recorded))
     if number not in recorded:
         known = ", ".join(map(str, sorted(recorded)))
         raise InputError(f"--round: no ballots of round {number} (recorded: {known})")
-    world = world_from_toml(to_toml(experiment))
-    lines = {line.round: line for line in settled_rounds(folder)}
     if number not in lines:
         raise InputError(f"--round: round {number} is not finished")
+    if not lines[number].counted:
+        raise InputError(f"--round: round {number} did not count, so nothing was decided")
+    world = world_from_toml(to_toml(experiment))
     previous = Mask.full(world.layout)
     for earlier in (lines[n] for n in sorted(lines) if n < number and lines[n].vote):
         if earlier.round not in recorded:

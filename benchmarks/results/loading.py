@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 import tomllib
-from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +14,10 @@ from safetensors import SafetensorError, safe_open
 
 from benchmarks.results.rundata import Ledger, RunData
 from benchmarks.same_run import home_of, of_other_work, read_shared
+from mpfl.config import from_mapping
 from mpfl.errors import InputError
 from mpfl.mask import Mask
+from mpfl.methods import Codecs
 from mpfl.nested import value_at, with_override
 from mpfl.recipes import expanded
 from server.custody import check, listed
@@ -66,29 +68,43 @@ def _read_run(folder: Path) -> RunData:
     if shared is None:
         return _read_own(folder)
     run = _read_own(folder.parent / shared.cell)
-    if not _does_the_run_of(folder, shared, run):
-        raise of_other_work(folder, shared)
     config = run.config
     for key, value in shared.sweep.items():
         config = with_override(config, key, value)
+    if not _does_the_run_of(folder, shared, run, _codecs(config)):
+        raise of_other_work(folder, shared)
     name = folder.resolve().name
     return replace(run, folder=name, label=shared.label, sweep=shared.sweep, config=config)
 
 
-def _does_the_run_of(folder: Path, shared: SharedRun, run: RunData) -> bool:
+def _does_the_run_of(
+    folder: Path, shared: SharedRun, run: RunData, codecs: Mapping[str, str]
+) -> bool:
     """Tell whether a run has a cell's seed and method, and its swept values as far as it reads any.
 
-    A rule of ``compare.adjust`` may have set a swept key to what no cell's sweep says.
+    A rule of ``compare.adjust`` may have set a swept key to what no cell's sweep says. Of codecs
+    those in effect are compared.
     """
     variants = comparison_settings([folder.parent.parent]).get("variants", {})
     changes = {"method": shared.label, **variants.get(shared.label, {})}
     swept = {k: v for k, v in run.sweep.items() if value_at(run.config, k) == v}
     unread = run.summary.health.ignored if run.summary.health else swept
+    own = _codecs(run.config)
+    same = {k for k in shared.sweep if k in codecs and codecs[k] == own.get(k)}
     return (
         run.seed == shared.seed
         and expanded(changes)["method"] == run.config["method"]
-        and all(shared.sweep.get(k) == v or k in unread for k, v in swept.items())
+        and all(shared.sweep.get(k) == v or k in unread or k in same for k, v in swept.items())
     )
+
+
+def _codecs(config: Mapping[str, Any]) -> dict[str, str]:
+    """Return the codecs in effect by key; none of a configuration that cannot be read."""
+    try:
+        codecs = Codecs.of(from_mapping(config))
+    except InputError:
+        return {}
+    return {"wire.up": codecs.up, "wire.down": codecs.down}
 
 
 def _read_own(folder: Path) -> RunData:
@@ -140,19 +156,22 @@ def load_folders(folders: Iterable[Path]) -> tuple[list[RunData], list[str]]:
         Where a file is damaged or nothing is finished.
     """
     read: dict[Path, RunData] = {}
+    homes: dict[Path, Path] = {}
+    given: dict[Path, Path] = {}
     unfinished: list[str] = []
     for folder in folders:
         if not folder.is_dir():
             raise InputError(f"{folder}: no such folder")
         for run in _cells(folder) if is_comparison(folder) else [folder]:
             if run == folder or _has_ended(run):
-                read[run] = _read_run(run)
+                real = run.resolve()
+                read[real], homes[real], given[real] = _read_run(run), folder.resolve(), run
             else:
                 unfinished.append(run.name)
     if not read:
         raise InputError(f"no finished run in {', '.join(str(f) for f in folders) or 'nothing'}")
-    tell_unsealed([folder for folder, run in read.items() if not run.sealed])
-    return _told_apart([*read.values()]), unfinished
+    tell_unsealed([given[real] for real, run in read.items() if not run.sealed])
+    return _told_apart(read, homes), unfinished
 
 
 def _cells(comparison: Path) -> list[Path]:
@@ -182,16 +201,41 @@ def _failure_of(cell: Path) -> Failure | None:
     return replace(failure, label=shared.label, sweep=shared.sweep)
 
 
-def _told_apart(runs: Sequence[RunData]) -> list[RunData]:
-    """Add the folder to the label of runs that share a name but are no repetitions."""
-    seeds = Counter((run.name, run.seed) for run in runs)
-    work = {name: {_work(run) for run in runs if run.name == name} for name, _ in seeds}
+def _told_apart(read: Mapping[Path, RunData], homes: Mapping[Path, Path]) -> list[RunData]:
+    """Add to the label of runs that share a name but are no repetitions where they come from.
+
+    That is the comparison folder if its runs of that name are repetitions, else the run folder.
+    """
+    named: dict[str, list[Path]] = {}
+    inside: dict[tuple[str, Path], list[Path]] = {}
+    for path, run in read.items():
+        named.setdefault(run.name, []).append(path)
+        inside.setdefault((run.name, homes[path]), []).append(path)
+    ends = {
+        path: homes[path] if _repeat(read, inside[run.name, homes[path]]) else path
+        for path, run in read.items()
+        if not _repeat(read, named[run.name])
+    }
+    names = _short({*homes.values(), *ends.values()})
     return [
-        replace(run, label=f"{run.label} ({run.folder})")
-        if len(work[run.name]) > 1 or seeds[run.name, run.seed] > 1
-        else run
-        for run in runs
+        replace(run, label=f"{run.label} ({names[ends[path]]})") if path in ends else run
+        for path, run in read.items()
     ]
+
+
+def _repeat(read: Mapping[Path, RunData], paths: Sequence[Path]) -> bool:
+    """Tell whether runs are repetitions: of the same work, each of a seed of its own."""
+    runs = [read[path] for path in paths]
+    return len({_work(run) for run in runs}) == 1 and len({run.seed for run in runs}) == len(runs)
+
+
+def _short(paths: Collection[Path]) -> dict[Path, str]:
+    """Return the shortest ends of the paths that all differ."""
+    for parts in count(1):
+        found = {path: Path(*path.parts[-parts:]).as_posix() for path in paths}
+        if len({*found.values()}) == len(found):
+            break
+    return found
 
 
 def _work(run: RunData) -> str:

@@ -42,8 +42,13 @@ class Export:
 
 
 def run_of(path: Path, run: Path | None) -> Path | None:
-    """Return the run folder that a mask belongs to: the one named, or the one it lies in."""
+    """Return the run folder that a mask belongs to: the one named, or the one it lies in.
+
+    InputError if the one named is no run folder.
+    """
     if run is not None:
+        if not (run / CONFIG).is_file():
+            raise InputError(f"{run} is not a run folder: it has no {CONFIG}")
         return run
     return path.parent if (path.parent / CONFIG).is_file() else None
 

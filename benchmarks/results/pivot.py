@@ -49,6 +49,7 @@ def pivot_cells(
         raise unknown_name("value", value, {key for run in runs for key in _numbers(run)})
     for key, wanted in where.items():
         measured = _having(measured, key, wanted)
+    against = {key: _hashable(wanted) for key, wanted in against.items()}
     for key, wanted in against.items():
         if key not in keys:
             raise unknown_name("key of rows and columns", key, keys)
@@ -87,7 +88,7 @@ def _differences(
 
 
 def _having(runs: Sequence[RunData], key: str, wanted: Any) -> list[RunData]:
-    chosen = [run for run in runs if _fact(run, key) == wanted]
+    chosen = [run for run in runs if _fact(run, key) == _hashable(wanted)]
     if not chosen:
         raise unknown_name(key, str(wanted), {str(_fact(run, key)) for run in runs})
     return chosen
@@ -97,7 +98,12 @@ def _fact(run: RunData, key: str) -> Any:
     facts = {**dotted(run.config), **run.sweep, "label": run.label, "seed": run.seed}
     if key not in facts:
         raise unknown_name("key", key, facts)
-    return facts[key]
+    return _hashable(facts[key])
+
+
+def _hashable(value: Any) -> Any:
+    """Return a value of the configuration, lists and tables as their text."""
+    return str(value) if isinstance(value, list | dict) else value
 
 
 def _numbers(run: RunData) -> dict[str, float]:

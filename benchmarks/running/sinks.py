@@ -135,9 +135,10 @@ class Feed:
         self._writer.write(record["round"], figures_of(record))
 
     def replay(self) -> None:
-        """Show every round of a finished run at once, and close."""
-        if self.name:
-            for line in (self.folder / ROUNDS).read_text().splitlines():
+        """Show every round of a run that has ended, as far as it came, and close."""
+        file = self.folder / ROUNDS
+        if self.name and file.is_file():
+            for line in file.read_bytes().split(b"\n")[:-1]:  # the last one may be torn
                 self.on_round(json.loads(line))
         self.close()
 

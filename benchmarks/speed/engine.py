@@ -17,6 +17,7 @@ import torch
 from benchmarks.speed.apart import run_command
 from benchmarks.speed.engine_work import Job, arguments
 from benchmarks.speed.peers import Ready, environ, reason, write_work
+from mpfl.errors import InputError
 from mpfl.seeding import numpy_rng
 
 _IDX = "MNIST/raw/{part}-{kind}-idx{dimensions}-ubyte"
@@ -97,7 +98,7 @@ def engine_table(
     Raises
     ------
     InputError
-        For a network that no peer can train.
+        For a network that cannot be trained on these images, or that no peer can train.
     RuntimeError
         If an engine of our own fails.
     """
@@ -217,8 +218,11 @@ def _engine_name(job: Job) -> str:
 
 
 def run_apart(job: Job) -> tuple[dict[str, Any], int | None]:
-    """Run one job in a process of its own, see `run_command`."""
-    return run_command(arguments(job), {**os.environ, **_QUIET})
+    """Run one job in a process of its own, see `run_command`; InputError where it is refused."""
+    result, memory = run_command(arguments(job), {**os.environ, **_QUIET})
+    if "refused" in result:
+        raise InputError(result["refused"])
+    return result, memory
 
 
 def _ratios(

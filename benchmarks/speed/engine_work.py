@@ -296,8 +296,12 @@ def _round(job: Job, world: World | None, grid: Grid) -> Callable[[int], None]:
 
 
 def main() -> None:
-    """Run the job named on the command line."""
-    print(json.dumps(run_job(Job(**json.loads(sys.argv[1])))))
+    """Run the job named on the command line; ``refused`` says why it cannot be done."""
+    try:
+        found = run_job(Job(**json.loads(sys.argv[1])))
+    except InputError as error:
+        found = {"refused": str(error)}
+    print(json.dumps(found))
 
 
 def arguments(job: Job) -> list[str]:

@@ -16,7 +16,6 @@ from mpfl.wire.entropy.levels import Levels, decode_levels
 from mpfl.wire.errors import WireError
 from mpfl.wire.floats import float32_bytes
 from mpfl.wire.frame import Frame, Kind, Section
-from mpfl.wire.masks import encode_mask
 from mpfl.wire.sections import share_classes, split_floats
 
 Floats = NDArray[np.float32]
@@ -27,9 +26,7 @@ def handle(request: Frame, client: Client) -> Frame:
     levels, top, buffers = sent_theta(request, client)
     theta, result = learn(client, request, levels, top, buffers)
     ballot, _ = draw(client, request, theta)
-    payload = encode_mask(
-        ballot, classes=share_classes(levels, top), codec=client.world.experiment.wire.mask_codec
-    )
+    payload = client.world.encode_mask(ballot, classes=share_classes(levels, top))
     return answer(client, request, payload, result)
 
 

@@ -72,11 +72,12 @@ def _received(world: World, held: Mask, request: Frame) -> np.ndarray:
 def _pruned(client: Client, held: Mask, start: np.ndarray) -> Mask:
     """Return the next smaller ticket, or `held` if the network is not good enough or thin enough.
 
-    Its place on the experiment's path of densities follows from its own density.
+    Its place on the experiment's path of densities follows from its own density; steps that come
+    to as many units as it has are passed over.
     """
     world, config = client.world, client.world.experiment.prune
     path = density_path(config.schedule, config.density, config.rounds)
-    smaller = [density for density in path if density < held.density() * (1 - 1e-3)]
+    smaller = [density for density in path if density < held.density()]
     if not smaller:
         return held
     count = world.structure.parameters.total
@@ -89,4 +90,8 @@ def _pruned(client: Client, held: Mask, start: np.ndarray) -> Mask:
     scores = world.structure.unit_values(values)
     ranking = "layer" if config.by_coverage else config.ranking
     least, widths = config.min_units, world.widths
-    return rank(scores, world.layout, smaller[0], held, ranking, least, widths=widths)
+    tickets = (
+        rank(scores, world.layout, density, held, ranking, least, widths=widths)
+        for density in smaller
+    )
+    return next((ticket for ticket in tickets if ticket.count() < held.count()), held)

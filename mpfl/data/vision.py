@@ -22,6 +22,8 @@ from mpfl.seeding import numpy_rng
 
 _IDX_TYPES = {1: "labels", 3: "images"}
 _IDX_CLASSES = 10
+_IDX_FILES = 4
+"""Where all are there unpacked, torchvision fetches nothing."""
 _MOST_IDX = 256 * 2**20
 """Unpacked bytes of a file; the images of MNIST are 47 million."""
 
@@ -82,14 +84,22 @@ def fashion_mnist(config: DataConfig) -> Dataset:
 def _idx_dataset(config: DataConfig, title: str, mean: float, std: float) -> Dataset:
     folder = data_folder(config)
     raw = folder / title / "raw"
-    if config.download and _idx_path(raw / "train-images-idx3-ubyte") is None:
+    try:
+        parts = _idx_parts(raw, title, mean, std)
+    except InputError:
+        if not config.download or len([*raw.glob("*-ubyte")]) == _IDX_FILES:
+            raise
         _torchvision(title, folder, download=True)
-    parts = [_idx_samples(raw, part, title, mean, std) for part in ("train", "t10k")]
+        parts = _idx_parts(raw, title, mean, std)
     train, test = parts
     shapes = [tuple(samples.inputs.shape[2:]) for samples in parts]
     if shapes[0] != shapes[1]:
         raise InputError(f"{raw}: train images of {shapes[0]} pixels, but t10k ones of {shapes[1]}")
     return Dataset(config.name, train, test, _IDX_CLASSES, tuple(train.inputs.shape[1:]))
+
+
+def _idx_parts(raw: Path, title: str, mean: float, std: float) -> list[Samples]:
+    return [_idx_samples(raw, part, title, mean, std) for part in ("train", "t10k")]
 
 
 def _idx_samples(raw: Path, part: str, title: str, mean: float, std: float) -> Samples:

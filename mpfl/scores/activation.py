@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -24,7 +25,12 @@ def apoz(inputs: ScoreInputs) -> UnitScores:
     """
     graph = _trace(inputs.model.module)
     found = [relus_after(graph, layer) for layer in inputs.structure.layers]
-    counter = _ZeroCounter(graph, {node for nodes in found for node in nodes})
+    axes = {
+        node: _unit_axis(graph, layer)
+        for layer, nodes in zip(inputs.structure.layers, found, strict=True)
+        for node in nodes
+    }
+    counter = _ZeroCounter(graph, axes)
     samples = inputs.scoring_samples()
     inputs.model.module.eval()
     with torch.no_grad():
@@ -67,19 +73,33 @@ def _trace(module: nn.Module) -> fx.GraphModule:
         raise InputError(f"score 'apoz' cannot trace {type(module).__name__}: {error}") from error
 
 
-class _ZeroCounter(fx.Interpreter):  # type: ignore[misc, unused-ignore]
-    """Runs the network and sums each channel's share of non-zero activations at some nodes."""
+def _unit_axis(graph: fx.GraphModule, layer: Layer) -> int:
+    """Return the axis of a layer's units in what it puts out: the last of linear layers, else 1."""
+    modules = dict(graph.named_modules())
+    names = {slot.parameter.rpartition(".")[0] for slot in layer.own()}
+    return -1 if all(isinstance(modules.get(name), nn.Linear) for name in names) else 1
 
-    def __init__(self, graph: fx.GraphModule, nodes: set[fx.Node]) -> None:
+
+class _ZeroCounter(fx.Interpreter):  # type: ignore[misc, unused-ignore]
+    """Runs the network and sums each unit's share of non-zero activations at some nodes.
+
+    Parameters
+    ----------
+    axes
+        Node → the axis of its units.
+    """
+
+    def __init__(self, graph: fx.GraphModule, axes: Mapping[fx.Node, int]) -> None:
         super().__init__(graph)
-        self._nodes = nodes
+        self._axes = axes
         self.active: dict[fx.Node, Tensor] = {}
 
     def run_node(self, n: fx.Node) -> Any:
         """Run one node of the network."""
         result = super().run_node(n)
-        if n in self._nodes:
-            share = (result != 0).double().transpose(0, 1).flatten(2 if result.dim() > 2 else 1)
+        if n in self._axes:
+            share = (result != 0).double().movedim(self._axes[n], 0)
+            share = share.flatten(2 if result.dim() > 2 else 1)
             seen = share.mean(2).sum(1) if result.dim() > 2 else share.sum(1)
             self.active[n] = self.active[n] + seen if n in self.active else seen
         return result

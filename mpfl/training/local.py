@@ -300,8 +300,9 @@ def evaluate(
 ) -> Evaluation:
     """Evaluate on all samples; accuracy counts predictions (tokens for language models).
 
-    With `batch_statistics` normalisation uses each batch's own statistics (for models whose
-    running statistics never leave the clients).
+    With `batch_statistics` batch normalisation, and nothing else, works as in training: by each
+    batch's own statistics (for models whose running statistics never leave the clients). A last
+    sample that would be a batch of its own belongs to the batch before it.
     """
     loss, correct, count = 0.0, 0, 0
     for logits, targets in _answers(model, samples, batch_size, batch_statistics, channels_last):
@@ -346,13 +347,19 @@ def _answers(
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """Yield logits and targets of each batch; the model is as before when all are read."""
     buffers = model.buffers.clone() if batch_statistics else None
-    model.module.train(batch_statistics)
+    model.module.eval()
+    if batch_statistics and len(samples) > 1:  # a lone sample has none of its own
+        for part in model.module.modules():
+            if isinstance(part, _BatchNorm):
+                part.train()
+    parts = list(torch.split(torch.arange(len(samples), device=samples.device), batch_size))
+    if len(parts) > 1 and len(parts[-1]) < least_batch(model.module, batch_size):
+        parts[-2:] = [torch.cat(parts[-2:])]
     drawing = lent(0, "evaluate") if model.manner.draws else nullcontext()
     with exact_kernels(samples.device), drawing, model.working(channels_last) as work:
-        everything = torch.arange(len(samples), device=samples.device)
         outputs = _outputs(model.module, work, samples.inputs.dim())
-        for start in range(0, len(samples), batch_size):
-            inputs, targets = samples.batch(everything[start : start + batch_size])
+        for index in parts:
+            inputs, targets = samples.batch(index)
             yield outputs(inputs), targets
     if buffers is not None:
         model.buffers.copy_(buffers)

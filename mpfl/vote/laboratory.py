@@ -10,7 +10,6 @@ from numpy.typing import NDArray
 
 from mpfl.errors import InputError
 from mpfl.mask import Mask
-from mpfl.registry import parse_spec
 from mpfl.vote.rules import RULES, VoteContext, check_counts, decide, needs_ballots, trim
 from mpfl.vote.tally import Tally
 
@@ -160,10 +159,9 @@ def vote_statistics(
 
 
 def _tried(used: str) -> list[str]:
-    """Return the built-in rules that a tally suffices for, and the used one if it is of another."""
+    """Return the built-in rules, and the used one, as far as a tally suffices for them."""
     specs = default_rules(with_ballots=False, own=False)
-    foreign = used and parse_spec(used)[0] not in RULES.built_in()
-    return [*specs, used] if foreign and not needs_ballots(used) else specs
+    return [*specs, used] if used and used not in specs and not needs_ballots(used) else specs
 
 
 def pooled_overlap(counts: NDArray[np.uint32], total: int) -> float:

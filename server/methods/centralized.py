@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from mpfl.central import pooled_samples
+from mpfl.mask import Mask
 from mpfl.seeding import torch_generator
 from mpfl.training.decay import learning_rate
-from mpfl.training.local import train
 from mpfl.wire.frame import Frame
 from mpfl.world import World
 from server.methods.base import Floats, Receipt, Request, ServerMethod
@@ -51,13 +51,14 @@ class Centralized(ServerMethod):
         """Train on the pooled data, starting from the last round's model."""
         experiment = self._world.experiment
         self._world.model.load_model(self.state.model)
-        train(
-            self._world.model,
+        self._world.masked.train(
             self._samples,
+            Mask.full(self._world.layout),
             experiment.train,
             lr=learning_rate(experiment.train, self._round - 1, experiment.federation.rounds),
             epochs=experiment.train.epochs,
             generator=torch_generator(experiment.seed, "central", self._round),
+            freeze_statistics=experiment.model.batch_norm == "freeze",
         )
         self.state.model = self._world.model.read_model()
         return {}

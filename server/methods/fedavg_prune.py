@@ -25,7 +25,7 @@ class FedAvgPrune(WeightMethod):
     reads = (
         "train.*",
         *("prune.density", "prune.granularity", "prune.schedule", "prune.rounds"),
-        *("prune.ranking", "prune.min_units"),
+        *("prune.ranking", "prune.min_units", "prune.rescale"),
         *("wire.mask_codec", "wire.mask_classes"),
         *WEIGHTS,
     )

@@ -187,7 +187,8 @@ class Mpfl(WeightMethod):
                 self.state.phase = "train"
         else:
             self.state.step += 1
-        self.change_mask(mask)
+        if mask != self.mask():
+            self.change_mask(mask)
         if average is not None:
             self.publish(average)
         return columns

@@ -46,7 +46,7 @@ class PruneFl(WeightMethod):
     reads = (
         "train.*",
         *("prune.density", "prune.granularity", "prune.schedule", "prune.rounds", "prune.epochs"),
-        *("prune.regrow_fraction", "prune.score_samples", "prune.min_units"),
+        *("prune.regrow_fraction", "prune.score_samples", "prune.min_units", "prune.rescale"),
         "comparator.prunefl_every",
         *("wire.mask_codec", "wire.mask_classes"),
         *WEIGHTS,

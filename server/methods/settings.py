@@ -9,6 +9,7 @@ from mpfl.config import Experiment, to_mapping
 from mpfl.errors import InputError
 from mpfl.faults.attacks import byzantine_clients
 from mpfl.faults.stress import stressed_clients
+from mpfl.mask import Mask
 from mpfl.methods import Codecs
 from mpfl.nested import dotted
 from mpfl.ranking.schedule import density_path
@@ -45,6 +46,8 @@ def ignored_settings(world: World, method: ServerMethod) -> dict[str, str]:
     found: dict[str, str] = {}
     for patterns, why in [*_of_method(world.experiment, method), *_of_others(world)]:
         found |= {key: why for key in keys if key not in found and _any(key, patterns)}
+    if world.channel("down", world.footprint(Mask.full(world.layout))).grid:
+        found.pop("wire.down", None)  # weights start on its grid, whether they travel or not
     return found
 
 
@@ -146,10 +149,17 @@ def _of_pruning(experiment: Experiment) -> Rules:
     looks = (
         prune.gate or prune.regrow == "gradient" or parse_spec(prune.score)[0] not in _WITHOUT_DATA
     )
+    as_asked = byzantine_clients(experiment) or stressed_clients(
+        experiment.seed, experiment.data.clients, experiment.faults.stress
+    )  # some forge ballots of the density of the schedule
     dense = prune.recovery == "rewind" and prune.rounds >= rounds and not prune.converged
     return [
         (not prune.by_coverage, alpha, "prune.ranking is not coverage"),
-        (own and prune.by_coverage, ("prune.density", "prune.schedule"), "coverage goes by alpha"),
+        (
+            own and prune.by_coverage and not as_asked,
+            ("prune.density", "prune.schedule"),
+            "coverage goes by alpha",
+        ),
         (own and not prune.regrow, exchange, "prune.regrow is off"),
         (own and not _regrows(experiment), ("prune.regrow", *exchange), "its round never comes"),
         (own and not looks, ("prune.score_samples",), f"{prune.score} looks at no sample"),

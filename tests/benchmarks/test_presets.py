@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections.abc import Callable
+from itertools import takewhile
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -23,7 +25,7 @@ from mpfl.errors import InputError
 from mpfl.faults.attacks import byzantine_clients
 from mpfl.faults.stress import stressed_clients
 from mpfl.nested import with_override
-from mpfl.presets import describe, load_table, preset_names, resolve
+from mpfl.presets import describe, load_table, preset_names, preset_text, resolve
 from mpfl.scores import SCORES
 from server.methods import METHODS
 
@@ -101,6 +103,16 @@ def quick(preset: str) -> dict[str, Any]:
 def test_a_preset_begins_with_a_line_that_says_what_it_is(preset: str) -> None:
     assert len(describe(preset)) > 20
     assert describe(preset).endswith(".")
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_a_preset_says_its_time_on_two_cores_and_a_long_one_in_its_first_line(preset: str) -> None:
+    lines = preset_text(preset).splitlines()
+    comments = takewhile(lambda line: line.startswith("#"), lines)
+    header = " ".join(line.lstrip("# ") for line in comments)
+    assert "on two cores" in header
+    if re.search(r"\b(days?|hours|90 minutes) on two cores", header):
+        assert "on two cores" in describe(preset)
 
 
 @pytest.mark.parametrize("preset", PRESETS)

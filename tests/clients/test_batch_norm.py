@@ -8,6 +8,8 @@ import torch
 
 from mpfl.training.local import class_accuracy
 from mpfl.wire.frame import Section
+from mpfl.world import build_world
+from server.methods import server_method
 from server.summary import client_accuracy, partition_counts
 from tests.federation import Federation, tiny
 
@@ -95,3 +97,20 @@ def test_clients_are_told_the_accuracy_of_the_model_as_it_is_tested() -> None:
     world.model.load_model(method.model())  # with the first statistics it says something else
     first = class_accuracy(world.model, world.data.test, 10)
     assert not np.allclose(shares, first)
+
+
+@pytest.mark.parametrize("policy", POLICIES)
+def test_central_training_moves_statistics_unless_they_are_frozen(policy: str) -> None:
+    world = build_world(
+        tiny(
+            method="centralized",
+            data__train_samples=48,
+            model__name="resnet20",
+            model__batch_norm=policy,
+        )
+    )
+    method = server_method(world)
+    method.begin_round(1, [])
+    method.finish_round(True)
+    moved = not np.array_equal(method.model()[world.structure.parameters.total :], world.b0)
+    assert moved == (policy != "freeze")

@@ -16,10 +16,13 @@ from benchmarks.cli.main import main
 from benchmarks.running.experiment import resume, run
 from clients.faults import flip
 from mpfl.config import Experiment, to_toml
-from mpfl.faults.replies import FAULTS, fault_of
+from mpfl.faults.replies import CLIENT_ERROR, FAULTS, fault_of
 from mpfl.wire.errors import WireError
 from mpfl.wire.frame import Frame, Kind, Section, decode_frame, encode_frame
+from server.ledger import Ledger
 from server.records import DOWNLINK, UPLINK
+from server.round import Exchange, RunState
+from server.transport.courier import Delivery
 from tests.federation import Federation, tiny
 from tests.runs import digests, ledger, records, run_in_vain
 
@@ -285,3 +288,26 @@ def test_nonsense_is_refused_with_status_2(
     assert said in error
     assert len(error.strip().splitlines()) == 1
     assert not out.exists()
+
+
+@pytest.mark.parametrize("order", [(0, 1, 2, 3, 4), (3, 4, 1, 0, 2)])
+def test_what_is_told_of_losses_does_not_depend_on_their_order(order: tuple[int, ...]) -> None:
+    game = Federation(tiny(data__clients=5))
+    game.method.begin_round(1, range(5))
+    exchange = Exchange(RunState(game.method, Ledger(), round=1), "mask")
+    list(exchange.requests(list(range(5))))
+    reasons = ["after the deadline"] * 4 + [CLIENT_ERROR]
+    for client in order:
+        exchange.receive(Delivery(client, 0, None, 0, reasons[client], "lost\nfor good"))
+    assert exchange.errors == ["client 4: lost", "client 0: lost", "client 1: lost"]
+    assert exchange.rejected == {"after the deadline": 4, CLIENT_ERROR: 1}
+
+
+def test_a_vote_that_does_not_count_costs_nobody_a_snapshot() -> None:
+    game = Federation(tiny(prune__recovery="finetune", prune__rounds=4, federation__rounds=8,
+                           wire__down="step(2.0)"))  # fmt: skip
+    game.play(3)
+    version, links = game.method.state.masks.version, list(game.method.state.model.links)
+    game.play(lost=range(4))
+    assert links
+    assert (game.method.state.masks.version, game.method.state.model.links) == (version, links)

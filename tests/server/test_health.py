@@ -418,6 +418,25 @@ def test_what_has_an_effect_is_not_named() -> None:
     assert plan(experiment).notes() == []
 
 
+@pytest.mark.parametrize(
+    ("changes", "key"),
+    [
+        ({"prune__ranking": "coverage", "prune__score": "activity", "faults__byzantine": 0.5,
+          "faults__attack": "colluding"}, "prune.density"),
+        ({"prune__ranking": "coverage", "prune__score": "activity", "faults__stress": 0.5,
+          "faults__stress_kind": "free_rider"}, "prune.schedule"),
+        ({"method": "signsgd_mv", "wire__down": "grid(1)"}, "wire.down"),
+        ({"prune__rounds": 4, "wire__down": "grid(1)"}, "wire.down"),
+        ({"method": "prunefl", "wire__up": "step(2.0)"}, "prune.rescale"),
+        ({"method": "fedavg_prune", "wire__up": "step(2.0)"}, "prune.rescale"),
+    ],
+)  # fmt: skip
+def test_what_matters_in_some_runs_only_is_not_named_there(
+    changes: dict[str, Any], key: str
+) -> None:
+    assert key not in plan(tiny(**changes)).ignored
+
+
 def test_an_empty_text_that_is_ignored_is_not_told():
     ignored = {"wire.up": "why", "prune.rescale": "why"}
     assert list(told_settings(Experiment(), ignored, given=ignored)) == ["prune.rescale"]

@@ -13,6 +13,7 @@ from mpfl.training.stochastic_mask import frozen_weights, logits, train_scores
 from mpfl.wire.entropy.levels import decode_levels
 from mpfl.wire.frame import Section
 from mpfl.wire.masks import decode_mask
+from mpfl.wire.masks.codecs import MASK_CODECS
 from mpfl.wire.sections import share_classes
 from server.methods.signsgd_mv import majority_signs
 from tests.federation import Federation, tiny
@@ -76,6 +77,15 @@ def test_fedpm_sends_theta_rounded_once_more_ballots_than_levels_stand_behind_it
     levels, top = posterior.levels()
     assert top == 255
     assert levels.tolist() == [0, 128, 255]
+
+
+def test_fedpm_takes_every_mask_codec():
+    drawn = {}
+    for codec in MASK_CODECS.names():
+        game = Federation(tiny(method="fedpm", wire__mask_codec=codec))
+        game.play(2)
+        drawn[codec] = game.method.model()
+    assert all(np.array_equal(model, drawn["raw"]) for model in drawn.values())
 
 
 def test_fedpm_serves_frozen_constants_under_one_drawn_mask():
@@ -234,3 +244,19 @@ def test_lotteryfl_averages_each_weight_over_the_clients_that_have_it():
     total = weights.sum(axis=0)
     wanted = np.where(total > 0, (rows * weights).sum(axis=0) / np.maximum(total, 1), before)
     np.testing.assert_allclose(game.method.state.model, wanted, atol=1e-6)
+
+
+def test_a_ticket_of_few_units_gets_to_the_end_of_its_path():
+    experiment = tiny(
+        method="lotteryfl", model__name="lenet300", prune__granularity="filter", prune__gate=0.0,
+        prune__density=0.2, prune__rounds=4, prune__schedule="geometric", federation__rounds=8,
+    )  # fmt: skip
+    game = Federation(experiment)
+    kept = []
+    for _ in range(7):
+        game.play()
+        kept.append(game.method._held(0).count())
+    total = game.world.layout.total
+    assert kept == sorted(kept, reverse=True)
+    assert kept[-1] == round(0.2 * total)
+    assert kept[4:] == [kept[-1]] * 3  # dense first, then four steps

@@ -13,6 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from benchmarks.running.experiment import run
 from mpfl.errors import InputError
 from mpfl.vote.laboratory import VoteStatistics
 from server.records import (
@@ -28,6 +29,7 @@ from server.records import (
     json_text,
     to_json,
 )
+from tests.federation import tiny
 from tests.runs import records, run_small
 
 FOLDERS = Path(__file__).parents[1] / "golden" / "folders"
@@ -143,3 +145,9 @@ def test_rounds_of_text_have_a_perplexity(tmp_path: Path) -> None:
         assert line["perplexity"] == pytest.approx(math.exp(line["test_loss"]))
     run_small(tmp_path / "images", federation__rounds=1)
     assert "perplexity" not in records(tmp_path / "images")[0]
+
+
+def test_peak_memory_has_the_workers_in_it(tmp_path: Path) -> None:
+    alone = run(tiny(), tmp_path / "alone", workers=0)
+    beside = run(tiny(), tmp_path / "beside", workers=2)
+    assert beside["peak_memory_bytes"] > alone["peak_memory_bytes"] + 2 * 50_000_000

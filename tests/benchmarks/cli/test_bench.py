@@ -17,6 +17,7 @@ from benchmarks.speed.apart import tree_memory
 from benchmarks.speed.engine import engine_table, measure, mnist_or_noise, write_random_images
 from benchmarks.speed.engine_work import BareLoop, Job, experiment
 from mpfl.config import to_toml
+from mpfl.errors import InputError
 from mpfl.world import world_from_toml
 
 SMAPS = Path("/proc/self/smaps_rollup")
@@ -86,6 +87,7 @@ def test_a_table_too_wide_for_the_terminal_is_turned():
         ["engine", "--model", "lenet6"],
         ["engine", "--device", "cpu", "--peers"],
         ["engine", "--augment", "rotate"],
+        ["engine", "--model", "lenet300(5)"],
     ],
 )
 def test_bad_options_are_one_line_and_status_2(arguments, capsys):
@@ -103,8 +105,10 @@ def test_empty_clients_are_timed_on_the_local_grid():
 
 
 def test_a_failing_engine_is_an_error_with_its_reason():
-    with pytest.raises(RuntimeError, match="no messages"):
+    with pytest.raises(InputError, match="no messages"):
         measure(Job("bare", 0, 2, 1))
+    with pytest.raises(RuntimeError, match="KeyError: 'none'"):
+        measure(Job("none", 0, 2, 1))
 
 
 @pytest.mark.slow

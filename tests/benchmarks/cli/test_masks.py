@@ -152,6 +152,16 @@ def test_npz_takes_the_shapes_of_the_run_around_the_mask(run_folder, tmp_path):
         assert arrays[name].ravel().tolist() == expected.tolist()
 
 
+@pytest.mark.parametrize("command", [["show", "--heat"], ["export", "--out", "OUT"]])
+def test_a_run_that_is_none_is_refused(files, tmp_path, capsys, command):
+    out = tmp_path / "out"
+    options = [str(out) if word == "OUT" else word for word in command]
+    assert invoke(["mask", *options, files[0], "--run", str(tmp_path)]) == 2
+    shown = capsys.readouterr()
+    assert f"{tmp_path} is not a run folder: it has no config.toml" in shown.err
+    assert (shown.out, out.exists()) == ("", False)
+
+
 def export(run_folder, tmp_path, form):
     out = tmp_path / form
     mask = str(run_folder / "mask.mpfl")

@@ -201,6 +201,13 @@ def test_bad_keys_are_one_line_and_status_2(compared, capsys, options, word) -> 
     assert error.count("\n") == 1
 
 
+def test_a_list_is_a_column_and_a_choice_as_any_value(compared, capsys) -> None:
+    options = ["--rows", "label,faults.stress", "--columns", "plugins", "--where", "plugins=[]"]
+    lines = shown(capsys, compared, *options)
+    assert lines[1].split() == ["label", "stress", "[]"]
+    assert len(lines) == 2 + len(ACCURACIES) + 1
+
+
 def test_a_folder_that_is_not_there_is_named(tmp_path, capsys) -> None:
     assert invoke(["pivot", str(tmp_path / "none"), *BY_STRESS]) == 2
     assert str(tmp_path / "none") in capsys.readouterr().err

@@ -10,6 +10,7 @@ import pytest
 from benchmarks.cli.main import invoke
 from benchmarks.results.ballots import judge
 from mpfl.mask import Mask
+from tests.benchmarks.conftest import edit_rounds
 from tests.runs import records, run_small, unseal
 
 
@@ -114,3 +115,12 @@ def test_ballots_of_a_method_without_a_vote_have_no_used_mask(tmp_path, capsys):
     assert judge(folder).used is None
     assert invoke(["votes", str(folder)]) == 0
     assert "–" in capsys.readouterr().out
+
+
+def test_a_round_that_did_not_count_is_not_judged(run_folder, tmp_path, capsys):
+    folder = unseal(shutil.copytree(run_folder, tmp_path / "copy"))
+    lines = records(folder)
+    edit_rounds(folder, [*lines[:-1], lines[-1] | {"counted": False, "vote": None}])
+    assert judge(folder).round == 2
+    assert invoke(["votes", str(folder), "--round", "3"]) == 2
+    assert "round 3 did not count" in capsys.readouterr().err

@@ -181,6 +181,19 @@ def test_runs_that_nobody_vouches_for_are_said(make_run: Make, tmp_path: Path) -
     assert doubts([run]) == ["Unsealed, nothing tells whether they were edited: run."]
 
 
+def test_cells_of_one_name_are_each_told_of() -> None:
+    one = run_of([(10, 0.5)])
+    runs = [
+        replace(one, rounds=tuple(replace(one.rounds[0], counted=False) for _ in range(rounds)))
+        for rounds in (1, 2)
+    ]
+    for run, why in zip(runs, ("this", "that"), strict=True):
+        vars(run)["failed"] = why
+    text = " ".join(doubts(runs))
+    for part in ("f (this)", "f (that)", "f: 1 of 1 rounds", "f: 2 of 2 rounds"):
+        assert part in text
+
+
 def test_a_seed_without_a_baseline_is_nobodys_miss() -> None:
     runs = [run_of(FEDAVG, "fedavg"), *(run_of([(9, 0.9)], "mpfl", seed) for seed in (0, 1))]
     (text,) = said(runs)

@@ -20,6 +20,8 @@ from benchmarks.report.table import table_csv
 from benchmarks.report.write import write_report
 from benchmarks.results.loading import load_folders
 from benchmarks.results.rows import comparison_table
+from server.health import write_failure
+from server.records import Failure
 from tests.benchmarks.conftest import edit_summary
 
 Make = Callable[..., Path]
@@ -245,6 +247,19 @@ def test_unfinished_cells_are_named(make_comparison: Make, tmp_path: Path) -> No
     (folder / "cells" / "mpfl__seed0" / "summary.json").unlink()
     text = write_report(folder).path.read_text()
     assert "Not finished, and not in any figure: mpfl__seed0." in text
+
+
+@pytest.mark.usefixtures("without_figures")
+def test_where_nothing_came_to_a_result_the_page_says_so(
+    make_comparison: Make, tmp_path: Path
+) -> None:
+    folder = make_comparison(tmp_path / "c", seeds=1, methods=("fedavg", "mpfl"))
+    cells = folder / "cells"
+    health = json.loads((cells / "fedavg__seed0" / "summary.json").read_text())["health"]
+    edit_summary(cells / "fedavg__seed0", health={**health, "failed": "diverged"})
+    (cells / "mpfl__seed0" / "summary.json").unlink()
+    write_failure(cells / "mpfl__seed0", Failure(label="mpfl", seed=0, sweep={}, error="no reply"))
+    assert "No run came to a result." in write_report(folder).path.read_text()
 
 
 @pytest.mark.usefixtures("without_figures")

@@ -202,6 +202,24 @@ def test_runs_on_other_work_are_not_taken_for_seeds(make_run: Make, tmp_path: Pa
     assert [run.name for run in runs] == ["mpfl (a)", "mpfl (b)"]
 
 
+def test_comparisons_of_other_work_stand_apart_and_keep_their_seeds(
+    make_comparison: Make, make_run: Make, tmp_path: Path
+) -> None:
+    folders = [make_comparison(tmp_path / name, methods=("fedavg",)) for name in ("x/A", "x/B")]
+    names = ["fedavg (A)", "fedavg (A)", "fedavg (B)", "fedavg (B)"]
+    assert [run.name for run in load_folders(folders)[0]] == names
+    make_run(folders[1] / "cells" / "fedavg__seed0", "fedavg", seed=0, data__clients=5)
+    make_run(folders[1] / "cells" / "fedavg__seed1", "fedavg", seed=1, data__clients=5)
+    assert [run.name for run in load_folders(folders)[0]] == names
+    assert {run.name for run in load_folders([folders[1]])[0]} == {"fedavg"}
+
+
+def test_runs_whose_folders_have_one_name_are_told_apart(make_run: Make, tmp_path: Path) -> None:
+    folders = [make_run(tmp_path / parent / "run") for parent in ("x", "y")]
+    runs, _ = load_folders(folders)
+    assert [run.name for run in runs] == ["mpfl (x/run)", "mpfl (y/run)"]
+
+
 def test_the_comparisons_own_settings_are_read(make_comparison: Make, tmp_path: Path) -> None:
     folder = make_comparison(tmp_path / "c", seeds=1, methods=("fedavg",))
     (folder / "comparison.toml").write_text('[compare]\nbaseline = "mpfl"\nmargin = 0.02\n')

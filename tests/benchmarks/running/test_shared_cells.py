@@ -137,6 +137,20 @@ def test_the_shared_run_is_the_one_of_the_cells_own_configuration(
     assert digests(own) == digests(vars(load_run(compared / CELLS / asked.name).summary))
 
 
+def test_a_codec_that_is_the_default_shares_the_run_when_read_back(tmp_path: Path) -> None:
+    asked = table(["fedavg"], {"wire.up": ["", "float32"]})
+    assert compare(asked, plan_cells(*split_table(asked)), tmp_path / "c", workers=0) == {}
+    runs, _ = load_folders([tmp_path / "c"])
+    assert sorted(run.sweep["wire.up"] for run in runs) == ["", "float32"]
+    (file,) = (tmp_path / "c").rglob(SHARED)
+    content = file.read_text()
+    (file.parent / "manifest.json").unlink()
+    file.write_text(content.replace('"wire.up": "float32"', '"wire.up": "int8"'))
+    assert file.read_text() != content
+    with pytest.raises(InputError, match="is the run of other work"):
+        load_folders([tmp_path / "c"])
+
+
 def test_one_that_failed_failed_everywhere(tmp_path: Path) -> None:
     changes = {"fedavg": {"faults.drop_before": 1.0}}
     asked = table(["fedavg"], {"prune.density": DENSITIES}, variants=changes)

@@ -72,6 +72,16 @@ def test_a_comparison_shows_every_cell_one_after_the_other(opened: list[Recorder
         assert sink.closed == 1
 
 
+@pytest.mark.parametrize(("content", "shown"), [(None, []), (b'{"round": 1}\n{"rou', [1])])
+def test_of_a_cell_that_died_the_whole_lines_are_shown(
+    opened: list[Recorder], tmp_path: Path, content: bytes | None, shown: list[int]
+) -> None:
+    if content is not None:
+        (tmp_path / "rounds.jsonl").write_bytes(content)
+    Feed("recorder", tmp_path, "cell", small()).replay()
+    assert [step for sink in opened for step, _ in sink.rounds] == shown
+
+
 def test_without_the_option_nothing_is_opened(opened: list[Recorder]) -> None:
     benchmarks.run(SMALL, QUICK)
     assert opened == []

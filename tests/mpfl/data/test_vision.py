@@ -7,6 +7,7 @@ import pickle
 import struct
 import sys
 import types
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -164,6 +165,28 @@ def test_a_damaged_packed_file_is_refused_by_name_in_one_line(tmp_path, damage, 
     path.write_bytes(contents.get(damage, gzip.compress(bytes(10**6))))
     with pytest.raises(InputError, match=r"^[^\n]*train-images-idx3-ubyte.gz: [^\n]+$"):
         load_data(DataConfig(name="mnist", folder=str(tmp_path)), 0)
+
+
+@pytest.mark.parametrize("damage", ["missing", "torn"])
+def test_a_half_finished_download_is_completed(tmp_path, damage, monkeypatch):
+    write_idx(tmp_path, pack=True)
+    path = tmp_path / "MNIST" / "raw" / "t10k-labels-idx1-ubyte.gz"
+    whole = path.read_bytes()
+    path.unlink() if damage == "missing" else path.write_bytes(whole[:-9])
+    asked = []
+
+    def fetch(title, folder, download):
+        asked.append((title, folder, download))
+        path.write_bytes(whole)
+
+    monkeypatch.setattr(vision, "_torchvision", fetch)
+    config = DataConfig(name="mnist", folder=str(tmp_path))
+    with pytest.raises(InputError):
+        load_data(config, 0)
+    assert asked == []
+    for _ in range(2):
+        assert len(load_data(replace(config, download=True), 0).test) == 5
+    assert asked == [("MNIST", tmp_path, True)]
 
 
 @pytest.fixture

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from mpfl.config import TrainConfig
+from mpfl.data.samples import Samples
 from mpfl.network.flat import FlatModel
 from mpfl.network.structure import find_structure
 from mpfl.scores import SCORES, ScoreInputs, check_score
@@ -143,3 +144,25 @@ def test_a_convolution_without_relu_has_no_apoz() -> None:
     structure = find_structure(module, "filter", (1, 4, 4))
     with pytest.raises(ValueError, match="layer '0': no ReLU follows it"):
         check_score("apoz", "filter", structure, module)
+
+
+def test_apoz_of_a_linear_layer_over_a_sequence_is_of_its_units() -> None:
+    torch.manual_seed(3)
+    module = nn.Sequential(nn.Embedding(9, 6), nn.Linear(6, 4), nn.ReLU(), nn.Linear(4, 9))
+    with torch.no_grad():
+        module[1].bias.copy_(torch.tensor([-50.0, 50.0, 0.0, 0.0]))
+    tokens = torch.arange(35).reshape(7, 5) % 9
+    structure = find_structure(module, "filter", (5,))
+    inputs = ScoreInputs(
+        model=FlatModel(module),
+        structure=structure,
+        samples=Samples(tokens, tokens),
+        batch_size=3,
+        limit=0,
+        rng=numpy_rng(5, "score"),
+        observed=None,
+    )
+    (found,) = check_score("apoz", "filter", structure, module).compute(inputs)
+    expected = (module[:3](tokens) > 0).double().mean((0, 1))
+    np.testing.assert_allclose(found, expected, atol=1e-6)
+    assert found[:2].tolist() == [0.0, 1.0]

@@ -11,7 +11,7 @@ from mpfl.config import TrainConfig
 from mpfl.data.samples import Samples
 from mpfl.network.flat import FlatModel
 from mpfl.seeding import torch_generator
-from mpfl.training.local import TrainResult, batches, batches_of, train
+from mpfl.training.local import TrainResult, batches, batches_of, evaluate, train
 from mpfl.training.stochastic_mask import train_scores
 
 
@@ -97,3 +97,27 @@ def test_epochs_gather_the_batches_that_are_drawn(count: int, least: int) -> Non
     for index, (inputs, targets) in zip(drawn, gathered, strict=True):
         assert torch.equal(inputs, data.inputs[index])
         assert torch.equal(targets, data.targets[index])
+
+
+@pytest.mark.parametrize("count", [1, 8, 9, 10])
+def test_batch_statistics_need_no_second_sample_and_lose_none(count: int) -> None:
+    model, data = network(True), samples(count)
+    found = evaluate(model, data, batch_size=4, batch_statistics=True)
+    model.module.train(count > 1)
+    ends = {1: [1], 8: [4, 8], 9: [4, 9], 10: [4, 8, 10]}[count]
+    with torch.no_grad():
+        parts = zip([0, *ends], ends, strict=False)
+        logits = torch.cat([model.module(data.inputs[a:b]) for a, b in parts])
+    assert found.accuracy == float((logits.argmax(1) == data.targets).double().mean())
+    assert found.samples == count
+
+
+def test_batch_statistics_leave_dropout_out() -> None:
+    torch.manual_seed(2)
+    layers = nn.Flatten(), nn.Linear(12, 50), nn.BatchNorm1d(50), nn.Dropout(0.9), nn.Linear(50, 2)
+    model, data = FlatModel(nn.Sequential(*layers)), samples(40)
+    trained_with_it = nn.Sequential(*layers[:3], layers[4]).train()
+    with torch.no_grad():
+        expected = nn.functional.cross_entropy(trained_with_it(data.inputs), data.targets)
+    found = evaluate(model, data, batch_statistics=True)
+    assert found.loss == pytest.approx(float(expected), rel=1e-6)

@@ -88,6 +88,8 @@ def test_statistics_of_a_tally_by_hand():
     where = VoteContext(layout, 0.5, previous, np.zeros(6, np.float32))
     statistics = vote_statistics(counts, 4, where)
     assert set(statistics.densities) == set(default_rules(with_ballots=False))
+    used = vote_statistics(counts, 4, where, used="quorum(0.9)")
+    assert used.densities == {**statistics.densities, "quorum(0.9)": 2 / 6}
     assert statistics.densities["any"] == 4 / 6
     assert statistics.densities["unanimous"] == 2 / 6
     assert statistics.densities["budget"] == 3 / 6
