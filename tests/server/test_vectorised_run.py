@@ -112,7 +112,10 @@ def test_faults_hit_the_same_clients(tmp_path):
 @pytest.mark.gpu
 @pytest.mark.parametrize(
     ("method", "granularity"),
-    [("mpfl", "weight"), ("mpfl", "filter"), ("fedavg", "weight"), ("fedpm", "weight")],
+    [
+        *[("mpfl", "weight"), ("mpfl", "filter"), ("fedavg", "weight"), ("fedpm", "weight")],
+        ("centralized", "weight"),
+    ],
 )
 def test_a_run_on_a_gpu_ends_as_on_the_processor(tmp_path, method, granularity):
     for device in ("cpu", "cuda"):
