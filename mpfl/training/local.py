@@ -352,7 +352,9 @@ def _answers(
         for part in model.module.modules():
             if isinstance(part, _BatchNorm):
                 part.train()
-    parts = list(torch.split(torch.arange(len(samples), device=samples.device), batch_size))
+    everything = torch.arange(len(samples), device=samples.device)
+    starts = range(0, len(samples), batch_size)
+    parts = [everything[start : start + batch_size] for start in starts]
     if len(parts) > 1 and len(parts[-1]) < least_batch(model.module, batch_size):
         parts[-2:] = [torch.cat(parts[-2:])]
     drawing = lent(0, "evaluate") if model.manner.draws else nullcontext()
