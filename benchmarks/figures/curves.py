@@ -45,9 +45,9 @@ def _ends(groups: Sequence[Group]) -> dict[str, Tested]:
 
 
 def _draw_groups(axes: Any, groups: Sequence[Group]) -> None:
-    """Draw accuracy along rounds."""
+    """Draw accuracy along rounds; what others are measured by is a level beside them."""
     for group in groups:
-        if group.curve and group.is_ceiling:
+        if group.curve and group.is_ceiling and len(groups) > 1:
             final = group.curve[-1].accuracy.mean
             axes.axhline(final, color=MUTED, ls="--", lw=1.2, label=group.name)
         elif group.curve:
@@ -91,7 +91,7 @@ def accuracy_per_round(groups: Sequence[Group], setting: str = "") -> Picture | 
     shaded = _shade_voting(axes, groups)
     percent_axis(axes.yaxis)
     legend_below(figure, axes)
-    ceiling = any(group.is_ceiling for group in groups)
+    ceiling = len(groups) > 1 and any(group.is_ceiling for group in groups)
     dashed = "Dashed: a reference that sends nothing, its final accuracy. " if ceiling else ""
     several = len(groups) > 1
     dear = "Rounds are not equally dear: compare bytes in the first figure." if several else ""

@@ -218,7 +218,7 @@ def partition_map(run: RunData) -> Picture | None:
     axes.set_ylabel("client")
     axes.grid(visible=False)
     for axis in (axes.xaxis, axes.yaxis):
-        axis.get_major_locator().set_params(integer=True)
+        axis.get_major_locator().set_params(integer=True, min_n_ticks=1)
     bar = figure.colorbar(image, ax=axes, pad=0.02)
     bar.set_label("samples")
     bar.outline.set_visible(False)

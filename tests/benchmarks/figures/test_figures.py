@@ -174,6 +174,19 @@ def test_a_run_without_messages_has_no_byte_figures(make_run: Make, tmp_path: Pa
     assert set(_compared(tmp_path / "pooled")) == {"accuracy_rounds", "client_accuracy"}
 
 
+def test_a_ceiling_is_a_curve_alone_and_a_level_beside_others(
+    make_run: Make, tmp_path: Path
+) -> None:
+    runs = [load_run(make_run(tmp_path / name, name)) for name in ("centralized", "fedavg")]
+    captions = []
+    for some in (runs[:1], runs):
+        (panel,) = panels(some, comparison_table(some), "fedavg")
+        found = accuracy_per_round(panel.groups)
+        assert found is not None
+        captions.append(found.caption)
+    assert ["Dashed" in caption for caption in captions] == [False, True]
+
+
 def test_drawing_leaves_matplotlibs_settings_alone(make_run: Make, tmp_path: Path) -> None:
     before = dict(mpl.rcParams)
     assert "error_bytes" in _compared(make_run(tmp_path / "run"))
