@@ -288,11 +288,17 @@ def _ballots(path: Path) -> list[str]:
     return sorted(name for name in found if _BALLOT.fullmatch(name))
 
 
-def read_config(folder: Path) -> Experiment:
-    """Return a run folder's configuration. InputError naming what is missing or wrong."""
+def config_file(folder: Path) -> Path:
+    """Return the file of a run folder's configuration. InputError for a folder without one."""
     file = folder / CONFIG
     if not file.is_file():
         raise InputError(f"{folder} is not a run folder: it has no {CONFIG}")
+    return file
+
+
+def read_config(folder: Path) -> Experiment:
+    """Return a run folder's configuration. InputError naming what is missing or wrong."""
+    file = config_file(folder)
     try:
         return from_toml(file.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, InputError) as error:

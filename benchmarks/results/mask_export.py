@@ -23,7 +23,7 @@ from mpfl.network.layers import Tensors
 from mpfl.registry import Registry
 from mpfl.world import World, world_from_toml
 from server.custody import write_atomically, writing
-from server.runfolder import CONFIG, MODEL, read_config
+from server.runfolder import CONFIG, MODEL, config_file, read_config
 
 _EPOCH = (1980, 1, 1, 0, 0, 0)
 
@@ -47,9 +47,7 @@ def run_of(path: Path, run: Path | None) -> Path | None:
     InputError if the one named is no run folder.
     """
     if run is not None:
-        if not (run / CONFIG).is_file():
-            raise InputError(f"{run} is not a run folder: it has no {CONFIG}")
-        return run
+        return config_file(run).parent
     return path.parent if (path.parent / CONFIG).is_file() else None
 
 

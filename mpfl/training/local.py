@@ -302,7 +302,8 @@ def evaluate(
 
     With `batch_statistics` batch normalisation, and nothing else, works as in training: by each
     batch's own statistics (for models whose running statistics never leave the clients). A last
-    sample that would be a batch of its own belongs to the batch before it.
+    sample that would be a batch of its own belongs to the batch before it; a sample alone is
+    tested with the running statistics.
     """
     loss, correct, count = 0.0, 0, 0
     for logits, targets in _answers(model, samples, batch_size, batch_statistics, channels_last):

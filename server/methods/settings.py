@@ -149,14 +149,12 @@ def _of_pruning(experiment: Experiment) -> Rules:
     looks = (
         prune.gate or prune.regrow == "gradient" or parse_spec(prune.score)[0] not in _WITHOUT_DATA
     )
-    as_asked = byzantine_clients(experiment) or stressed_clients(
-        experiment.seed, experiment.data.clients, experiment.faults.stress
-    )  # some forge ballots of the density of the schedule
+    forged = byzantine_clients(experiment) or _spoiled(experiment)  # some of ρ_t, whatever alpha
     dense = prune.recovery == "rewind" and prune.rounds >= rounds and not prune.converged
     return [
         (not prune.by_coverage, alpha, "prune.ranking is not coverage"),
         (
-            own and prune.by_coverage and not as_asked,
+            own and prune.by_coverage and not forged,
             ("prune.density", "prune.schedule"),
             "coverage goes by alpha",
         ),
@@ -205,11 +203,15 @@ def _regrows(experiment: Experiment) -> bool:
     )
 
 
+def _spoiled(experiment: Experiment) -> frozenset[int]:
+    return stressed_clients(experiment.seed, experiment.data.clients, experiment.faults.stress)
+
+
 def _of_faults(experiment: Experiment) -> Rules:
     faults, clients = experiment.faults, experiment.data.clients
     nobody = f"of {clients} clients that is none"
     forgers = byzantine_clients(experiment)
-    spoiled = stressed_clients(experiment.seed, clients, faults.stress)
+    spoiled = _spoiled(experiment)
     return [
         (not forgers, ("faults.attack",), "faults.byzantine makes no client malicious"),
         (not forgers and faults.byzantine > 0, ("faults.byzantine",), nobody),
