@@ -1,6 +1,8 @@
 """A data set of your own: two interleaved rings of points, drawn from the library's seeds.
 
 Run it with ``python examples/custom_dataset.py``; it needs no data and takes a few seconds.
+The same file is a plugin:
+``mpfl run demo --plugin examples/custom_dataset.py --set data.name=rings``.
 """
 
 from __future__ import annotations
@@ -8,7 +10,6 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-import benchmarks
 from mpfl import DATASETS, DataConfig, Dataset, Samples, numpy_rng
 
 POINTS, SIZE = 1200, 12
@@ -32,12 +33,16 @@ def rings(config: DataConfig) -> Dataset:
     return Dataset(config.name, train, test, classes=4, input_shape=(1, SIZE, SIZE))
 
 
+DATASETS.register("rings", rings)
+
+
 def main() -> None:
-    DATASETS.register("rings", rings)
+    import benchmarks  # not on the nodes of a deployment, which need the parts above alone
+
     for name in ("rings", "digits"):
         comparison = benchmarks.compare(
             "demo",
-            {"data.name": name, "federation.rounds": 6},
+            {"plugins": [__file__], "data.name": name, "federation.rounds": 6},
             methods=["mpfl", "fedavg"],
             seeds=[0, 1],
         )

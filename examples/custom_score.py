@@ -1,6 +1,8 @@
 """A score of your own: |w| times how far the weight has moved, beside two built-in scores.
 
 Run it with ``python examples/custom_score.py``; it needs no data and takes a few seconds.
+The same file is a plugin:
+``mpfl run demo --plugin examples/custom_score.py --set prune.score=moved``.
 """
 
 from __future__ import annotations
@@ -8,7 +10,6 @@ from __future__ import annotations
 import numpy as np
 from torch import Tensor
 
-import benchmarks
 from mpfl import SCORES, Score, ScoreInputs, StepObserver, Structure, UnitScores
 
 
@@ -32,11 +33,15 @@ def moved(inputs: ScoreInputs) -> UnitScores:
     return inputs.structure.unit_values((now * change).abs().numpy().astype(np.float32))
 
 
+SCORES.register("moved", Score(moved, observer=Start))
+
+
 def main() -> None:
-    SCORES.register("moved", Score(moved, observer=Start))
+    import benchmarks  # not on the nodes of a deployment, which need the parts above alone
+
     comparison = benchmarks.compare(
         "demo",
-        {"prune.density": 0.05, "federation.rounds": 6},
+        {"plugins": [__file__], "prune.density": 0.05, "federation.rounds": 6},
         methods=["mpfl"],
         seeds=[0, 1],
         sweep={"prune.score": ["moved", "magnitude", "random"]},

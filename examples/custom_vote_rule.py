@@ -1,6 +1,8 @@
 """A vote rule of your own: layers get a budget by the root of their size, beside built-in ones.
 
 Run it with ``python examples/custom_vote_rule.py``; it needs no data and takes a few seconds.
+The same file is a plugin:
+``mpfl run demo --plugin examples/custom_vote_rule.py --set prune.vote=root_budget``.
 """
 
 from __future__ import annotations
@@ -8,7 +10,6 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-import benchmarks
 from mpfl import RULES, Rule, Vote
 
 
@@ -31,11 +32,15 @@ def root_budget(vote: Vote) -> NDArray[np.bool_]:
     return keep
 
 
+RULES.register("root_budget", Rule(root_budget, "root_budget"))
+
+
 def main() -> None:
-    RULES.register("root_budget", Rule(root_budget, "root_budget"))
+    import benchmarks  # not on the nodes of a deployment, which need the parts above alone
+
     comparison = benchmarks.compare(
         "demo",
-        {"prune.density": 0.03, "federation.rounds": 6},
+        {"plugins": [__file__], "prune.density": 0.03, "federation.rounds": 6},
         methods=["mpfl"],
         seeds=[0, 1],
         sweep={"prune.vote": ["root_budget", "budget", "majority"]},

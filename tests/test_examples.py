@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 import benchmarks
+from benchmarks.cli.main import invoke
 from tests.processes import ended, forked
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -55,6 +56,22 @@ def test_an_example_runs_and_compares(name: str, tmp_path: Path) -> None:
     assert ended(child) == 0
     assert missing(name, (tmp_path / "printed").read_text()) == []
     assert (tmp_path / "said").read_text() == ""
+
+
+@pytest.mark.parametrize(
+    ("name", "kind", "part"),
+    [
+        ("custom_score", "scores", "moved"),
+        ("custom_method", "methods", "randk(fraction=0.1)"),
+        ("custom_vote_rule", "rules", "root_budget"),
+        ("custom_dataset", "datasets", "rings"),
+    ],
+)
+def test_an_example_is_a_plugin(
+    name: str, kind: str, part: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert invoke(["list", kind, "--plugin", str(ROOT / "examples" / f"{name}.py")]) == 0
+    assert part in capsys.readouterr().out
 
 
 @pytest.mark.slow
