@@ -31,12 +31,25 @@ if TYPE_CHECKING:
     from mpfl.training.decay import DECAYS
     from mpfl.training.local import Evaluation, TrainResult
     from mpfl.training.losses import GRADIENTS, LOSSES, GradientInputs, LossInputs, cross_entropy
-    from mpfl.vote import RULES, Rule, Tally, Vote, VoteContext, decide
+    from mpfl.vote import RULES, Rule, Tally, Vote, VoteContext, ballot_agreement, decide
     from mpfl.wire import MASK_CODECS, VALUE_CODECS, WireError
     from mpfl.wire.frame import Frame, Kind, Section
-    from mpfl.wire.masks import MaskCodec, decode_mask, encode_mask
+    from mpfl.wire.masks import (
+        MaskCodec,
+        MaskContent,
+        MaskPlan,
+        decode_mask,
+        encode_mask,
+        unpack_bits,
+    )
     from mpfl.wire.sections import Metrics, Sync
-    from mpfl.wire.values import decode_values, encode_values, value_codec
+    from mpfl.wire.values import (
+        ValueCodec,
+        ValueContext,
+        decode_values,
+        encode_values,
+        value_codec,
+    )
     from mpfl.wire.values.channel import Channel, Memory
     from mpfl.world import World, build_world
 
@@ -77,12 +90,25 @@ _HOMES = {
         "LossInputs",
         "cross_entropy",
     ),
-    "mpfl.vote": ("RULES", "Rule", "Tally", "Vote", "VoteContext", "decide"),
+    "mpfl.vote": ("RULES", "Rule", "Tally", "Vote", "VoteContext", "ballot_agreement", "decide"),
     "mpfl.wire": ("MASK_CODECS", "VALUE_CODECS", "WireError"),
     "mpfl.wire.frame": ("Frame", "Kind", "Section"),
-    "mpfl.wire.masks": ("MaskCodec", "decode_mask", "encode_mask"),
+    "mpfl.wire.masks": (
+        "MaskCodec",
+        "MaskContent",
+        "MaskPlan",
+        "decode_mask",
+        "encode_mask",
+        "unpack_bits",
+    ),
     "mpfl.wire.sections": ("Metrics", "Sync"),
-    "mpfl.wire.values": ("decode_values", "encode_values", "value_codec"),
+    "mpfl.wire.values": (
+        "ValueCodec",
+        "ValueContext",
+        "decode_values",
+        "encode_values",
+        "value_codec",
+    ),
     "mpfl.wire.values.channel": ("Channel", "Memory"),
     "mpfl.world": ("World", "build_world"),
 }
@@ -123,6 +149,8 @@ __all__ = [
     "LossInputs",
     "Mask",
     "MaskCodec",
+    "MaskContent",
+    "MaskPlan",
     "Memory",
     "Method",
     "Metrics",
@@ -143,10 +171,13 @@ __all__ = [
     "Tally",
     "TrainResult",
     "UnitScores",
+    "ValueCodec",
+    "ValueContext",
     "Vote",
     "VoteContext",
     "WireError",
     "World",
+    "ballot_agreement",
     "build_model",
     "build_world",
     "compare",
@@ -165,6 +196,7 @@ __all__ = [
     "to_mapping",
     "to_toml",
     "torch_generator",
+    "unpack_bits",
     "value_codec",
 ]
 

@@ -19,7 +19,7 @@ from mpfl.training.decay import learning_rate
 from mpfl.training.losses import gradient_named, loss_named
 from mpfl.vote import VoteContext, decide, trim
 from mpfl.wire.masks import check_mask_codec
-from mpfl.wire.values import Context, value_codec
+from mpfl.wire.values import ValueContext, value_codec
 
 _TRIAL_BALLOTS = 100  # comparing all pairs of more would take longer than it is worth
 
@@ -113,7 +113,7 @@ def check_faults(experiment: Experiment, layout: Layout) -> None:
 
 def _trial_values(spec: str) -> None:
     """Write and read a few values, in a segment of six and one of two."""
-    codec, segments, context = value_codec(spec), (6, 2), Context(shapes=((2, 3), (2,)))
+    codec, segments, context = value_codec(spec), (6, 2), ValueContext(shapes=((2, 3), (2,)))
     values = np.linspace(-1, 1, 8, dtype=np.float32)
     rng = numpy_rng(0, "trial")
     members = ("relative", "feedback", "bits_each", "encode", "decode", "bound_bytes")

@@ -13,7 +13,7 @@ from mpfl.wire.masks import (
 from mpfl.wire.masks.plan import quantile_classes
 from mpfl.wire.values import (
     VALUE_CODECS,
-    Context,
+    ValueContext,
     decode_values,
     encode_values,
     value_codec,
@@ -23,10 +23,10 @@ from mpfl.wire.values import (
 __all__ = [
     "MASK_CODECS",
     "VALUE_CODECS",
-    "Context",
     "Frame",
     "Kind",
     "Section",
+    "ValueContext",
     "WireError",
     "decode_frame",
     "decode_mask",

@@ -16,7 +16,7 @@ from mpfl.wire.errors import WireError
 from mpfl.wire.masks.bernoulli import decode_segments, encode_segments
 from mpfl.wire.masks.matrix import decode_matrix, encode_matrix, fit_matrix
 from mpfl.wire.masks.packed import unpack_bits
-from mpfl.wire.masks.plan import Plan, magnitude_classes, make_plan, matrix_widths
+from mpfl.wire.masks.plan import MaskPlan, magnitude_classes, make_plan, matrix_widths
 
 __all__ = ["MASK_CODECS", "MaskCodec", "check_mask_codec", "decode_mask", "encode_mask",
            "magnitude_classes", "mask_bound_bits", "matrix_widths"]  # fmt: skip
@@ -42,13 +42,13 @@ class MaskCodec:
 
     number: int
     description: str
-    encode: Callable[[Content], bytes]
-    decode: Callable[[memoryview, Plan], Mask]
+    encode: Callable[[MaskContent], bytes]
+    decode: Callable[[memoryview, MaskPlan], Mask]
 
 
 @dataclass(frozen=True)
-class Content:
-    """What is to be written.
+class MaskContent:
+    """The mask that a codec is to write: all bits, and which of them are coded.
 
     Attributes
     ----------
@@ -59,7 +59,7 @@ class Content:
     """
 
     bools: Bools
-    plan: Plan
+    plan: MaskPlan
 
     @cached_property
     def bits(self) -> Bools:
@@ -103,14 +103,14 @@ def encode_mask(
     plan = replace(make_plan(mask.layout, within, classes), widths=tuple(widths or ()))
     if within is not None and not mask.issubset(within):
         raise ValueError("mask: it keeps units outside `within`")
-    content = Content(mask.bools(), plan)
+    content = MaskContent(mask.bools(), plan)
     if codec != "auto":
         return _encode_with(codec, content)
     if plan.count >= _LARGE:
         return _encode_large(content)
     plain = None
     if classes is not None:
-        plain = Content(content.bools, make_plan(mask.layout, within, None))
+        plain = MaskContent(content.bools, make_plan(mask.layout, within, None))
     return _encode_smallest(content, plain)
 
 
@@ -183,7 +183,7 @@ _NEAR, _NEAR_BYTES = 1.003, 32
 """How far above the smallest estimate a codec is still tried: what an estimate may be off."""
 
 
-def _encode_smallest(content: Content, plain: Content | None) -> bytes:
+def _encode_smallest(content: MaskContent, plain: MaskContent | None) -> bytes:
     """Return the smallest payload, with the classes or without.
 
     The slow codecs, `rans` and `matrix`, are written only if their estimate is not far above the
@@ -205,7 +205,7 @@ def _encode_smallest(content: Content, plain: Content | None) -> bytes:
     return min(payloads, key=len)
 
 
-def _rans_bytes(content: Content) -> float:
+def _rans_bytes(content: MaskContent) -> float:
     """Return about how long `rans` makes it: the entropy and a byte a segment."""
     return float(np.sum(_entropy_bits(*_counts(content.bits, content.plan)))) / 8 + len(
         content.plan.lengths
@@ -216,7 +216,7 @@ def _set_aside(payload: bytes) -> bytes:
     return bytes((payload[0] | _PLAIN,)) + payload[1:]
 
 
-def _encode_large(content: Content) -> bytes:
+def _encode_large(content: MaskContent) -> bytes:
     """Return a payload near the smallest where time matters too."""
     ones, lengths = _counts(content.bits, content.plan)
     bound_bytes = float(np.sum(_entropy_bits(ones, lengths))) / 8
@@ -224,7 +224,7 @@ def _encode_large(content: Content) -> bytes:
     return _encode_with("rans" if worth else "raw", content)
 
 
-def _encode_with(name: str, content: Content) -> bytes:
+def _encode_with(name: str, content: MaskContent) -> bytes:
     return _numbered(name, MASK_CODECS[name].encode(content))
 
 
@@ -232,7 +232,7 @@ def _numbered(name: str, body: bytes) -> bytes:
     return bytes((MASK_CODECS[name].number,)) + body
 
 
-def _counts(bits: Bools, plan: Plan) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+def _counts(bits: Bools, plan: MaskPlan) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Return the ones and the units of every segment."""
     ends = np.cumsum(plan.lengths, dtype=np.int64)
     pairs = zip(plan.lengths, ends, strict=True)
@@ -240,11 +240,11 @@ def _counts(bits: Bools, plan: Plan) -> tuple[NDArray[np.int64], NDArray[np.int6
     return np.array(ones, np.int64), np.array(plan.lengths, np.int64)
 
 
-def _encode_raw(content: Content) -> bytes:
+def _encode_raw(content: MaskContent) -> bytes:
     return np.packbits(content.bits, bitorder="little").tobytes()
 
 
-def _decode_raw(payload: memoryview, plan: Plan) -> Mask:
+def _decode_raw(payload: memoryview, plan: MaskPlan) -> Mask:
     return plan.put(unpack_bits(payload, plan.count, "mask.raw"))
 
 

@@ -23,7 +23,7 @@ from mpfl.wire.masks.bernoulli import (
     probabilities,
 )
 from mpfl.wire.masks.matrix_fit import fit_labels
-from mpfl.wire.masks.plan import Plan
+from mpfl.wire.masks.plan import MaskPlan
 from mpfl.wire.masks.sheet import Sheet
 from mpfl.wire.varint import decode_varint, encode_varint
 
@@ -55,7 +55,7 @@ class MatrixCode:
     groups: tuple[int, ...]
     parameters: Parameters
 
-    def estimated_bytes(self, bools: Bools, plan: Plan) -> float:
+    def estimated_bytes(self, bools: Bools, plan: MaskPlan) -> float:
         """Return about how long the payload will be, without writing it."""
         inside = plan.grouping.inside
         counts = np.zeros(512, np.int64)
@@ -70,7 +70,7 @@ class MatrixCode:
         return (bits + entropy_bits(self.labels, self.groups)) / 8 + 4 * len(self.groups)
 
 
-def fit_matrix(bools: Bools, plan: Plan) -> MatrixCode:
+def fit_matrix(bools: Bools, plan: MaskPlan) -> MatrixCode:
     """Return the model for a mask of all units; ValueError if the plan has no widths."""
     units = plan.layout.units
     if len(plan.widths) != len(units):
@@ -81,7 +81,7 @@ def fit_matrix(bools: Bools, plan: Plan) -> MatrixCode:
     return MatrixCode(widths, labels, _groups(sheets), _parameters(plan, sheets, labels))
 
 
-def encode_matrix(bools: Bools, plan: Plan, code: MatrixCode | None = None) -> bytes:
+def encode_matrix(bools: Bools, plan: MaskPlan, code: MatrixCode | None = None) -> bytes:
     """Return widths, labels and an rANS stream; ValueError if the plan has no widths."""
     code = code or fit_matrix(bools, plan)
     header = b"".join(encode_varint(width) for width in code.widths)
@@ -91,7 +91,7 @@ def encode_matrix(bools: Bools, plan: Plan, code: MatrixCode | None = None) -> b
     return header + encode_varint(len(coded)) + coded + stream
 
 
-def decode_matrix(payload: bytes | memoryview, plan: Plan) -> Bools:
+def decode_matrix(payload: bytes | memoryview, plan: MaskPlan) -> Bools:
     """Return the bits of all units; raises WireError and nothing else."""
     code, stream = read_code(payload, plan)
     grouping, used = _by_parameter(plan, code.parameters)
@@ -101,7 +101,7 @@ def decode_matrix(payload: bytes | memoryview, plan: Plan) -> Bools:
     return bools
 
 
-def read_code(payload: bytes | memoryview, plan: Plan) -> tuple[MatrixCode, bytes | memoryview]:
+def read_code(payload: bytes | memoryview, plan: MaskPlan) -> tuple[MatrixCode, bytes | memoryview]:
     """Return the model that stands in front, and the stream behind it."""
     position = 0
     widths = []
@@ -120,7 +120,7 @@ def read_code(payload: bytes | memoryview, plan: Plan) -> tuple[MatrixCode, byte
     return MatrixCode(tuple(widths), labels, groups, parameters), payload[end:]
 
 
-def _sheets(plan: Plan, widths: tuple[int, ...]) -> list[Sheet]:
+def _sheets(plan: MaskPlan, widths: tuple[int, ...]) -> list[Sheet]:
     layers = zip(plan.grouping.spans, widths, plan.grouping.counts, strict=True)
     classes, inside = plan.grouping.keys, plan.grouping.inside
     return [Sheet(place, width, counts, classes, inside) for place, width, counts in layers]
@@ -130,14 +130,14 @@ def _groups(sheets: list[Sheet]) -> tuple[int, ...]:
     return tuple(n for sheet in sheets for n in sheet.groups)
 
 
-def _by_parameter(plan: Plan, parameters: Parameters) -> tuple[Grouping, Parameters]:
+def _by_parameter(plan: MaskPlan, parameters: Parameters) -> tuple[Grouping, Parameters]:
     """Return the coded units grouped by parameter, and the parameters that occur."""
     whole = slice(0, plan.layout.total)
     grouping = Grouping.of([whole], parameters, plan.grouping.inside)
     return grouping, np.flatnonzero(grouping.counts[0]).astype(np.uint8)
 
 
-def _parameters(plan: Plan, sheets: list[Sheet], labels: Labels) -> Parameters:
+def _parameters(plan: MaskPlan, sheets: list[Sheet], labels: Labels) -> Parameters:
     """Return each unit's parameter."""
     out = np.empty(plan.layout.total, np.uint8)
     table = _parameter_of_sum()

@@ -20,7 +20,7 @@ _AT_ONCE = 1 << 15
 
 
 @dataclass(frozen=True)
-class Plan:
+class MaskPlan:
     """The coded units of a mask, known to both sides before a payload is read.
 
     Attributes
@@ -64,7 +64,7 @@ class Plan:
         return Mask.from_bools(self.layout, bools)
 
 
-def make_plan(layout: Layout, within: Mask | None, classes: NDArray[np.uint8] | None) -> Plan:
+def make_plan(layout: Layout, within: Mask | None, classes: NDArray[np.uint8] | None) -> MaskPlan:
     """Return the plan for masks inside `within` with one context per unit in `classes`.
 
     Raises
@@ -81,11 +81,11 @@ def make_plan(layout: Layout, within: Mask | None, classes: NDArray[np.uint8] | 
 
 
 @lru_cache(maxsize=4)  # many masks are coded with the same context
-def _plan(layout: Layout, within: Mask | None, classes: Fixed | None) -> Plan:
+def _plan(layout: Layout, within: Mask | None, classes: Fixed | None) -> MaskPlan:
     keys = None if classes is None else classes.vector
     inside = None if within is None or within.count() == layout.total else within.bools()
     grouping = Grouping.of(layout.slices(), keys, inside)
-    return Plan(layout, grouping, grouping.lengths)
+    return MaskPlan(layout, grouping, grouping.lengths)
 
 
 def matrix_widths(structure: Structure) -> tuple[int, ...]:

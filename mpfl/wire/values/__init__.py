@@ -1,6 +1,6 @@
 """Values as bytes: float formats, quantised and sparse differences, signs, shares."""
 
-from mpfl.wire.values.base import Context, ValueCodec
+from mpfl.wire.values.base import ValueCodec, ValueContext
 from mpfl.wire.values.codecs import (
     VALUE_CODECS,
     FloatCodec,
@@ -13,9 +13,9 @@ from mpfl.wire.values.codecs import (
 
 __all__ = [
     "VALUE_CODECS",
-    "Context",
     "FloatCodec",
     "ValueCodec",
+    "ValueContext",
     "decode_values",
     "encode_values",
     "formula_bits",

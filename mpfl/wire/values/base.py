@@ -22,7 +22,7 @@ Shape = tuple[int, ...]
 
 
 @dataclass(frozen=True)
-class Context:
+class ValueContext:
     """What is known beside the values.
 
     Attributes
@@ -63,7 +63,7 @@ class Context:
             raise ValueError(f"classes: got {got}, expected uint8[{count}]")
 
 
-NOTHING_KNOWN = Context()
+NOTHING_KNOWN = ValueContext()
 
 
 def cut(segments: Segments) -> list[slice]:
@@ -102,14 +102,16 @@ class ValueCodec(Protocol):
         """Bits that a value costs by the formula of a paper, where nothing is coded."""
         ...
 
-    def encode(self, values: Floats, segments: Segments, rng: Stream, context: Context) -> bytes:
+    def encode(
+        self, values: Floats, segments: Segments, rng: Stream, context: ValueContext
+    ) -> bytes:
         """Return the payload of finite values."""
         ...
 
-    def decode(self, payload: bytes, segments: Segments, context: Context) -> Floats:
+    def decode(self, payload: bytes, segments: Segments, context: ValueContext) -> Floats:
         """Read it; WireError if it is not legal."""
         ...
 
-    def bound_bytes(self, payload: bytes, segments: Segments, context: Context) -> float:
+    def bound_bytes(self, payload: bytes, segments: Segments, context: ValueContext) -> float:
         """Return the fewest bytes in which the content of a legal payload could stand."""
         ...

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from mpfl.network.footprint import Footprint
 from mpfl.recent import Fixed, Recent
-from mpfl.wire.values.base import Context
+from mpfl.wire.values.base import ValueContext
 from mpfl.wire.values.codecs import (
     decode_values,
     encode_values,
@@ -97,7 +97,7 @@ class Channel:
     @property
     def formula_bytes(self) -> float:
         """What a paper would say that the values cost: nominal bits, nothing coded."""
-        context = Context(shapes=self.footprint.shapes)
+        context = ValueContext(shapes=self.footprint.shapes)
         return formula_bits(self.codec, self.footprint.segments, context=context) / 8
 
     def write(
@@ -145,14 +145,16 @@ class Channel:
         context = self.context(reference)
         return values_bound_bytes(payload, self.codec, self.footprint.segments, context=context)
 
-    def context(self, reference: Floats, previous: bytes = b"", progress: float = 0.0) -> Context:
+    def context(
+        self, reference: Floats, previous: bytes = b"", progress: float = 0.0
+    ) -> ValueContext:
         """Return what both ends know where differences to `reference` are written."""
         classes, start = None, self.start
         if start is not None and self.relative:
             kept = np.packbits(self.footprint.keep).tobytes()
             key = Fixed.of(reference), Fixed.of(start), kept
             classes = self.classes.get(key, lambda: self._movement(reference, start))
-        return Context(classes, self.footprint.shapes, previous, progress)
+        return ValueContext(classes, self.footprint.shapes, previous, progress)
 
     def _movement(self, reference: Floats, start: Floats) -> NDArray[np.uint8]:
         keep = self.footprint.keep

@@ -13,7 +13,7 @@ from mpfl.errors import InputError, NotFiniteError
 from mpfl.registry import Registry
 from mpfl.wire.errors import WireError
 from mpfl.wire.floats import check_floats, float32_bytes
-from mpfl.wire.values.base import NOTHING_KNOWN, Context, Floats, Segments, Stream, ValueCodec
+from mpfl.wire.values.base import NOTHING_KNOWN, Floats, Segments, Stream, ValueCodec, ValueContext
 from mpfl.wire.values.eden import EdenCodec
 from mpfl.wire.values.grid import grid
 from mpfl.wire.values.low_rank import LowRankCodec
@@ -37,7 +37,7 @@ def encode_values(
     segments: Segments,
     rng: Stream = None,
     *,
-    context: Context = NOTHING_KNOWN,
+    context: ValueContext = NOTHING_KNOWN,
 ) -> bytes:
     """Return the payload of float32 values.
 
@@ -73,7 +73,7 @@ def encode_values(
 
 
 def decode_values(
-    payload: bytes, codec: str, segments: Segments, *, context: Context = NOTHING_KNOWN
+    payload: bytes, codec: str, segments: Segments, *, context: ValueContext = NOTHING_KNOWN
 ) -> Floats:
     """Read what `encode_values` wrote with the same codec, segments and context.
 
@@ -89,7 +89,7 @@ def decode_values(
 
 
 def values_bound_bytes(
-    payload: bytes, codec: str, segments: Segments, *, context: Context = NOTHING_KNOWN
+    payload: bytes, codec: str, segments: Segments, *, context: ValueContext = NOTHING_KNOWN
 ) -> float:
     """Return the entropy bound, in bytes, of what a legal payload says.
 
@@ -127,7 +127,7 @@ def _made(spec: str, part: Callable[..., ValueCodec]) -> ValueCodec:
     return VALUE_CODECS.bind(spec)()
 
 
-def formula_bits(codec: str, segments: Segments, *, context: Context = NOTHING_KNOWN) -> float:
+def formula_bits(codec: str, segments: Segments, *, context: ValueContext = NOTHING_KNOWN) -> float:
     """Return what a paper would say that values in such segments cost: nothing entropy-coded."""
     chosen = value_codec(codec)
     if isinstance(chosen, LowRankCodec):
@@ -159,7 +159,9 @@ class FloatCodec:
         """Bits a value."""
         return 32 if self.name == "float32" else 16
 
-    def encode(self, values: Floats, segments: Segments, rng: Stream, context: Context) -> bytes:
+    def encode(
+        self, values: Floats, segments: Segments, rng: Stream, context: ValueContext
+    ) -> bytes:
         """Return the values in this format; ValueError if one is beyond its range."""
         if self.name == "float32":
             return float32_bytes(values)
@@ -175,7 +177,7 @@ class FloatCodec:
             raise ValueError(f"values: one is too large for {self.name}")
         return payload
 
-    def decode(self, payload: bytes, segments: Segments, context: Context) -> Floats:
+    def decode(self, payload: bytes, segments: Segments, context: ValueContext) -> Floats:
         """Read them; WireError on a wrong length or a value that is -0 or not finite."""
         expected = sum(segments) * self.bits_each // 8
         if len(payload) != expected:
@@ -184,7 +186,7 @@ class FloatCodec:
         check_floats(values, "values")
         return values
 
-    def bound_bytes(self, payload: bytes, segments: Segments, context: Context) -> float:
+    def bound_bytes(self, payload: bytes, segments: Segments, context: ValueContext) -> float:
         """Return the payload's own length."""
         return float(len(payload))
 

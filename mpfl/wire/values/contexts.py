@@ -1,4 +1,4 @@
-"""What has moved so far tells how far a value moves next: classes for `Context.classes`."""
+"""What has moved so far tells how far a value moves next: classes for `ValueContext.classes`."""
 
 from __future__ import annotations
 

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from mpfl.errors import InputError
 from mpfl.wire.entropy.levels import Levels, decode_levels, encode_levels, levels_bound_bytes
 from mpfl.wire.errors import WireError
-from mpfl.wire.values.base import Context, Floats, Segments, Stream, within_float32
+from mpfl.wire.values.base import Floats, Segments, Stream, ValueContext, within_float32
 from mpfl.wire.values.rotation import Rotation, blocks
 
 Doubles = NDArray[np.float64]
@@ -70,7 +70,9 @@ class EdenCodec:
     def _levels(self) -> Doubles:
         return normal_levels(round(2 ** max(self.bits, 1.0)))
 
-    def encode(self, values: Floats, segments: Segments, rng: Stream, context: Context) -> bytes:
+    def encode(
+        self, values: Floats, segments: Segments, rng: Stream, context: ValueContext
+    ) -> bytes:
         """Return the payload, nothing for no values; ValueError without a stream."""
         if not values.size:
             return b""
@@ -103,7 +105,7 @@ class EdenCodec:
             return scale, levels[:0]
         return scale, levels if self._share == _UNIT else levels[rotation.kept(self._share)]
 
-    def decode(self, payload: bytes, segments: Segments, context: Context) -> Floats:
+    def decode(self, payload: bytes, segments: Segments, context: ValueContext) -> Floats:
         """Turn the levels back; WireError if the payload is not legal."""
         values = np.zeros(sum(segments), np.float32)
         if not values.size and not payload:
@@ -123,7 +125,7 @@ class EdenCodec:
             values[place] = within_float32(back.astype(np.float64) * (float(scales[number]) / size))
         return values
 
-    def bound_bytes(self, payload: bytes, segments: Segments, context: Context) -> float:
+    def bound_bytes(self, payload: bytes, segments: Segments, context: ValueContext) -> float:
         """Return the entropy of the levels, four bytes a block and five more."""
         if not payload and not sum(segments):
             return 0.0

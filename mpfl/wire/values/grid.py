@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from mpfl.errors import InputError
 from mpfl.wire.errors import WireError
-from mpfl.wire.values.base import Context, Floats, Segments, cut
+from mpfl.wire.values.base import Floats, Segments, ValueContext, cut
 from mpfl.wire.values.quantised import (
     Doubles,
     Overall,
@@ -38,7 +38,7 @@ _DIGIT_BITS = 7
 class GridCodec(QuantisedCodec):
     """Integers times a power of two for each segment, `FINEST` or more."""
 
-    def exact(self, values: Floats, segments: Segments, context: Context) -> list[bytes]:
+    def exact(self, values: Floats, segments: Segments, context: ValueContext) -> list[bytes]:
         """Return payloads whose sum is float32[n], multiples of `FINEST` below `EXACT_BELOW`.
 
         One where integers up to 127 can say it; for larger ones a second adds multiples of 128

@@ -13,11 +13,11 @@ from mpfl.errors import InputError
 from mpfl.wire.errors import WireError
 from mpfl.wire.values.base import (
     NOTHING_KNOWN,
-    Context,
     Floats,
     Segments,
     Stream,
     ValueCodec,
+    ValueContext,
     cut,
     within_float32,
 )
@@ -67,11 +67,13 @@ class LowRankCodec:
         """Bits of each number of the factors; see `numbers` for how many those are."""
         return self.inner.bits_each
 
-    def numbers(self, segments: Segments, context: Context) -> int:
+    def numbers(self, segments: Segments, context: ValueContext) -> int:
         """Return how many numbers stand for values in such segments."""
         return sum(self.factors(segments, context))
 
-    def encode(self, values: Floats, segments: Segments, rng: Stream, context: Context) -> bytes:
+    def encode(
+        self, values: Floats, segments: Segments, rng: Stream, context: ValueContext
+    ) -> bytes:
         """Return the inner codec's payload; ValueError if a draw is due and there is no stream."""
         last = self._last(segments, context)
         parts: list[Floats] = []
@@ -89,7 +91,7 @@ class LowRankCodec:
         whole = np.concatenate([np.zeros(0, np.float32), *parts])
         return self.inner.encode(whole, inside, rng, _progress(context))
 
-    def _last(self, segments: Segments, context: Context) -> list[Floats]:
+    def _last(self, segments: Segments, context: ValueContext) -> list[Floats]:
         """Return the Q of every matrix as the last payload has it; none if it does not fit."""
         if not context.previous:
             return []
@@ -107,7 +109,7 @@ class LowRankCodec:
                 factors.append(numbers[place])
         return factors
 
-    def decode(self, payload: bytes, segments: Segments, context: Context) -> Floats:
+    def decode(self, payload: bytes, segments: Segments, context: ValueContext) -> Floats:
         """Multiply the factors; WireError if the payload is not legal."""
         inside = self.factors(segments, context)
         numbers = self.inner.decode(payload, inside, NOTHING_KNOWN)
@@ -123,11 +125,13 @@ class LowRankCodec:
             _multiply(left, right, values[place].reshape(rows, columns))
         return values
 
-    def bound_bytes(self, payload: bytes, segments: Segments, context: Context) -> float:
+    def bound_bytes(self, payload: bytes, segments: Segments, context: ValueContext) -> float:
         """Return what the inner codec says."""
         return self.inner.bound_bytes(payload, self.factors(segments, context), NOTHING_KNOWN)
 
-    def _matrices(self, segments: Segments, context: Context) -> list[tuple[int, int, int] | None]:
+    def _matrices(
+        self, segments: Segments, context: ValueContext
+    ) -> list[tuple[int, int, int] | None]:
         """Return rows, columns and rank of each segment, None where it travels as it is."""
         shapes = context.shapes or (None,) * len(segments)
         return [self._matrix(shape or ()) for shape in shapes]
@@ -140,7 +144,7 @@ class LowRankCodec:
             return None
         return rows, columns, self.rank
 
-    def factors(self, segments: Segments, context: Context) -> list[int]:
+    def factors(self, segments: Segments, context: ValueContext) -> list[int]:
         """Return the segments of the inner codec."""
         inside: list[int] = []
         for count, matrix in zip(segments, self._matrices(segments, context), strict=True):
@@ -152,7 +156,7 @@ class LowRankCodec:
         return inside
 
 
-def _progress(context: Context) -> Context:
+def _progress(context: ValueContext) -> ValueContext:
     """Return what the inner codec may know: of factors there are neither classes nor shapes."""
     return replace(NOTHING_KNOWN, progress=context.progress)
 

@@ -17,7 +17,7 @@ from mpfl.ranking.selection import top
 from mpfl.wire.errors import WireError
 from mpfl.wire.masks import decode_mask, encode_mask, mask_bound_bits
 from mpfl.wire.masks.packed import unpack_bits
-from mpfl.wire.values.base import Classes, Context, Floats, Segments, Stream, cut
+from mpfl.wire.values.base import Classes, Floats, Segments, Stream, ValueContext, cut
 from mpfl.wire.values.sparse import segment_layout
 from mpfl.wire.varint import decode_varint, encode_varint
 
@@ -81,7 +81,9 @@ class StcCodec(_OneMagnitude):
         chosen = self._largest(np.abs(values))
         return chosen, _mean(np.abs(values[chosen]))
 
-    def encode(self, values: Floats, segments: Segments, rng: Stream, context: Context) -> bytes:
+    def encode(
+        self, values: Floats, segments: Segments, rng: Stream, context: ValueContext
+    ) -> bytes:
         """Return the payload; nothing for no values."""
         if not values.size:
             return b""
@@ -90,14 +92,14 @@ class StcCodec(_OneMagnitude):
         signs = np.packbits(values[keep] > 0, bitorder="little").tobytes()
         return encode_varint(len(places)) + places + signs
 
-    def decode(self, payload: bytes, segments: Segments, context: Context) -> Floats:
+    def decode(self, payload: bytes, segments: Segments, context: ValueContext) -> Floats:
         """Return plus or minus the magnitudes; WireError if the payload is not legal."""
         scales, keep, signs = self._read(payload, segments, context.classes)
         values = _spread(scales, keep, segments)
         values[keep] *= np.where(signs, np.float32(1), np.float32(-1))
         return values
 
-    def bound_bytes(self, payload: bytes, segments: Segments, context: Context) -> float:
+    def bound_bytes(self, payload: bytes, segments: Segments, context: ValueContext) -> float:
         """Return the entropy of the places, a bit a value, and four bytes a segment."""
         scales, keep, signs = self._read(payload, segments, context.classes)
         return _places_bound(scales, keep, segments, context.classes) + signs.size / 8
@@ -139,18 +141,20 @@ class SbcCodec(_OneMagnitude):
         plus, minus = (_mean(np.abs(values[side])) for side in sides)
         return (sides[1], -minus) if minus > plus else (sides[0], plus)
 
-    def encode(self, values: Floats, segments: Segments, rng: Stream, context: Context) -> bytes:
+    def encode(
+        self, values: Floats, segments: Segments, rng: Stream, context: ValueContext
+    ) -> bytes:
         """Return the payload; nothing for no values."""
         if not values.size:
             return b""
         return _write_places(*self._chosen(values, segments), segments, context.classes)
 
-    def decode(self, payload: bytes, segments: Segments, context: Context) -> Floats:
+    def decode(self, payload: bytes, segments: Segments, context: ValueContext) -> Floats:
         """Return the means where they stand; WireError if the payload is not legal."""
         scales, keep = self._read(payload, segments, context.classes)
         return _spread(scales, keep, segments)
 
-    def bound_bytes(self, payload: bytes, segments: Segments, context: Context) -> float:
+    def bound_bytes(self, payload: bytes, segments: Segments, context: ValueContext) -> float:
         """Return the entropy of the places, and four bytes a segment."""
         scales, keep = self._read(payload, segments, context.classes)
         return _places_bound(scales, keep, segments, context.classes)

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from mpfl.wire.entropy.grouping import Grouping
 from mpfl.wire.entropy.symbols import Symbols, decode_symbols, encode_symbols, entropy_bits
 from mpfl.wire.errors import WireError
-from mpfl.wire.values.base import Classes, Context, Floats, Segments, Stream
+from mpfl.wire.values.base import Classes, Floats, Segments, Stream, ValueContext
 
 Doubles = NDArray[np.float64]
 
@@ -74,7 +74,9 @@ class QuantisedCodec:
         """As many bits as the largest integer and a sign need."""
         return (self.largest + 1).bit_length()
 
-    def encode(self, values: Floats, segments: Segments, rng: Stream, context: Context) -> bytes:
+    def encode(
+        self, values: Floats, segments: Segments, rng: Stream, context: ValueContext
+    ) -> bytes:
         """Return the steps, then the integers; ValueError without a stream where one is needed."""
         steps = np.zeros(len(segments), np.uint16)
         symbols = np.zeros(values.size, np.int8)
@@ -110,7 +112,7 @@ class QuantisedCodec:
             whole = self.round(part[some].astype(np.float64) / step, rng)
             out[some] = np.clip(whole, -self.largest, self.largest)
 
-    def decode(self, payload: bytes, segments: Segments, context: Context) -> Floats:
+    def decode(self, payload: bytes, segments: Segments, context: ValueContext) -> Floats:
         """Return integers times steps; WireError if the payload is not legal."""
         coded, steps, grouping = self._read(payload, segments, context.classes)
         symbols = np.zeros(sum(segments), np.int8)
@@ -125,7 +127,7 @@ class QuantisedCodec:
             raise WireError("values.steps", "one is too large")
         return values
 
-    def bound_bytes(self, payload: bytes, segments: Segments, context: Context) -> float:
+    def bound_bytes(self, payload: bytes, segments: Segments, context: ValueContext) -> float:
         """Return the entropy of the integers, by segment and class, plus the steps."""
         coded, _, grouping = self._read(payload, segments, context.classes)
         return entropy_bits(coded, grouping.lengths) / 8 + _SCALE_BYTES * len(segments)

@@ -14,7 +14,7 @@ from mpfl.ranking.selection import top, units_to_keep
 from mpfl.wire.errors import WireError
 from mpfl.wire.floats import check_floats, float32_bytes
 from mpfl.wire.masks import decode_mask, encode_mask, mask_bound_bits
-from mpfl.wire.values.base import Classes, Context, Floats, Segments, Stream
+from mpfl.wire.values.base import Classes, Floats, Segments, Stream, ValueContext
 from mpfl.wire.varint import decode_varint, encode_varint
 
 _SCALE = struct.Struct("<f")
@@ -52,7 +52,9 @@ class SparseCodec:
         """Of those sent 32 and an index of 32 bits, but no more than a dense vector takes."""
         return min(64 * self.share, 32)
 
-    def encode(self, values: Floats, segments: Segments, rng: Stream, context: Context) -> bytes:
+    def encode(
+        self, values: Floats, segments: Segments, rng: Stream, context: ValueContext
+    ) -> bytes:
         """Return the payload; nothing for no values."""
         if not values.size:
             return b""
@@ -63,7 +65,7 @@ class SparseCodec:
         mask = encode_mask(Mask.from_bools(segment_layout(segments), keep), classes=context.classes)
         return encode_varint(len(mask)) + mask + float32_bytes(values[keep])
 
-    def decode(self, payload: bytes, segments: Segments, context: Context) -> Floats:
+    def decode(self, payload: bytes, segments: Segments, context: ValueContext) -> Floats:
         """Return the values, zero where none was sent; WireError if the payload is not legal."""
         values = np.zeros(sum(segments), np.float32)
         mask, raw = self._read(payload, segments, context.classes)
@@ -75,7 +77,7 @@ class SparseCodec:
         """Return how many of so many values may be sent."""
         return max(1, units_to_keep(self.share, count))
 
-    def bound_bytes(self, payload: bytes, segments: Segments, context: Context) -> float:
+    def bound_bytes(self, payload: bytes, segments: Segments, context: ValueContext) -> float:
         """Return the entropy of the places, and four bytes a value."""
         mask, raw = self._read(payload, segments, context.classes)
         if mask is None:
@@ -112,7 +114,9 @@ class SignCodec:
     feedback: ClassVar[bool] = True
     bits_each: ClassVar[float] = 1
 
-    def encode(self, values: Floats, segments: Segments, rng: Stream, context: Context) -> bytes:
+    def encode(
+        self, values: Floats, segments: Segments, rng: Stream, context: ValueContext
+    ) -> bytes:
         """Return the mean magnitude and the coded signs; nothing for no values."""
         if not values.size:
             return b""
@@ -120,14 +124,14 @@ class SignCodec:
         signs = values >= 0 if any(scale) else np.ones(values.size, np.bool_)
         return scale + encode_mask(Mask.from_bools(segment_layout(segments), signs))
 
-    def decode(self, payload: bytes, segments: Segments, context: Context) -> Floats:
+    def decode(self, payload: bytes, segments: Segments, context: ValueContext) -> Floats:
         """Return plus or minus the magnitude; WireError if the payload is not legal."""
         scale, signs = self._read(payload, segments)
         if signs is None:
             return np.zeros(0, np.float32)
         return np.where(signs.bools(), np.float32(scale), np.float32(-scale))
 
-    def bound_bytes(self, payload: bytes, segments: Segments, context: Context) -> float:
+    def bound_bytes(self, payload: bytes, segments: Segments, context: ValueContext) -> float:
         """Return the entropy of the signs, and four bytes."""
         _, signs = self._read(payload, segments)
         return _SCALE.size + mask_bound_bits(signs) / 8 if signs is not None else 0.0

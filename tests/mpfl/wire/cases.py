@@ -7,10 +7,10 @@ import numpy as np
 from mpfl.mask import Layout, Mask
 from mpfl.wire import (
     MASK_CODECS,
-    Context,
     Frame,
     Kind,
     Section,
+    ValueContext,
     encode_frame,
     encode_mask,
     encode_values,
@@ -42,7 +42,7 @@ VALUE_SPECS = (
     "lowrank(1)",
     "lowrank(1)|int8",
 )
-SHAPES = Context(shapes=((12, 5), (), None, (7, 5)))
+SHAPES = ValueContext(shapes=((12, 5), (), None, (7, 5)))
 
 
 def bits(count, step, modulus):

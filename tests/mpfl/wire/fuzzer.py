@@ -22,10 +22,10 @@ import numpy as np
 from mpfl.mask import Layout, Mask
 from mpfl.wire import (
     MASK_CODECS,
-    Context,
     Frame,
     Kind,
     Section,
+    ValueContext,
     WireError,
     decode_frame,
     decode_mask,
@@ -168,11 +168,11 @@ def value_targets(segments: tuple[int, ...], seed: int) -> Iterator[Target]:
     classes = rng.integers(0, 3, values.size).astype(np.uint8)
     shapes = tuple((n // 5, 5) if n % 5 == 0 else None for n in segments)
     for spec in SPECS:
-        for known in (Context(shapes=shapes), Context(classes, shapes)):
+        for known in (ValueContext(shapes=shapes), ValueContext(classes, shapes)):
             yield _value_target(spec, values, segments, known)
 
 
-def _value_target(spec: str, values: Any, segments: tuple[int, ...], known: Context) -> Target:
+def _value_target(spec: str, values: Any, segments: tuple[int, ...], known: ValueContext) -> Target:
     name, codec = spec.partition("(")[0], value_codec(spec)
 
     def encode() -> bytes:
@@ -231,7 +231,7 @@ def _mask_again(payload: bytes, mask: Mask, classes: Any) -> bytes | None:
 
 
 def _places_again(
-    payload: bytes, values: Any, segments: tuple[int, ...], known: Context
+    payload: bytes, values: Any, segments: tuple[int, ...], known: ValueContext
 ) -> bytes | None:
     parts = np.split(values, np.cumsum(segments)[:-1])
     scales = np.array([part[part != 0][:1].sum() for part in parts], "<f4")

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from mpfl.wire import Context, encode_values
+from mpfl.wire import ValueContext, encode_values
 from mpfl.wire.values.contexts import CLASSES, movement_classes
 from tests.federation import Federation, tiny
 
@@ -38,7 +38,7 @@ def test_they_save_a_good_part_of_the_bytes_where_rows_and_columns_differ():
     values = moves(rng)
     segments = (20_000, 200, 1800)
     plain = encode_values(values, "step(2, 0.6)", segments)
-    told = encode_values(values, "step(2, 0.6)", segments, context=Context(classes=classes))
+    told = encode_values(values, "step(2, 0.6)", segments, context=ValueContext(classes=classes))
     assert len(told) < 0.75 * len(plain)
 
 

@@ -11,10 +11,10 @@ import pytest
 from mpfl.mask import Layout, Mask
 from mpfl.wire import (
     MASK_CODECS,
-    Context,
     Frame,
     Kind,
     Section,
+    ValueContext,
     WireError,
     decode_frame,
     decode_mask,
@@ -175,7 +175,7 @@ def test_a_large_payload_cut_or_flipped_anywhere_is_refused_or_another_one(codec
 def test_a_large_value_payload_cut_or_flipped_anywhere_is_refused_or_another_one(spec):
     rng = np.random.default_rng(2)
     values = rng.standard_normal(60_000).astype(np.float32)
-    known = Context(shapes=((300, 200),))
+    known = ValueContext(shapes=((300, 200),))
     payload = encode_values(values, spec, (60_000,), rng, context=known)
     refused = refusals(
         payload, lambda blob: decode_values(blob, spec, (60_000,), context=known), rng

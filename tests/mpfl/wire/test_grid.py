@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from mpfl.wire import Context, decode_values, encode_values
+from mpfl.wire import ValueContext, decode_values, encode_values
 from mpfl.wire.values.grid import EXACT_BELOW, FINEST, grid, on_grid
 
 SEGMENTS = (700, 0, 300)
@@ -52,7 +52,7 @@ def test_no_step_is_finer_than_the_grid():
 def test_any_multiples_below_the_limit_are_said_exactly(units, shift, in_classes):
     values = ((units >> shift) << shift).astype(np.float32) * np.float32(FINEST)
     classes = np.arange(60).astype(np.uint8) % 3 if in_classes else None
-    known, segments = Context(classes), (20, 0, 40)
+    known, segments = ValueContext(classes), (20, 0, 40)
     payloads = grid().exact(values, segments, known)
     parts = [decode_values(payload, "grid", segments, context=known) for payload in payloads]
     np.testing.assert_array_equal(sum(parts), values)
@@ -61,14 +61,14 @@ def test_any_multiples_below_the_limit_are_said_exactly(units, shift, in_classes
 
 def test_integers_that_fit_are_one_payload_in_the_largest_step():
     values = np.array([6, -250, 0, 4], np.float32) * np.float32(FINEST)
-    (payload,) = grid().exact(values, (4,), Context())
+    (payload,) = grid().exact(values, (4,), ValueContext())
     assert np.frombuffer(payload[:2], "<u2")[0] == np.float32(2 * FINEST).view(np.uint32) >> 16
 
 
 def test_outliers_are_a_second_payload_that_says_nothing_else():
     values = np.ones(5000, np.float32)
     values[17] = 1000
-    first, second = grid().exact(values, (5000,), Context())
+    first, second = grid().exact(values, (5000,), ValueContext())
     rest = decoded(second, (5000,))
     assert np.flatnonzero(rest).tolist() == [17]
     assert rest[17] % 128 == 0
@@ -87,7 +87,7 @@ def test_a_sum_is_exact_in_any_order_and_little_longer_than_one():
     for move in moves:
         on_the_way = on_the_way + move
     np.testing.assert_array_equal(on_the_way, start + total)
-    (one,) = grid().exact(total, SEGMENTS, Context())
+    (one,) = grid().exact(total, SEGMENTS, ValueContext())
     # log2(16) / 2 = 2 bits a value more than one of them, instead of 16 times as long
     mean = sum(map(len, payloads)) / 16
     assert len(one) < mean + 2.3 * 1000 / 8

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from mpfl.wire import Context, decode_values, encode_values, value_codec, values_bound_bytes
+from mpfl.wire import ValueContext, decode_values, encode_values, value_codec, values_bound_bytes
 from mpfl.wire.values import formula_bits
 
 SHAPES = ((40, 30), (30,), (8, 5, 3, 3), None)
@@ -11,7 +11,7 @@ SEGMENTS = (1200, 30, 360, 77)
 
 
 def through(values, spec, seed=0, segments=SEGMENTS, **known):
-    context = Context(shapes=known.pop("shapes", SHAPES), **known)
+    context = ValueContext(shapes=known.pop("shapes", SHAPES), **known)
     payload = encode_values(values, spec, segments, np.random.default_rng(seed), context=context)
     return payload, decode_values(payload, spec, segments, context=context)
 
@@ -37,7 +37,8 @@ def test_what_is_of_that_rank_is_exact(rank):
     numbers = rank * (40 + 30) + 30 + rank * (8 + 45) + 77
     assert len(payload) == 4 * numbers
     assert (
-        formula_bits(f"lowrank({rank})", SEGMENTS, context=Context(shapes=SHAPES)) == 32 * numbers
+        formula_bits(f"lowrank({rank})", SEGMENTS, context=ValueContext(shapes=SHAPES))
+        == 32 * numbers
     )
 
 
@@ -71,11 +72,11 @@ def test_warm_starts_lead_to_the_best_approximation():
 
 
 def test_a_warm_start_needs_no_stream_and_a_cold_one_does():
-    values, context = update(4), Context(shapes=SHAPES)
+    values, context = update(4), ValueContext(shapes=SHAPES)
     with pytest.raises(ValueError, match="stream"):
         encode_values(values, "lowrank(4)", SEGMENTS, context=context)
     first, _ = through(values, "lowrank(4)")
-    warm = Context(shapes=SHAPES, previous=first)
+    warm = ValueContext(shapes=SHAPES, previous=first)
     assert encode_values(values, "lowrank(4)", SEGMENTS, context=warm)
 
 
@@ -123,7 +124,7 @@ def test_factors_go_through_the_codec_behind_the_bar(inner):
     payload, decoded = through(values, spec)
     assert np.square(decoded - values).sum() < 0.05 * np.square(values).sum()
     assert len(payload) < 0.6 * len(through(values, "lowrank(2)")[0])
-    context = Context(shapes=SHAPES)
+    context = ValueContext(shapes=SHAPES)
     assert values_bound_bytes(payload, spec, SEGMENTS, context=context) <= len(payload)
     numbers = 2 * (40 + 30) + 30 + 2 * (8 + 45) + 77
     wanted = value_codec(inner).bits_each * numbers

@@ -16,7 +16,7 @@ import pytest
 from mpfl.mask import Layout, Mask
 from mpfl.wire import (
     MASK_CODECS,
-    Context,
+    ValueContext,
     WireError,
     decode_mask,
     decode_values,
@@ -100,8 +100,10 @@ def test_masks_of_many_layers_and_classes():
 @pytest.mark.parametrize("spec", VALUE_SPECS)
 def test_values(spec):
     values = np.random.default_rng(4).standard_normal(TOTAL).astype(np.float32)
-    payload = encode_values(values, spec, UNITS, np.random.default_rng(5), context=Context(CLASSES))
-    peak = peak_of(lambda: decode_values(payload, spec, UNITS, context=Context(CLASSES)))
+    payload = encode_values(
+        values, spec, UNITS, np.random.default_rng(5), context=ValueContext(CLASSES)
+    )
+    peak = peak_of(lambda: decode_values(payload, spec, UNITS, context=ValueContext(CLASSES)))
     assert peak <= 4 * (4 * TOTAL) + CONSTANT
     assert peak <= 2 * (4 * TOTAL) + CONSTANT + len(payload)  # as it happens
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mpfl.wire import Context, WireError, decode_values, encode_values, value_codec
+from mpfl.wire import ValueContext, WireError, decode_values, encode_values, value_codec
 from mpfl.wire.values.one_magnitude import golomb_bits
 
 SEGMENTS = st.lists(st.integers(1, 60), min_size=1, max_size=4)
@@ -16,7 +16,7 @@ SHARES = st.sampled_from(["0.01", "0.07", "0.25", "1"])
 
 
 def through(values, spec, segments, **known):
-    context = Context(**known)
+    context = ValueContext(**known)
     payload = encode_values(values, spec, segments, context=context)
     return decode_values(payload, spec, segments, context=context)
 
@@ -93,7 +93,7 @@ def test_classes_that_tell_where_large_values_are_save_bytes(spec):
     classes = (np.arange(20_000) % 4 == 0).astype(np.uint8)
     values = (rng.standard_normal(20_000) * np.where(classes, 1, 0.1)).astype(np.float32)
     plain = encode_values(values, spec, (20_000,))
-    told = encode_values(values, spec, (20_000,), context=Context(classes=classes))
+    told = encode_values(values, spec, (20_000,), context=ValueContext(classes=classes))
     assert len(told) < 0.9 * len(plain)
     np.testing.assert_array_equal(
         through(values, spec, (20_000,), classes=classes), through(values, spec, (20_000,))

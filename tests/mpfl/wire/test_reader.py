@@ -10,10 +10,10 @@ from hypothesis import strategies as st
 
 from mpfl.mask import Layout, Mask
 from mpfl.wire import (
-    Context,
     Frame,
     Kind,
     Section,
+    ValueContext,
     decode_values,
     encode_frame,
     encode_mask,
@@ -127,7 +127,7 @@ def test_factors_are_multiplied_as_the_library_multiplies_them(codec, seed):
     rng = np.random.default_rng(seed)
     segments, shapes = (60, 7, 90, 12), ((12, 5), None, (6, 5, 3), (3, 4))
     values = rng.standard_normal(sum(segments)).astype(np.float32)
-    known = Context(shapes=shapes)
+    known = ValueContext(shapes=shapes)
     payload = encode_values(values, codec, segments, rng, context=known)
     read = np.array(reader.read_values(payload, codec, segments, shapes), np.float32)
     np.testing.assert_array_equal(read, decode_values(payload, codec, segments, context=known))

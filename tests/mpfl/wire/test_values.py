@@ -8,7 +8,7 @@ from hypothesis.extra import numpy as hnp
 
 from mpfl.wire import (
     VALUE_CODECS,
-    Context,
+    ValueContext,
     WireError,
     decode_values,
     encode_values,
@@ -52,8 +52,8 @@ def vectors(draw):
 def test_round_trip_is_within_the_step(vector, spec):
     values, segments, classes = vector
     rng = np.random.default_rng(0)
-    payload = encode_values(values, spec, segments, rng, context=Context(classes))
-    decoded = decode_values(payload, spec, segments, context=Context(classes))
+    payload = encode_values(values, spec, segments, rng, context=ValueContext(classes))
+    decoded = decode_values(payload, spec, segments, context=ValueContext(classes))
     assert decoded.dtype == np.float32
     assert decoded.shape == values.shape
     if spec == "float32":
@@ -77,9 +77,9 @@ def test_round_trip_is_within_the_step(vector, spec):
 def test_the_bound_is_not_above_the_payload(vector, spec):
     values, segments, classes = vector
     payload = encode_values(
-        values, spec, segments, np.random.default_rng(0), context=Context(classes)
+        values, spec, segments, np.random.default_rng(0), context=ValueContext(classes)
     )
-    bound = values_bound_bytes(payload, spec, segments, context=Context(classes))
+    bound = values_bound_bytes(payload, spec, segments, context=ValueContext(classes))
     assert 0 <= bound <= len(payload) + 1e-9
 
 
@@ -144,10 +144,10 @@ def test_classes_that_tell_scales_apart_save_bytes():
     classes = (np.arange(20_000) % 2).astype(np.uint8)
     values = (rng.standard_normal(20_000) * np.where(classes, 1, 0.1)).astype(np.float32)
     plain = encode_values(values, "int4(nearest)", (20_000,))
-    told = encode_values(values, "int4(nearest)", (20_000,), context=Context(classes))
+    told = encode_values(values, "int4(nearest)", (20_000,), context=ValueContext(classes))
     assert len(told) < 0.9 * len(plain)
     np.testing.assert_array_equal(
-        decode_values(told, "int4(nearest)", (20_000,), context=Context(classes)),
+        decode_values(told, "int4(nearest)", (20_000,), context=ValueContext(classes)),
         decode_values(plain, "int4(nearest)", (20_000,)),
     )
 
@@ -276,11 +276,14 @@ def test_more_tables_than_a_byte_can_name_are_refused():
 @pytest.mark.parametrize(
     ("context", "match"),
     [
-        (Context(classes=np.zeros(3, np.uint8)), r"classes: got uint8\[3\], expected uint8\[4\]"),
-        (Context(classes=np.zeros(4, np.int64)), r"classes: got int64\[4\]"),
-        (Context(shapes=((4,),)), "shapes: got 1, expected 2"),
-        (Context(shapes=((), (2, 2))), r"shapes: got \(2, 2\) for a segment of 1 values"),
-        (Context(progress=1.5), "progress: got 1.5"),
+        (
+            ValueContext(classes=np.zeros(3, np.uint8)),
+            r"classes: got uint8\[3\], expected uint8\[4\]",
+        ),
+        (ValueContext(classes=np.zeros(4, np.int64)), r"classes: got int64\[4\]"),
+        (ValueContext(shapes=((4,),)), "shapes: got 1, expected 2"),
+        (ValueContext(shapes=((), (2, 2))), r"shapes: got \(2, 2\) for a segment of 1 values"),
+        (ValueContext(progress=1.5), "progress: got 1.5"),
     ],
 )
 def test_a_context_that_does_not_fit_the_values_is_said(context, match):
@@ -302,7 +305,7 @@ def steps_of(payload):
 def test_a_step_goes_from_first_to_last_by_equal_ratios():
     values = np.random.default_rng(0).standard_normal(2000).astype(np.float32)
     found = [
-        steps_of(encode_values(values, spec, (1000, 1000), context=Context(progress=progress)))
+        steps_of(encode_values(values, spec, (1000, 1000), context=ValueContext(progress=progress)))
         for spec, progress in (("step(1, 0.6, 4)", 0), ("step(1, 0.6, 4)", 0.5), ("step(2)", 0.3),
                                ("step(1, 0.6, 4)", 1), ("step(4)", 0))
     ]  # fmt: skip
