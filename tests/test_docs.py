@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from mpfl.recipes import recipes
+
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = sorted(page for page in (ROOT / "docs").glob("*.md") if ">>>" in page.read_text("utf-8"))
 
@@ -23,3 +25,13 @@ def test_every_example_on_a_page_gives_what_stands_below_it(page: Path) -> None:
     shown: list[str] = []
     doctest.DocTestRunner(verbose=False).run(example, out=shown.append)
     assert not shown, "".join(shown)
+
+
+@pytest.mark.parametrize("name", recipes())
+def test_the_page_of_methods_says_what_a_recipe_is(name: str) -> None:
+    recipe = recipes()[name]
+    sets = [f"{key}={str(value).lower() if value is False or value is True else value}"
+            for key, value in recipe.set.items()]  # fmt: skip
+    cells = [f"`{name}`", recipe.text, ", ".join(map("`{}`".format, sets)), recipe.source]
+    row = f"| {' | '.join([*cells, recipe.differs])} |"
+    assert row in (ROOT / "docs" / "methods.md").read_text("utf-8").splitlines()
