@@ -186,10 +186,15 @@ def _has_ended(folder: Path) -> bool:
 
 
 def load_failures(folders: Iterable[Path]) -> dict[str, Failure]:
-    """Return the cells of comparison folders that failed, by name; InputError where damaged."""
+    """Return the cells of comparison folders that failed, by name; InputError where damaged.
+
+    Where two have the same name, all have their comparison's before it.
+    """
     cells = (cell for folder in folders for cell in sorted((folder / "cells").glob("*")))
-    found = {cell.name: _failure_of(cell) for cell in cells}
-    return {name: failure for name, failure in found.items() if failure is not None}
+    found = {cell.resolve(): _failure_of(cell) for cell in cells}
+    dead = {cell: failure for cell, failure in found.items() if failure is not None}
+    names = _short(dead)
+    return {names[cell]: failure for cell, failure in dead.items()}
 
 
 def _failure_of(cell: Path) -> Failure | None:

@@ -159,6 +159,9 @@ def test_one_that_failed_failed_everywhere(tmp_path: Path) -> None:
     assert list(failed) == names
     found = load_failures([tmp_path / "c"])
     assert [found[name].sweep for name in names] == [{"prune.density": d} for d in DENSITIES]
+    shutil.copytree(tmp_path / "c", tmp_path / "d")
+    both = load_failures([tmp_path / "c", tmp_path / "d"])
+    assert list(both) == [f"{folder}/cells/{name}" for folder in "cd" for name in names]
 
 
 def test_a_pointer_that_was_edited_is_refused(compared: Path, tmp_path: Path) -> None:
