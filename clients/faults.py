@@ -68,7 +68,8 @@ def _not_finite(reply: Frame, quantised: bool) -> Frame:
         Whether the values of this method's replies are differences in a codec, not floats.
     """
     sections = dict(reply.sections)
-    floats = [] if quantised else [s for s in (Section.VALUES, Section.SCORES) if sections.get(s)]
+    kinds = (Section.SCORES,) if quantised else (Section.VALUES, Section.SCORES)
+    floats = [section for section in kinds if sections.get(section)]
     for section in floats:
         sections[section] = b"\xff" * len(sections[section])
     if not floats and Section.METRICS in sections:

@@ -33,7 +33,8 @@ def check_pruning(experiment: Experiment) -> None:
         Naming the key, what was got and what is allowed.
     """
     config = experiment.prune
-    ballots = experiment.federation.clients_per_round or experiment.data.clients
+    asked = experiment.federation.clients_per_round or experiment.data.clients
+    ballots = min(asked, config.voters or asked)
     with keyed("prune.ranking"):
         RANKINGS.bind(config.ranking)
     with keyed("prune.schedule"):

@@ -1,4 +1,7 @@
-"""Masks that change while weights train, at constant density: drop some units, regrow others."""
+"""Masks that change while weights train: drop some units, regrow as many others.
+
+What the ballots have in common keeps the density if the vote rule does.
+"""
 
 from __future__ import annotations
 

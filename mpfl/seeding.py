@@ -11,10 +11,13 @@ import random
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
 import torch
+
+from mpfl.errors import InputError
 
 
 def sequence(seed: int, purpose: str, *key: int) -> np.random.SeedSequence:
@@ -35,6 +38,27 @@ def sequence(seed: int, purpose: str, *key: int) -> np.random.SeedSequence:
 def numpy_rng(seed: int, purpose: str, *key: int) -> np.random.Generator:
     """Return a NumPy generator for the stream (seed, purpose, key)."""
     return np.random.Generator(np.random.PCG64(sequence(seed, purpose, *key)))
+
+
+_MOST_DRAWN = 10**8
+
+
+@lru_cache(maxsize=8)
+def drawn_clients(seed: int, purpose: str, clients: int, share: float) -> frozenset[int]:
+    """Return round(share · clients) of the clients, drawn for a purpose.
+
+    With the same seed, a smaller share gives a subset of those of a larger one. InputError where
+    there are more than a hundred million to draw from, each of which is looked at.
+    """
+    if share == 0:
+        return frozenset()
+    if clients > _MOST_DRAWN:
+        raise InputError(
+            f"data.clients: got {clients}, expected at most {_MOST_DRAWN} where some are drawn "
+            f"to be {purpose}"
+        )
+    order = numpy_rng(seed, purpose).permutation(clients)
+    return frozenset(map(int, order[: int(share * clients + 0.5)]))
 
 
 def plain_rng(seed: int) -> np.random.Generator:

@@ -32,12 +32,13 @@ def handle(request: Frame, client: Client) -> Frame:
     footprint = world.footprint(ticket)
     if ticket != held:
         start = world.initial  # rewind
-    rate = learning_rate(experiment.train, sync.step, experiment.federation.rounds)
+    rounds = experiment.federation.rounds
+    rate = learning_rate(experiment.train, sync.step, rounds)
     result = client.train(start, request.round, mask=ticket, lr=rate)
     trained, known = world.model.read_model()[footprint.keep], world.initial[footprint.keep]
     channel, rng = world.channel("up", footprint), client.rng("uplink", request.round)
     sections = {
-        Section.VALUES: channel.write(trained, known, rng),
+        Section.VALUES: channel.write(trained, known, rng, progress=sync.step / rounds),
         Section.METRICS: client.metrics(result),
     }
     if ticket != held:

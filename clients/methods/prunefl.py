@@ -6,6 +6,7 @@ import numpy as np
 
 from clients.client import Client
 from clients.methods.fedavg import train_weights
+from mpfl.ballot import random_ballot
 from mpfl.mask import Mask
 from mpfl.ranking.schedule import density_path
 from mpfl.ranking.selection import units_to_keep
@@ -44,7 +45,9 @@ def _first_mask(request: Frame, client: Client) -> Frame:
     mask, model = Mask.full(world.layout), world.initial.copy()
     result = TrainResult(0.0, 0)
     path = density_path(config.schedule, config.density, config.rounds)
-    for density in path:
+    if client.idle:
+        mask = random_ballot(world, mask, round_number=len(path), client=client.partition)
+    for density in [] if client.idle else path:
         result = client.train(model, request.round, mask=mask, epochs=config.epochs)
         model = world.model.read_model()
         mask = reconfigure(

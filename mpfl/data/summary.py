@@ -91,9 +91,8 @@ def summary(
         Number of classes.
     """
     population = len(parts)
-    clients = np.arange(population)
-    if population > _COUNTED:
-        clients = np.arange(_SAMPLED) * population // _SAMPLED
+    shown = _SAMPLED if population > _COUNTED else population
+    clients = np.array([place * population // shown for place in range(shown)], np.int64)
     held = (targets[parts[int(client)]].ravel() for client in clients)
     counts = [np.bincount(own[own != IGNORED], minlength=classes) for own in held]
     table = np.array(counts, np.int64).reshape(len(clients), classes)

@@ -69,10 +69,13 @@ class Virtual(Sequence[Positions]):
         return np.sort(np.concatenate(drawn))
 
 
-def held_by_all(parts: Parts) -> int:
-    """Return the samples of all clients together, one that two clients hold counted twice."""
+def held_in_a_round(parts: Parts, asked: int) -> int:
+    """Return the most samples that the clients of a round hold together; of a table, all of them.
+
+    One that two clients hold counts twice.
+    """
     if isinstance(parts, Virtual):
-        return parts.clients * parts.size
+        return asked * parts.size
     return sum(map(len, parts))
 
 

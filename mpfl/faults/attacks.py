@@ -16,7 +16,7 @@ from mpfl.config import Experiment
 from mpfl.errors import keyed
 from mpfl.mask import Layout, Mask
 from mpfl.registry import Registry, unknown_name
-from mpfl.seeding import numpy_rng
+from mpfl.seeding import drawn_clients, numpy_rng
 
 
 def byzantine_clients(experiment: Experiment) -> frozenset[int]:
@@ -25,10 +25,7 @@ def byzantine_clients(experiment: Experiment) -> frozenset[int]:
     With the same seed, a smaller share gives a subset of those of a larger one.
     """
     clients, share = experiment.data.clients, experiment.faults.byzantine
-    if not share:
-        return frozenset()
-    order = numpy_rng(experiment.seed, "byzantine clients").permutation(clients)
-    return frozenset(int(client) for client in order[: int(share * clients + 0.5)])
+    return drawn_clients(experiment.seed, "byzantine clients", clients, share)
 
 
 @dataclass(frozen=True)

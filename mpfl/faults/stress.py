@@ -12,7 +12,7 @@ from torch import Tensor
 from mpfl.data.samples import IGNORED, Samples
 from mpfl.errors import InputError, keyed
 from mpfl.registry import Registry, parse_spec
-from mpfl.seeding import numpy_rng
+from mpfl.seeding import drawn_clients
 
 Spoiler = Callable[..., Samples]
 """(samples, stream, number of classes, and its arguments) -> the samples as trouble left them."""
@@ -25,10 +25,7 @@ def stressed_clients(seed: int, clients: int, share: float) -> frozenset[int]:
     """
     if not 0 <= share <= 1:
         raise InputError(f"faults.stress: got {share!r}, expected 0 to 1")
-    if share == 0:
-        return frozenset()
-    order = numpy_rng(seed, "stressed clients").permutation(clients)
-    return frozenset(int(client) for client in order[: int(share * clients + 0.5)])
+    return drawn_clients(seed, "stressed clients", clients, share)
 
 
 def spoil(

@@ -98,6 +98,7 @@ def train_scores(
     model.rewind_counters()
     least = least_batch(model.module, config.batch_size)
     wanted = loss_named(config)
+    model.values[places] = weights * torch.from_numpy(theta)  # what the round started from
     start = named_weights(model.module) if wanted else {}
     total, steps = torch.zeros(()), 0
     with lent_from(order):

@@ -38,7 +38,7 @@ from mpfl.seeding import torch_generator
 from mpfl.training.local import prepare_module
 from mpfl.training.losses import check_loss
 from mpfl.training.masked import MaskedNetwork
-from mpfl.training.trial import try_out
+from mpfl.training.trial import safe_channels_last, try_out
 from mpfl.wire.masks import magnitude_classes
 from mpfl.wire.masks.plan import matrix_widths
 from mpfl.world.world import World
@@ -126,7 +126,8 @@ def _bound(
             check_fit(module, experiment.model.name, data)
         draws = any(isinstance(part, _DropoutNd) for part in module.modules())
         recurrent = any(isinstance(part, nn.RNNBase) for part in module.modules())
-        return FlatModel(module, Manner(draws=draws, replays=not recurrent)), structure
+        manner = Manner(safe_channels_last(module), draws=draws, replays=not recurrent)
+        return FlatModel(module, manner), structure
     with keyed(f"model.name: {experiment.model.name!r}"):
         trial = FlatModel(module)
         manner, structure = try_out(trial, structure, data.train, data.classes, experiment.train)

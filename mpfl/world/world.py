@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from mpfl.config import Experiment
 from mpfl.data import Dataset
 from mpfl.data.samples import Samples
-from mpfl.data.virtual import Parts, held_by_all
+from mpfl.data.virtual import Parts, held_in_a_round
 from mpfl.mask import Layout, Mask
 from mpfl.methods import Codecs, options_of
 from mpfl.network.flat import FlatModel
@@ -88,9 +88,10 @@ class World:
     )
 
     @property
-    def sample_count(self) -> int:
-        """Training samples of all clients together."""
-        return held_by_all(self.parts)
+    def round_samples(self) -> int:
+        """At most so many training samples stand behind a round's mean."""
+        asked = self.experiment.federation.clients_per_round or len(self.parts)
+        return held_in_a_round(self.parts, asked)
 
     @cached_property
     def train_samples(self) -> Samples:

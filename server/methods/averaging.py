@@ -107,12 +107,14 @@ class WeightMethod(ServerMethod):
     def empty_mean(self) -> FixedPointMean:
         """Return an empty mean of what travels."""
         footprint = self.channel.footprint
-        count = self._world.sample_count
+        count = self._world.round_samples
         return FixedPointMean(footprint.count, count, buffers=footprint.buffers)
 
     def unit_mean(self) -> FixedPointMean:
         """Return an empty mean of scores, one for each unit."""
-        return FixedPointMean(self._world.layout.total, self._world.sample_count, _SCORE_LIMIT_LOG2)
+        return FixedPointMean(
+            self._world.layout.total, self._world.round_samples, _SCORE_LIMIT_LOG2
+        )
 
     def begin_round(self, round_number: int, clients: Sequence[int]) -> None:
         """Start an empty mean."""

@@ -24,7 +24,7 @@ class BufferRound:
     def __init__(self, world: World) -> None:
         self._world = world
         self.count = world.travelling_buffers
-        self._mean = FixedPointMean(self.count, world.sample_count, buffers=self.count)
+        self._mean = FixedPointMean(self.count, world.round_samples, buffers=self.count)
 
     def prefix(self, buffers: NDArray[np.float32]) -> bytes:
         """Return the newest buffers as the front of a request's values."""

@@ -78,7 +78,7 @@ class LotteryFl(ServerMethod):
         """Start an empty mean."""
         super().begin_round(round_number, clients)
         world = self._world
-        self._mean = OverlapMean(world.initial.size, world.sample_count, world.b0.size)
+        self._mean = OverlapMean(world.initial.size, world.round_samples, world.b0.size)
 
     def request(self, client: int) -> Request:
         """Return the part of the model that the client's mask keeps."""
@@ -95,7 +95,8 @@ class LotteryFl(ServerMethod):
             channel = self._world.channel("down", self._world.footprint(mask))
             keep, seed = channel.footprint.keep, self._world.experiment.seed
             rng, known = numpy_rng(seed, "downlink", self._round, client), self._world.initial[keep]
-            values = channel.write(state.model[keep], known, rng)
+            progress = state.step / self._world.experiment.federation.rounds
+            values = channel.write(state.model[keep], known, rng, progress=progress)
             sections[Section.VALUES] = values
             formula, bound = formula + channel.formula_bytes, bound + channel.bound(values, known)
         return Request(Frame(Kind.TRAIN_REQUEST, self._round, sections), formula, bound)

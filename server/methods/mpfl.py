@@ -105,7 +105,7 @@ class Consensus:
 
     def _density(self, counts: NDArray[np.uint32], total: int) -> float:
         if self._regrow:
-            return self._before.density()
+            return max(self._before.count(), 1) / self._world.layout.total
         return vote_density(self._world, self._round, counts, total)
 
 
@@ -183,6 +183,8 @@ class Mpfl(WeightMethod):
         if self._voting:
             config = self._world.experiment.prune
             converged = enough and columns["moved"] < config.converged
+            if config.gate and columns.get("moved") == 0:
+                converged = False  # nobody was ready to prune
             if converged or self._round >= config.rounds:
                 self.state.phase = "train"
         else:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from fnmatch import fnmatch
+from itertools import pairwise
 
-from mpfl.config import Experiment, to_mapping
+from mpfl.config import Experiment, PruneConfig, to_mapping
 from mpfl.errors import InputError
 from mpfl.faults.attacks import byzantine_clients
 from mpfl.faults.stress import stressed_clients
@@ -28,6 +29,7 @@ _WITHOUT_CLIENTS = (
     *("engine.record_ballots", "stop.byte_budget"),
 )
 _WITHOUT_DATA = ("magnitude", "movement", "bn_scale", "random")
+_WITHOUT_SIZE = ("majority", "unanimous", "any", "quorum", "histogram", "layer_threshold")
 _WITHOUT_TIES = (
     *("budget", "unanimous", "any", "quorum"),
     *("layer_budget", "layer_mean", "layer_threshold"),
@@ -69,19 +71,43 @@ def told_settings(
 def doubtful_settings(experiment: Experiment) -> list[str]:
     """Return what is hardly meant although every key is read, a line each."""
     prune, rounds = experiment.prune, experiment.federation.rounds
+    own = experiment.method == "mpfl"
     steps = {"mpfl": rounds, "fedavg_prune": rounds, "lotteryfl": rounds - 1}
     able = steps.get(experiment.method)
-    if able is None or prune.converged:
+    if able is None:
         return []
+    found = []
+    if own and prune.regrow and parse_spec(prune.vote)[0] in _WITHOUT_SIZE:
+        found.append(
+            f"prune.regrow: {prune.vote} aims at no density, so that masks may shrink or grow"
+        )
+    if own and prune.converged:
+        return found + _early(prune)
+    if experiment.method == "fedavg_prune" and prune.schedule == "one_shot":
+        able = rounds if prune.rounds <= rounds else 0
     if prune.rounds > able and not prune.by_coverage:
         path = density_path(prune.schedule, prune.density, prune.rounds)
         reached = path[able - 1] if able else 1.0
-        return [
+        found.append(
             f"prune.rounds: {prune.rounds} steps to density {prune.density:g}, but of "
             f"{rounds} rounds only {able} can prune: it ends at {reached:.3g}"
-        ]
-    if experiment.method == "mpfl" and prune.rounds >= rounds:
-        return [f"prune.rounds: all {rounds} rounds are of phase 1, so that no weight is trained"]
+        )
+    elif own and prune.rounds >= rounds:
+        text = f"prune.rounds: all {rounds} rounds are of phase 1, so that no weight is trained"
+        found.append(text)
+    return found
+
+
+def _early(prune: PruneConfig) -> list[str]:
+    """Return that the schedule itself moves the mask by less than what ends phase 1, if it does."""
+    path = [1.0, *density_path(prune.schedule, prune.density, prune.rounds)]
+    for before, after in pairwise(path):
+        move = 1 - after / before
+        if not prune.by_coverage and prune.density < after and move < prune.converged:
+            return [
+                f"prune.converged: a step of the schedule moves the mask by {move:.3g}, less than "
+                f"{prune.converged:g}: phase 1 may end at density {after:.3g}"
+            ]
     return []
 
 
@@ -168,6 +194,11 @@ def _of_pruning(experiment: Experiment) -> Rules:
             f"{prune.vote} knows no tied majority",
         ),
         (own and dense, WEIGHTS, "no round trains weights"),
+        (
+            own and prune.rounds >= rounds and not prune.converged,
+            ("train.lr_decay",),
+            "phase 1 trains at the first rate",
+        ),
         (experiment.wire.mask_codec == "raw", ("wire.mask_classes",), "raw has no statistics"),
         (
             experiment.method == "prunefl" and every >= rounds - 1,

@@ -80,11 +80,11 @@ class SignSgd(ServerMethod):
         """Return the votes this client has missed."""
         state, sync = self.state, Sync(step=self.state.step)
         sync, votes, bound = state.model.offer(client, sync, self._channel)
-        sections = {Section.CONFIG: sync.pack()}
+        sections, formula = {Section.CONFIG: sync.pack()}, self._layout.total / 8 * bool(votes)
         if votes or (self._buffers.count and state.model.version):
             sections[Section.VALUES] = self._buffers.prefix(state.buffers) + votes
+            formula += 4.0 * self._buffers.count
             bound += 4.0 * self._buffers.count
-        formula = (self._layout.total / 8 + 4 * self._buffers.count) * bool(votes)
         return Request(Frame(Kind.TRAIN_REQUEST, self._round, sections), formula, bound)
 
     def accept(self, client: int, reply: Frame) -> Receipt:

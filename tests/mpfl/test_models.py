@@ -312,3 +312,10 @@ def test_a_language_model_never_looks_ahead():
 def test_text_classifier_vocabulary_can_be_given():
     model = build_model("gru", 3, TEXT, generator(), vocabulary=1000)
     assert model(torch.full((1, 12), 999)).shape == (1, 3)
+
+
+def test_a_narrow_residual_network_keeps_out_of_a_fault_of_convolutions() -> None:
+    """Channels-last, its strided shortcuts would write beyond their memory; see the function."""
+    narrow = build_world(tiny(model__name="resnet20", model__size=0.1))
+    assert not narrow.model.manner.channels_last
+    assert build_world(tiny(model__name="resnet20")).model.manner.channels_last

@@ -386,6 +386,28 @@ def test_a_density_that_is_never_reached_is_said(method: str) -> None:
     assert any("prune.rounds: 20 steps to density 0.2, but of 4 rounds" in n for n in found.notes())
 
 
+@pytest.mark.parametrize(
+    ("changes", "note"),
+    [
+        ({"prune__regrow": "random", "prune__vote": "majority"}, "majority aims at no density"),
+        ({"method": "fedavg_prune", "prune__rounds": 20, "prune__schedule": "one_shot"},
+         "only 0 can prune: it ends at 1"),
+        ({"prune__schedule": "linear", "prune__rounds": 10, "prune__density": 0.3,
+          "prune__converged": 0.08, "federation__rounds": 12},
+         "moves the mask by 0.07, less than 0.08: phase 1 may end at density 0.93"),
+    ],
+)  # fmt: skip
+def test_a_mask_of_another_density_than_asked_for_is_said(
+    changes: dict[str, Any], note: str
+) -> None:
+    assert any(note in said for said in plan(tiny(**changes)).notes())
+
+
+def test_fewer_voters_than_a_rule_leaves_out_are_refused_at_once() -> None:
+    with pytest.raises(InputError, match=r"prune.vote: 'trimmed\(1\)' leaves none of 1 ballots"):
+        plan(tiny(prune__voters=1, prune__vote="trimmed(1)"))
+
+
 OTHERWISE: dict[str, Any] = {
     "train.loss": "label_smoothing(0.2)", "train.lr": 0.03, "train.momentum": 0.5,
     "train.epochs": 3, "train.batch_size": 7, "train.lr_decay": "cosine", "train.clip": 0.5,
@@ -415,7 +437,10 @@ def test_what_has_an_effect_is_not_named() -> None:
         faults__attack="random", wire__up="int8(nearest)", wire__error_feedback=False,
         wire__mask_codec="rans", federation__rounds=8,
     )  # fmt: skip
-    assert plan(experiment).notes() == []
+    found = plan(experiment)
+    read = {"prune.tie", "prune.score_samples", "faults.attack", "wire.error_feedback"}
+    assert not read & found.ignored.keys()
+    assert [note.partition(":")[0] for note in found.notes()] == ["prune.regrow"]
 
 
 @pytest.mark.parametrize(

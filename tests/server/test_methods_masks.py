@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from clients.methods import handler, prunefl
 from mpfl.mask import Layout, Mask
 from mpfl.models import build_model
 from mpfl.regrow import reconfigure
@@ -15,6 +16,7 @@ from mpfl.wire.frame import Section
 from mpfl.wire.masks import decode_mask
 from mpfl.wire.masks.codecs import MASK_CODECS
 from mpfl.wire.sections import share_classes
+from mpfl.world import build_world
 from server.methods.signsgd_mv import majority_signs
 from tests.federation import Federation, tiny
 
@@ -260,3 +262,49 @@ def test_a_ticket_of_few_units_gets_to_the_end_of_its_path():
     assert kept == sorted(kept, reverse=True)
     assert kept[-1] == round(0.2 * total)
     assert kept[4:] == [kept[-1]] * 3  # dense first, then four steps
+
+
+def test_fedprox_holds_the_scores_of_a_mask_where_the_round_began():
+    """Not at the dense network, towards which it would pull every score."""
+    theta = {}
+    for loss in ("cross_entropy", "fedprox(10000)"):
+        world = build_world(tiny(method="fedpm", train__loss=loss))
+        maskable = world.structure.parameter_mask(Mask.full(world.layout))
+        maskable &= frozen_weights(world.structure, world.w0) != 0
+        start = np.full(int(maskable.sum()), 0.3, np.float32)
+        theta[loss], _ = train_scores(
+            world.model, world.train_samples, world.experiment.train,
+            frozen_weights(world.structure, world.w0), maskable, start, lr=0.1,
+            draws=torch_generator(0, "draws"), order=torch_generator(0, "order"),
+        )  # fmt: skip
+    assert abs(theta["fedprox(10000)"].mean() - 0.3) < 0.05
+
+
+def test_lotteryfl_follows_a_step_that_changes_with_the_rounds():
+    models = []
+    for codec in ("step(2.0, 0.6)", "step(2.0, 0.6, 0.1)"):
+        game = Federation(tiny(method="lotteryfl", wire__up=codec, wire__down="float32"))
+        game.play(4)
+        models.append(game.method.model())
+    assert not np.array_equal(*models)
+
+
+def test_a_free_rider_that_is_asked_for_the_first_mask_looks_at_nothing(monkeypatch):
+    game = Federation(tiny(method="prunefl", faults__stress=1.0,
+                           faults__stress_kind="free_rider"))  # fmt: skip
+    monkeypatch.setattr(prunefl, "squared_gradients", None)
+    game.play()
+    assert game.method.mask().count() == round(0.2 * game.world.layout.total)
+
+
+def test_statistics_alone_are_booked_where_a_client_has_missed_no_vote():
+    game = Federation(tiny(method="signsgd_mv", model__name="resnet20", model__size=0.1))
+    game.play()
+    for number in (2, 3):
+        game.method.begin_round(number, [0])
+        request = game.method.request(0)
+        game.method.accept(0, handler("signsgd_mv")(request.frame, game.client(0)))
+        game.method.finish_round(False)  # nothing new to be voted about
+    count = 4 * game.world.travelling_buffers
+    assert len(request.frame.sections[Section.VALUES]) == count
+    assert request.formula_bytes == request.bound_bytes == count

@@ -111,6 +111,26 @@ def test_phase_one_runs_on_while_the_mask_moves() -> None:
     assert phases == ["mask", "mask", "mask", "train"]
 
 
+def test_a_round_in_which_nobody_was_ready_to_prune_is_no_end() -> None:
+    federation = Federation(tiny(prune__rounds=3, prune__converged=0.01, prune__gate=1.0))
+    for _ in range(3):
+        assert federation.method.phase == "mask"
+        assert federation.play()["moved"] == 0
+    assert federation.method.phase == "train"
+
+
+def test_a_mask_of_nothing_can_be_asked_to_regrow() -> None:
+    federation = Federation(
+        tiny(
+            prune__vote="unanimous", prune__min_units=0, prune__score="random",
+            prune__density=0.01, prune__schedule="one_shot", prune__rounds=1,
+            prune__regrow="random", federation__rounds=6,
+        )
+    )  # fmt: skip
+    federation.play(4)
+    assert federation.method.mask().count() == 0
+
+
 def test_rounds_that_phase_one_leaves_belong_to_phase_two() -> None:
     experiment = tiny(prune__rounds=6, federation__rounds=10)
     assert training_rounds(experiment, 7, 0) == 4

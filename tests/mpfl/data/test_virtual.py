@@ -12,7 +12,7 @@ from mpfl.config import DataConfig
 from mpfl.data.digest import data_digests
 from mpfl.data.partition import partition
 from mpfl.data.summary import summary
-from mpfl.data.virtual import contents, held_by_all, pooled
+from mpfl.data.virtual import contents, held_in_a_round, pooled
 from mpfl.errors import InputError, RunError
 from mpfl.world import build_world
 from tests.federation import tiny
@@ -72,7 +72,7 @@ def test_mixes_are_drawn_evenly_over_the_classes():
 def test_a_population_is_told_apart_and_added_up_without_asking_anybody():
     parts = divided(clients=10**9)  # who walks over them does not come back
     assert len(parts) == 10**9
-    assert held_by_all(parts) == 40 * 10**9
+    assert held_in_a_round(parts, 25) == 1000
     np.testing.assert_array_equal(pooled(parts), np.arange(len(LABELS)))
     assert sum(map(len, contents(parts))) < 10 * 8 * len(LABELS)
     told = b"".join(contents(parts))
@@ -81,12 +81,19 @@ def test_a_population_is_told_apart_and_added_up_without_asking_anybody():
         assert b"".join(contents(other)) != told
 
 
+def test_a_mean_is_as_exact_as_a_round_is_small() -> None:
+    population = {"data__partition": "virtual(60, 0.5)", "federation__clients_per_round": 4}
+    assert build_world(tiny(data__clients=10**14, **population)).round_samples == 240
+    assert build_world(tiny(federation__clients_per_round=2)).round_samples == 240
+
+
 def test_every_so_manyth_client_of_a_population_is_counted():
     shown = summary(divided(), LABELS, 5)
     assert (shown.counts.shape, shown.population) == ((1000, 5), 1_000_000)
     assert shown.clients.tolist() == list(range(0, 1_000_000, 1000))
     own = np.bincount(LABELS[divided()[5000]], minlength=5)
     assert shown.counts[5].tolist() == own.tolist()
+    assert summary(divided(2**62), LABELS, 5).clients[-1] == 2**62 * 999 // 1000
     assert shown.text().startswith("1000000 clients, of which 1000 clients, 40000 samples")
     few = summary(divided(clients=30), LABELS, 5)
     assert few.counts.shape == (30, 5)

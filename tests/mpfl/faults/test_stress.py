@@ -111,3 +111,9 @@ def test_the_seed_chooses_who_is_stressed():
     assert len({stressed_clients(seed, 10, 0.2) for seed in range(20)}) > 5
     with pytest.raises(ValueError, match=r"faults.stress: got 1.5, expected 0 to 1"):
         stressed_clients(0, 10, 1.5)
+
+
+def test_nobody_is_drawn_from_more_than_can_be_looked_at():
+    with pytest.raises(ValueError, match="got 100000000000000, expected at most 100000000"):
+        stressed_clients(0, 10**14, 0.1)
+    assert stressed_clients(0, 10**14, 0.0) == frozenset()
