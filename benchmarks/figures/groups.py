@@ -61,15 +61,21 @@ class Panel:
         return any(run.summary.validation_accuracy is not None for run in runs)
 
 
-def panels(runs: Sequence[RunData], rows: Sequence[Row], baseline: str) -> list[Panel]:
+def panels(
+    runs: Sequence[RunData],
+    rows: Sequence[Row],
+    baseline: str,
+    every: Sequence[RunData] | None = None,
+) -> list[Panel]:
     """Return the settings in reading order, in all of which a variant looks the same.
 
     A swept key that changes nothing about a method (say a density for one that never prunes) would
     draw the same curve again and again: such a method is drawn once, without the key in its name.
+    Settings are those of `every` run, the failed ones among them, as in the rows.
     """
+    keys = setting_keys(every or runs, baseline)
     parts = {
-        setting: without_idle_keys(part)
-        for setting, part in split_settings(runs, setting_keys(runs, baseline)).items()
+        setting: without_idle_keys(part) for setting, part in split_settings(runs, keys).items()
     }
     labels = {run.name: run.label for part in parts.values() for run in part}
     styles = variant_styles(labels, baseline)

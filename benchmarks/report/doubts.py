@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 from benchmarks.report.provenance import differing_values, told_ignored
 from benchmarks.results.rundata import RunData
@@ -14,8 +16,7 @@ from server.records import Failure
 def setting(runs: Sequence[RunData]) -> str:
     """Say in one line on what work the methods are compared."""
     seeds = sorted({run.seed for run in runs})
-    sampled = runs[0].config.get("federation", {}).get("clients_per_round")
-    each = _values(runs, "federation", "clients_per_round") if sampled else "all"
+    each = re.sub(r"\b0\b|\?", "all", _values(runs, "federation", "clients_per_round"))
     return (
         f"{_values(runs, 'data', 'name')}, {_values(runs, 'model', 'name')}, "
         f"{_values(runs, 'data', 'clients')} clients ({_values(runs, 'data', 'partition')}), "
@@ -45,8 +46,10 @@ def doubts(
     dead = failures or {}
     found = [*_failed(runs, dead), *_uncounted(runs), *_other_work(runs), *_other_inputs(runs)]
     found += [*_rejections(runs), *_idle(runs), *_wrong_sums(runs), *_unsealed(runs)]
-    if left := [name for name in unfinished if name not in dead]:
-        found.append(f"Not finished, and not in any figure: {', '.join(left)}.")
+    left = Counter(unfinished) - Counter(Path(name).name for name in dead)
+    if left:
+        names = ", ".join(left.elements())
+        found.append(f"Not finished, and not in any figure: {names}.")
     return found
 
 

@@ -37,7 +37,9 @@ def comparison_headlines(
     """
     sound = [row for row in rows if not row.failed]
     if not sound:
-        return [Headline("", "No run came to a result.")]
+        some = any(row.failed < len(row.seeds) for row in rows)
+        what = "No method came to a result with every seed." if some else "No run came to a result."
+        return [Headline("", what)]
     if not any(_is_judged(row, baseline) for row in sound):
         return [Headline("", _without_baseline(sound))]
     products = {ladder.setting: ladder for ladder in ladders}
@@ -93,11 +95,11 @@ def _sentences(
     theirs = [row for row in rows if row.label == baseline and row.target == able[0].target]
     said = _winner(able[0], theirs, baseline, margin, _OWN if _is_beaten(judged) else "")
     if best is able[0]:
-        said += f"{_made_of(best, products)}."
+        said += f"{_made_of(best, baseline, products)}."
         if len(able) > 1:
             said += f" Next is {able[1].variant} with {_needs(able[1])}."
     elif best is not None:
-        said += f". {best.variant} needs {_needs(best)}{_made_of(best, products)}."
+        said += f". {best.variant} needs {_needs(best)}{_made_of(best, baseline, products)}."
     elif ours:
         row = max(ours, key=lambda r: r.accuracy.mean)
         said += f". {row.variant} ends at {accuracy_text(row.accuracy)} and does not reach it"
@@ -146,17 +148,19 @@ def _bracketed(text: str) -> str:
     return f" ({text})" if text else ""
 
 
-def _made_of(row: Row, products: Mapping[str, Ladder]) -> str:
-    """Say what the bytes saved are made of, where a ladder ends with the row."""
+def _made_of(row: Row, baseline: str, products: Mapping[str, Ladder]) -> str:
+    """Say what the bytes saved are made of, where a ladder leads from the baseline to the row."""
     swept = setting_text(row.sweep, list(row.sweep))
     ladder = products.get(swept)
-    return f" = {ladder.parts}" if ladder and ladder.rungs[-1].label == row.label else ""
+    if not ladder or (ladder.rungs[0].label, ladder.rungs[-1].label) != (baseline, row.label):
+        return ""
+    return f" = {ladder.parts}"
 
 
 def _second(row: Row, margin: float) -> str:
     """Say the same against the second baseline, where there is one."""
     reach = row.reach_at(margin)
-    if reach.best_ratio is None:
+    if reach.best_ratio is None or reach.best == row.label:
         return ""
     told = fewer_text(reach.best_ratio.mean)
     doubt = _bracketed(_doubt(reach.best_ratio))

@@ -108,7 +108,7 @@ def comparison_page(
     able = [row for row in rows if not row.failed] or [row for row in rows if row.method in made]
     groups = {row.method: made[row.method] for row in able}
     sound = [run for row in able for run in made[row.method]]
-    parts = panels(sound, able, asked.baseline)
+    parts = panels(sound, able, asked.baseline, runs)
     failed = {row.label for row in rows if row.failed}
     steps, gaps = ladders(sound, asked.ladder, asked.baseline, asked.margin, failed)
     first = [

@@ -135,6 +135,8 @@ def plan_tuning(rest: Mapping[str, Any], asked: CompareConfig, tune: TuneConfig)
     cells = _equal_work([cell for cell in cells if _NO_CLIENTS not in cell.ignored])
     own = [cell for cell in cells if not cell.same_as]
     studies = [_study(cell, _baseline_of(cell, cells, asked), asked, tune) for cell in own]
+    if not studies:
+        raise InputError(f"{', '.join(labels)}: nothing to tune, without clients no byte is sent")
     for label, table in tune.space.items():
         if label in (EVERY, *labels):
             _check_read(label, table, studies)

@@ -97,13 +97,24 @@ def resolve(
     return resolved(anchored(changed(load_table(config), changes), Path()))
 
 
+def _of_tables(changes: Mapping[str, Any]) -> dict[str, Any]:
+    """Return changes with the keys of a table, as ``[prune]`` is one, each on its own."""
+    flat: dict[str, Any] = {}
+    for key, value in changes.items():
+        if isinstance(value, Mapping) and "." not in key and key not in ("compare", "tune"):
+            flat |= {f"{key}.{inner}": found for inner, found in value.items()}
+        else:
+            flat[key] = value
+    return flat
+
+
 def changed(table: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
     """Return tables with dotted keys set anew; a recipe stands below what stands beside its name.
 
     So a file that names a recipe may set any key of it, and so may whoever names one in `changes`;
-    where only those name it, it sets aside what the file says.
+    where only those name it, it sets aside what the file says. A table sets its own keys alone.
     """
-    table, changes = renamed(table)[0], renamed(changes)[0]
+    table, changes = renamed(table)[0], renamed(_of_tables(changes))[0]
     named = expanded({"method": table["method"]} if "method" in table else {})
     given = dotted(table).keys() - {"method"}
     below = {key: value for key, value in named.items() if key not in given}

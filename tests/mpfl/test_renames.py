@@ -49,3 +49,9 @@ def test_a_file_may_set_any_key_of_the_recipe_that_it_names():
 def test_a_recipe_that_is_set_on_top_sets_the_wire_of_a_file_aside():
     table = changed({"wire": {"up": "step(1.0)"}}, {"method": "topk", "wire.down": "float16"})
     assert table == {"method": "fedavg", "wire": {"up": "sparse(0.05)", "down": "float16"}}
+
+
+def test_a_table_sets_its_own_keys_alone() -> None:
+    table = {"prune": {"density": 0.5, "score": "taylor"}}
+    now = changed(table, {"prune": {"density": 0.2, "rounds": 1}, "prune.rounds": 3})
+    assert now == {"prune": {"density": 0.2, "score": "taylor", "rounds": 3}}

@@ -15,7 +15,7 @@ from benchmarks.results.rows import comparison_table
 from benchmarks.results.rundata import RunData
 from mpfl.config import from_mapping, from_toml, to_toml
 from mpfl.nested import read_toml, with_override
-from server.records import Row
+from server.records import Failure, Row
 from tests.handmade import run_of
 
 Make = Callable[..., Path]
@@ -75,6 +75,7 @@ def test_it_says_what_the_own_methods_bytes_are_made_of() -> None:
     assert text.startswith("mpfl reaches fedavg's accuracy")
     assert "10.0 × fewer bytes: 2.00 kB instead of 20.0 kB (one seed)" in text
     assert "= 4.00 × wire × 2.50 × mask. Next is dense with 4.00 × fewer" in text
+    assert " × mask" not in said(runs, {"wire": "dense", "mask": "mpfl"})[0]  # a part of it
 
 
 def test_it_says_the_same_against_the_best_of_several_baselines() -> None:
@@ -84,6 +85,8 @@ def test_it_says_the_same_against_the_best_of_several_baselines() -> None:
     (line,) = comparison_headlines(rows, "fedavg", 0.005)
     text = line.text.replace("\u00a0", " ")
     assert text.endswith("Against fedavg_5, the best of the baselines, mpfl needs 3.00 × fewer.")
+    rows = comparison_table(runs[:2], best_of=["fedavg", "fedavg_5"])
+    assert "Against" not in comparison_headlines(rows, "fedavg", 0.005)[0].text  # itself
 
 
 def test_settings_where_another_method_wins_come_first() -> None:
@@ -144,6 +147,11 @@ def test_the_setting_names_the_rounds_of_each_swept_value() -> None:
     ]
     assert "lenet5 or lenet300, " in setting(runs)
     assert "in each of 9 or 19 rounds" in setting(runs)
+    asked = [
+        replace(run, config={**run.config, "federation": {"clients_per_round": count}})
+        for run, count in zip(runs, (0, 0, 0, 1, 1, 1), strict=True)
+    ]
+    assert "all or 1 of them in each" in setting(asked)
 
 
 def test_a_ledger_that_does_not_add_up_is_said(make_run: Make, tmp_path: Path) -> None:
@@ -192,6 +200,12 @@ def test_cells_of_one_name_are_each_told_of() -> None:
     text = " ".join(doubts(runs))
     for part in ("f (this)", "f (that)", "f: 1 of 1 rounds", "f: 2 of 2 rounds"):
         assert part in text
+
+
+def test_a_cell_that_failed_is_not_told_as_unfinished_too() -> None:
+    dead = {f"{name}/cells/f": Failure(label="f", seed=0, sweep={}, error="why") for name in "ab"}
+    text = " ".join(doubts([run_of([(10, 0.5)])], ["f", "f", "g"], dead))
+    assert text.endswith("Not finished, and not in any figure: g.")
 
 
 def test_a_seed_without_a_baseline_is_nobodys_miss() -> None:

@@ -408,6 +408,10 @@ def test_no_result_at_all_is_an_error(tmp_path: Path) -> None:
         (["--set", "tune.finalists=0"], "tune.finalists: got 0, expected 1 to 10,000"),
         (["--methods", "fedavgg"], "unknown method 'fedavgg'"),
         (["--set", "compare.baseline=centralized"], "sends nothing, so it sets no target"),
+        (
+            ["--methods", "centralized", "--set", "compare.baseline=centralized"],
+            "centralized: nothing to tune",
+        ),
         (["--set", "tune.validation=1.0"], "tune.validation: got 1.0, expected a share"),
         (["--set", "tune.trails=2"], "tune.trails"),
         (["--set", "compare.sweep={'stop.byte_budget'=[1, 2]}"], "compare.sweep.stop.byte_budget"),
