@@ -17,6 +17,7 @@ from benchmarks.results.loading import load_folders
 from benchmarks.results.rows import comparison_table
 from benchmarks.results.rundata import RunData
 from benchmarks.results.settings import without_idle_keys
+from tests.handmade import run_of
 
 Make = Callable[..., Path]
 DENSITY, VOTE, VOTERS = "prune.density", "prune.vote", "prune.voters"
@@ -125,3 +126,14 @@ def test_the_figure_is_in_the_report(
     assert "<h3>Accuracy and bytes against prune.density</h3>" in text
     for kind in ("svg", "png", "pdf"):
         assert (tmp_path / "c" / "figures" / f"sweep_prune_density.{kind}").is_file()
+
+
+def test_a_setting_of_failed_runs_leaves_the_others_their_heading() -> None:
+    runs = [
+        run_of([(10, accuracy)], "fedavg", sweep={"faults.drop_before": lost})
+        for lost, accuracy in ((0, 0.9), (0.5, 0.4))
+    ]
+    rows = comparison_table(runs)
+    (panel,) = panels(runs[:1], rows[:1], "fedavg", runs)
+    assert [row.label for row in panel.rows] == ["fedavg"]
+    assert panel.setting == "drop_before=0"
