@@ -47,7 +47,8 @@ def _first_mask(request: Frame, client: Client) -> Frame:
     path = density_path(config.schedule, config.density, config.rounds)
     if client.idle:
         mask = random_ballot(world, mask, round_number=len(path), client=client.partition)
-    for density in [] if client.idle else path:
+        path = []
+    for density in path:
         result = client.train(model, request.round, mask=mask, epochs=config.epochs)
         model = world.model.read_model()
         mask = reconfigure(

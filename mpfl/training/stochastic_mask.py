@@ -98,8 +98,10 @@ def train_scores(
     model.rewind_counters()
     least = least_batch(model.module, config.batch_size)
     wanted = loss_named(config)
-    model.values[places] = weights * torch.from_numpy(theta)  # what the round started from
-    start = named_weights(model.module) if wanted else {}
+    start = {}
+    if wanted:  # what holds a client back is what the round started from
+        model.values[places] = weights * torch.from_numpy(theta)
+        start = named_weights(model.module)
     total, steps = torch.zeros(()), 0
     with lent_from(order):
         for inputs, targets in batches_of(samples, config.batch_size, config.epochs, order, least):

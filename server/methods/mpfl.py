@@ -182,9 +182,8 @@ class Mpfl(WeightMethod):
             mask, columns = self._consensus.decide()
         if self._voting:
             config = self._world.experiment.prune
-            converged = enough and columns["moved"] < config.converged
-            if config.gate and columns.get("moved") == 0:
-                converged = False  # nobody was ready to prune
+            rests = bool(config.gate) and columns.get("moved") == 0  # nobody was ready to prune
+            converged = enough and not rests and columns["moved"] < config.converged
             if converged or self._round >= config.rounds:
                 self.state.phase = "train"
         else:
