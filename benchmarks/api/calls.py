@@ -12,7 +12,6 @@ from benchmarks.api.finished import Comparison, Run
 from benchmarks.results.loading import (
     comparison_settings,
     is_comparison,
-    load_failures,
     load_folders,
     load_run,
 )
@@ -166,8 +165,8 @@ def load(folder: str | Path) -> Run | Comparison:
 
 
 def _comparison(folder: Path, names: Sequence[str] = ()) -> Comparison:
-    failures = load_failures([folder])
-    found, dead = without_constant_keys(load_folders([folder])[0], list(failures.values()))
+    read = load_folders([folder])
+    found, dead = without_constant_keys(read.runs, list(read.failures.values()))
     order = {name: place for place, name in enumerate(names)}
     found.sort(key=lambda data: order.get(data.folder, len(order)))
     asked = comparison_settings([folder])
@@ -181,7 +180,7 @@ def _comparison(folder: Path, names: Sequence[str] = ()) -> Comparison:
         tuple(Run(home_of(cells / data.folder), data) for data in found),
         tuple(rows),
         baseline,
-        {name: failure.error for name, failure in failures.items()},
+        {name: failure.error for name, failure in read.failures.items()},
     )
 
 

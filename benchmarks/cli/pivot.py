@@ -12,7 +12,7 @@ from rich.table import Table
 
 from benchmarks.cli.console import Reporter
 from benchmarks.cli.options import Json
-from benchmarks.results.loading import comparison_settings, load_failures, load_folders
+from benchmarks.results.loading import comparison_settings, load_folders
 from benchmarks.results.measures import Estimate
 from benchmarks.results.pivot import Place, pivot_cells
 from benchmarks.results.rundata import RunData
@@ -55,13 +55,13 @@ def pivot(
 
 def _runs(folder: Path, keys: Sequence[str], reporter: Reporter) -> list[RunData]:
     """Return the finished runs in the order of configuration, first key first."""
-    runs, unfinished = load_folders([folder])
-    dead = load_failures([folder])
-    failed = [*dead, *(run.folder for run in runs if run.failed)]
+    found = load_folders([folder])
+    runs = found.runs
+    failed = [*found.failures, *(run.folder for run in runs if run.failed)]
     if failed:
         reporter.note(f"failed, and in no mean: {', '.join(failed)}")
-    if left := [name for name in unfinished if name not in dead]:
-        reporter.note(f"not finished, and in no mean: {', '.join(left)}")
+    if found.unfinished:
+        reporter.note(f"not finished, and in no mean: {', '.join(found.unfinished)}")
     settings = comparison_settings([folder])
     orders = {"label": settings.get("methods", []), **settings.get("sweep", {})}
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from pathlib import Path
+from collections.abc import Collection, Mapping, Sequence
 
 from benchmarks.report.provenance import differing_values, told_ignored
+from benchmarks.results.loading import COMPARISON
 from benchmarks.results.rundata import RunData
 from server.health import ignored_text
 from server.records import Failure
@@ -41,15 +41,17 @@ def doubts(
     runs: Sequence[RunData],
     unfinished: Sequence[str] = (),
     failures: Mapping[str, Failure] | None = None,
+    setting_keys: Collection[str] = (),
 ) -> list[str]:
-    """Say what speaks against the figures: failed, missing, lost, idle, other work, wrong sums."""
-    dead = failures or {}
-    found = [*_failed(runs, dead), *_uncounted(runs), *_other_work(runs), *_other_inputs(runs)]
-    found += [*_rejections(runs), *_idle(runs), *_wrong_sums(runs), *_unsealed(runs)]
-    left = Counter(unfinished) - Counter(Path(name).name for name in dead)
-    if left:
-        names = ", ".join(left.elements())
-        found.append(f"Not finished, and not in any figure: {names}.")
+    """Say what speaks against the figures: failed, missing, lost, idle, other work, wrong sums.
+
+    Work that differs between the values of `setting_keys` is meant to.
+    """
+    found = [*_failed(runs, failures or {}), *_uncounted(runs), *_other_work(runs, setting_keys)]
+    found += [*_other_inputs(runs), *_rejections(runs), *_idle(runs)]
+    found += [*_wrong_sums(runs), *_unsealed(runs)]
+    if unfinished:
+        found.append(f"Not finished, and not in any figure: {', '.join(unfinished)}.")
     return found
 
 
@@ -91,10 +93,14 @@ def _idle(runs: Sequence[RunData]) -> list[str]:
     return [*([f"Settings without effect: {text}."] if keys else []), *dict.fromkeys(notes)]
 
 
-def _other_work(runs: Sequence[RunData]) -> list[str]:
+def _other_work(runs: Sequence[RunData], setting_keys: Collection[str]) -> list[str]:
     told = {key for run in runs for key in run.sweep} | {"data.folder", "data.download"}
-    keys = [key for key in differing_values(runs) if key.startswith(("data.", "model."))]
-    unknown = [key for key in keys if key not in told]
+    parts: dict[object, list[RunData]] = {}
+    for run in runs:
+        own = run.sweep.get(COMPARISON) if COMPARISON in setting_keys else None
+        parts.setdefault(own, []).append(run)
+    keys = dict.fromkeys(key for part in parts.values() for key in differing_values(part))
+    unknown = [k for k in keys if k.startswith(("data.", "model.")) and k not in told]
     return [f"Not the same work for all: {', '.join(unknown)} differs."] if unknown else []
 
 

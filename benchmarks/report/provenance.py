@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.report.tables import Cell, Line, Table, cell
-from benchmarks.results.loading import is_comparison
+from benchmarks.results.loading import is_comparison, short_names
 from benchmarks.results.rundata import RunData
 from mpfl.config import Experiment, from_mapping, to_mapping
 from mpfl.errors import InputError
@@ -31,15 +31,21 @@ class Reproduction:
 
 
 def reproductions(folders: Sequence[Path]) -> list[Reproduction]:
-    """Return how to run again what these run and comparison folders hold."""
-    return [_reproduction(folder) for folder in folders]
+    """Return how to run again what these run and comparison folders hold, each file once.
+
+    Of several folders every file has its folder's name.
+    """
+    every = list(dict.fromkeys(folder.resolve() for folder in folders))
+    names = short_names(every) if len(every) > 1 else {}
+    return [_reproduction(folder, names.get(folder, "").replace("/", "-")) for folder in every]
 
 
-def _reproduction(folder: Path) -> Reproduction:
-    verb, name = ("compare", _COMPARISON) if is_comparison(folder) else ("run", CONFIG)
-    file = folder / name
+def _reproduction(folder: Path, name: str) -> Reproduction:
+    verb, own = ("compare", _COMPARISON) if is_comparison(folder) else ("run", CONFIG)
+    file = folder / own
     text = file.read_text(encoding="utf-8") if file.is_file() else ""
-    return Reproduction(name, text, f"mpfl {verb} {name} --out again")
+    called = f"{name}.toml" if name else own
+    return Reproduction(called, text, f"mpfl {verb} {called} --out {name and f'{name}-'}again")
 
 
 def origin(runs: Sequence[RunData]) -> str:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from benchmarks.figures.errors import Dot
+from benchmarks.results.loading import COMPARISON
 from benchmarks.results.settings import setting_text
 
 TRIALS = "trials.csv"
@@ -46,9 +47,17 @@ class Trial:
         return all(f", {text}, " in parts for text in names)
 
 
-def load_trials(folders: Sequence[Path]) -> list[Trial]:
-    """Return the trials beside these comparisons; none where there are none, or no such columns."""
-    return [trial for folder in folders for trial in _read(folder / TRIALS)]
+def load_trials(folders: Sequence[Path], comparisons: Mapping[Path, str]) -> list[Trial]:
+    """Return the trials beside these comparisons; none where there are none, or no such columns.
+
+    They belong to their comparison alone, if it has one of the names of `comparisons`.
+    """
+    found = []
+    for folder in folders:
+        name = comparisons.get(folder.resolve())
+        own = (f"{COMPARISON}={name}",) if name else ()
+        found += [replace(trial, swept=(*trial.swept, *own)) for trial in _read(folder / TRIALS)]
+    return found
 
 
 def _read(file: Path) -> list[Trial]:

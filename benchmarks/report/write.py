@@ -12,10 +12,10 @@ from benchmarks.report.pages import Asked, comparison_page, run_page
 from benchmarks.report.rendering import rendered
 from benchmarks.report.table import table_csv, table_tex
 from benchmarks.report.trials import load_trials
-from benchmarks.results.loading import REPORT, comparison_settings, load_failures, load_folders
+from benchmarks.results.loading import REPORT, comparison_settings, load_folders
 from benchmarks.results.published import Meeting, meetings
 from benchmarks.results.rows import Row, comparison_table
-from benchmarks.results.settings import without_constant_keys
+from benchmarks.results.settings import setting_keys, without_constant_keys
 from mpfl.errors import InputError
 from server.custody import held, write_atomically, writing
 
@@ -60,20 +60,19 @@ def write_report(folders: Path | Sequence[Path], out: Path | None = None) -> Rep
     chosen = [folders] if isinstance(folders, Path) else list(folders)
     if out is None:
         if len(chosen) != 1:
-            raise InputError("a report on several folders needs a folder to write to")
+            raise InputError("a report on several folders needs a folder to write to: --out")
         out = chosen[0]
-    found, unfinished = load_folders(chosen)
-    failures = load_failures(chosen)
-    runs, dead = without_constant_keys(found, list(failures.values()))
+    found = load_folders(chosen)
+    runs, dead = without_constant_keys(found.runs, list(found.failures.values()))
     settings = comparison_settings(chosen)
     asked = _asked(settings)
     rows = comparison_table(runs, asked.baseline, asked.margin, dead, asked.best_of)
     met = meetings(runs, settings)
-    if len(runs) == 1 and not unfinished and not met:
+    if len(runs) == 1 and not (found.unfinished or found.failures or met):
         page = run_page(runs[0], rows, chosen[0])
     else:
-        heading, notes = f"Comparison {out.resolve().name}", doubts(runs, unfinished, failures)
-        trials = load_trials(chosen)
+        heading, trials = f"Comparison {out.resolve().name}", load_trials(chosen, found.comparisons)
+        notes = doubts(runs, found.unfinished, found.failures, setting_keys(runs, asked.baseline))
         page = comparison_page(runs, rows, asked, heading, notes, chosen, trials, met)
     contents = {
         f"figures/{item.name}.{ending}": content

@@ -8,11 +8,11 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from itertools import count
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple, TypeVar
 
 from safetensors import SafetensorError, safe_open
 
-from benchmarks.results.rundata import Ledger, RunData
+from benchmarks.results.rundata import Ledger, RunData, run_name
 from benchmarks.same_run import home_of, of_other_work, read_shared
 from mpfl.config import from_mapping
 from mpfl.errors import InputError
@@ -48,6 +48,11 @@ from server.runfolder import (
 
 REPORT = "report.html"
 """The page of a folder, which `benchmarks.report` writes."""
+
+COMPARISON = "comparison"
+"""The key, as if it had been swept, that says of which comparison a run is where several differ."""
+
+_Run = TypeVar("_Run", RunData, Failure)
 
 
 def load_run(folder: Path) -> RunData:
@@ -133,22 +138,47 @@ def is_comparison(folder: Path) -> bool:
 
 
 def comparison_settings(folders: Sequence[Path]) -> Mapping[str, Any]:
-    """Return the table ``[compare]`` of the only comparison folder; empty for anything else."""
-    file = folders[0] / "comparison.toml"
-    if len(folders) != 1 or not file.exists():
+    """Return what the tables ``[compare]`` of all comparison folders among these agree on.
+
+    What others published says itself which runs it belongs to, so all of it is returned.
+    """
+    files = [file for folder in folders if (file := folder / "comparison.toml").exists()]
+    tables = [table for file in files if isinstance(table := _read_toml(file).get("compare"), dict)]
+    if not tables:
         return {}
-    table = _read_toml(file).get("compare", {})
-    return table if isinstance(table, dict) else {}
+    agreed = {k: v for k, v in tables[0].items() if all(t.get(k) == v for t in tables)}
+    published = [entry for table in tables for entry in table.get("published", [])]
+    every = [entry for at, entry in enumerate(published) if entry not in published[:at]]
+    return {**agreed, "published": every} if every else agreed
 
 
-def load_folders(folders: Iterable[Path]) -> tuple[list[RunData], list[str]]:
+class Loaded(NamedTuple):
+    """What run folders and comparison folders hold.
+
+    Attributes
+    ----------
+    runs
+        Those that have ended, names told apart where two have the same label and seed.
+    unfinished
+        Names of comparison cells that neither ended nor failed.
+    failures
+        Comparison cells that came to no result, by name; where two have the same name, all have
+        their comparison's before it.
+    comparisons
+        Resolved comparison folders → the names that tell them apart; empty where nothing must.
+    """
+
+    runs: list[RunData]
+    unfinished: list[str]
+    failures: dict[str, Failure]
+    comparisons: dict[Path, str]
+
+
+def load_folders(folders: Iterable[Path]) -> Loaded:
     """Read run folders and comparison folders.
 
-    Returns
-    -------
-    tuple
-        The finished runs, names told apart where two have the same label and seed, and the names
-        of comparison cells that are not finished.
+    Comparisons that hold different work under one name are told apart as if `COMPARISON` had been
+    swept over them, other runs by a label that says where they come from.
 
     Raises
     ------
@@ -156,6 +186,7 @@ def load_folders(folders: Iterable[Path]) -> tuple[list[RunData], list[str]]:
         Where a file is damaged or nothing is finished.
     """
     read: dict[Path, RunData] = {}
+    dead: dict[Path, Failure] = {}
     homes: dict[Path, Path] = {}
     given: dict[Path, Path] = {}
     unfinished: list[str] = []
@@ -163,15 +194,37 @@ def load_folders(folders: Iterable[Path]) -> tuple[list[RunData], list[str]]:
         if not folder.is_dir():
             raise InputError(f"{folder}: no such folder")
         for run in _cells(folder) if is_comparison(folder) else [folder]:
+            real = run.resolve()
+            homes[real], given[real] = folder.resolve(), run
             if run == folder or _has_ended(run):
-                real = run.resolve()
-                read[real], homes[real], given[real] = _read_run(run), folder.resolve(), run
+                read[real] = _read_run(run)
+            elif (failure := _failure_of(run)) is not None:
+                dead[real] = failure
             else:
                 unfinished.append(run.name)
     if not read:
         raise InputError(f"no finished run in {', '.join(str(f) for f in folders) or 'nothing'}")
     tell_unsealed([given[real] for real, run in read.items() if not run.sealed])
-    return _told_apart(read, homes), unfinished
+    claims = {real: _Claim(run.name, run.seed, _work(run.config)) for real, run in read.items()}
+    claims |= {real: _claim_of(given[real], failure) for real, failure in dead.items()}
+    sources = _sources(claims, homes)
+    names = short_names({*homes.values(), *sources.values()})
+    comparisons = {home: names[home] for home in _apart(sources, homes)}
+
+    def told(real: Path, one: _Run) -> _Run:
+        if homes[real] in comparisons:
+            return replace(one, sweep={**one.sweep, COMPARISON: comparisons[homes[real]]})
+        if real in sources:
+            return replace(one, label=f"{one.label} ({names[sources[real]]})")
+        return one
+
+    cells = short_names(dead)
+    return Loaded(
+        [told(real, run) for real, run in read.items()],
+        unfinished,
+        {cells[real]: told(real, failure) for real, failure in dead.items()},
+        comparisons,
+    )
 
 
 def _cells(comparison: Path) -> list[Path]:
@@ -185,56 +238,63 @@ def _has_ended(folder: Path) -> bool:
     return (folder / SUMMARY).exists() or SUMMARY in (listed(folder) or {})
 
 
-def load_failures(folders: Iterable[Path]) -> dict[str, Failure]:
-    """Return the cells of comparison folders that failed, by name; InputError where damaged.
-
-    Where two have the same name, all have their comparison's before it.
-    """
-    cells = (cell for folder in folders for cell in sorted((folder / "cells").glob("*")))
-    found = {cell.resolve(): _failure_of(cell) for cell in cells}
-    dead = {cell: failure for cell, failure in found.items() if failure is not None}
-    names = _short(dead)
-    return {names[cell]: failure for cell, failure in dead.items()}
-
-
 def _failure_of(cell: Path) -> Failure | None:
-    """Return why a cell came to no result; None if it did, or has not ended."""
-    shared, home = read_shared(cell), home_of(cell)
-    failure = None if (home / SUMMARY).exists() else read_failure(home)
+    """Return why a cell without a summary came to no result; None if it may still end."""
+    shared, failure = read_shared(cell), read_failure(home_of(cell))
     if failure is None or shared is None:
         return failure
     return replace(failure, label=shared.label, sweep=shared.sweep)
 
 
-def _told_apart(read: Mapping[Path, RunData], homes: Mapping[Path, Path]) -> list[RunData]:
-    """Add to the label of runs that share a name but are no repetitions where they come from.
+class _Claim(NamedTuple):
+    """What a run goes by: its name and seed, and its work, which is empty where unknown."""
+
+    name: str
+    seed: int
+    work: str
+
+
+def _claim_of(cell: Path, failure: Failure) -> _Claim:
+    file, work = home_of(cell) / CONFIG, ""
+    if file.is_file():
+        config: Mapping[str, Any] = _read_toml(file)
+        for key, value in failure.sweep.items():
+            config = with_override(config, key, value)
+        work = _work(config)
+    return _Claim(run_name(failure.label, failure.sweep), failure.seed, work)
+
+
+def _sources(claims: Mapping[Path, _Claim], homes: Mapping[Path, Path]) -> dict[Path, Path]:
+    """Return where those come from that share a name and are no repetitions.
 
     That is the comparison folder if its runs of that name are repetitions, else the run folder.
     """
-    named: dict[str, list[Path]] = {}
-    inside: dict[tuple[str, Path], list[Path]] = {}
-    for path, run in read.items():
-        named.setdefault(run.name, []).append(path)
-        inside.setdefault((run.name, homes[path]), []).append(path)
-    ends = {
-        path: homes[path] if _repeat(read, inside[run.name, homes[path]]) else path
-        for path, run in read.items()
-        if not _repeat(read, named[run.name])
+    named: dict[str, list[_Claim]] = {}
+    inside: dict[tuple[str, Path], list[_Claim]] = {}
+    for path, claim in claims.items():
+        named.setdefault(claim.name, []).append(claim)
+        inside.setdefault((claim.name, homes[path]), []).append(claim)
+    return {
+        path: homes[path] if _repeat(inside[claim.name, homes[path]]) else path
+        for path, claim in claims.items()
+        if not _repeat(named[claim.name])
     }
-    names = _short({*homes.values(), *ends.values()})
-    return [
-        replace(run, label=f"{run.label} ({names[ends[path]]})") if path in ends else run
-        for path, run in read.items()
-    ]
 
 
-def _repeat(read: Mapping[Path, RunData], paths: Sequence[Path]) -> bool:
+def _apart(sources: Mapping[Path, Path], homes: Mapping[Path, Path]) -> list[Path]:
+    """Return all comparisons if two of them must be told apart, else none."""
+    apart = {home for path, home in sources.items() if home != path}
+    every = dict.fromkeys(home for path, home in homes.items() if home != path)
+    return list(every) if len(apart) > 1 else []
+
+
+def _repeat(claims: Sequence[_Claim]) -> bool:
     """Tell whether runs are repetitions: of the same work, each of a seed of its own."""
-    runs = [read[path] for path in paths]
-    return len({_work(run) for run in runs}) == 1 and len({run.seed for run in runs}) == len(runs)
+    works = {claim.work for claim in claims if claim.work}
+    return len(works) <= 1 and len({claim.seed for claim in claims}) == len(claims)
 
 
-def _short(paths: Collection[Path]) -> dict[Path, str]:
+def short_names(paths: Collection[Path]) -> dict[Path, str]:
     """Return the shortest ends of the paths that all differ."""
     for parts in count(1):
         found = {path: Path(*path.parts[-parts:]).as_posix() for path in paths}
@@ -243,9 +303,9 @@ def _short(paths: Collection[Path]) -> dict[Path, str]:
     return found
 
 
-def _work(run: RunData) -> str:
+def _work(config: Mapping[str, Any]) -> str:
     """Return what repetitions have in common: the configuration but for seed and machine."""
-    tables = {k: v for k, v in run.config.items() if k not in ("seed", "engine")}
+    tables = {k: v for k, v in config.items() if k not in ("seed", "engine")}
     data = {k: v for k, v in tables.get("data", {}).items() if k not in ("folder", "download")}
     return json.dumps({**tables, "data": data}, sort_keys=True, default=str)
 

@@ -85,7 +85,7 @@ def of_one_run(make_run: Make, tmp_path_factory: pytest.TempPathFactory) -> dict
 
 
 def _compared(folder: Path) -> dict[str, Picture]:
-    runs, _ = load_folders([folder])
+    runs = load_folders([folder]).runs
     rows = comparison_table(runs, "fedavg", MARGIN)
     (panel,) = panels(runs, rows, "fedavg")
     steps, _ = ladders(runs, {"float32": "fedavg", "mask": "mpfl"}, "fedavg", MARGIN)
@@ -128,7 +128,7 @@ def test_a_log_scale_is_said_on_the_axis_and_in_the_caption(
 
 
 def test_alternatives_hold_the_figures(compared: dict[str, Picture], comparison: Path) -> None:
-    runs, _ = load_folders([comparison])
+    runs = load_folders([comparison]).runs
     rows = {row.method: row for row in comparison_table(runs)}
     text = compared["error_bytes"].alternative
     share = 100 * rows["mpfl"].accuracy.mean
@@ -238,7 +238,7 @@ def test_variants_of_one_method_have_colours_of_their_own() -> None:
 
 
 def test_groups_follow_the_table(comparison: Path) -> None:
-    runs, _ = load_folders([comparison])
+    runs = load_folders([comparison]).runs
     rows = comparison_table(runs)
     (panel,) = panels(runs, rows, "fedavg")
     assert [group.name for group in panel.groups] == [row.method for row in rows]

@@ -15,7 +15,7 @@ from benchmarks.results.rows import comparison_table
 from benchmarks.results.rundata import RunData
 from mpfl.config import from_mapping, from_toml, to_toml
 from mpfl.nested import read_toml, with_override
-from server.records import Failure, Row
+from server.records import Row
 from tests.handmade import run_of
 
 Make = Callable[..., Path]
@@ -182,6 +182,9 @@ def test_runs_on_different_work_are_said(make_run: Make, tmp_path: Path) -> None
     assert doubts(runs) == ["Not the same work for all: data.clients differs."]
     swept = [replace(run, sweep={"data.clients": len(run.evaluated)}) for run in runs]
     assert doubts(swept) == []
+    apart = [replace(run, sweep={"comparison": name}) for run, name in zip(runs, "AB", strict=True)]
+    assert doubts(apart, setting_keys=["comparison"]) == []
+    assert doubts(apart) == doubts(runs), "one picture holds them both"
 
 
 def test_runs_that_nobody_vouches_for_are_said(make_run: Make, tmp_path: Path) -> None:
@@ -200,12 +203,6 @@ def test_cells_of_one_name_are_each_told_of() -> None:
     text = " ".join(doubts(runs))
     for part in ("f (this)", "f (that)", "f: 1 of 1 rounds", "f: 2 of 2 rounds"):
         assert part in text
-
-
-def test_a_cell_that_failed_is_not_told_as_unfinished_too() -> None:
-    dead = {f"{name}/cells/f": Failure(label="f", seed=0, sweep={}, error="why") for name in "ab"}
-    text = " ".join(doubts([run_of([(10, 0.5)])], ["f", "f", "g"], dead))
-    assert text.endswith("Not finished, and not in any figure: g.")
 
 
 def test_a_seed_without_a_baseline_is_nobodys_miss() -> None:

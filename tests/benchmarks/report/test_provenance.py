@@ -69,8 +69,10 @@ def test_a_folder_says_the_command_that_makes_it_again(
     make_run: Make, make_comparison: Make, tmp_path: Path
 ) -> None:
     run, compared = make_run(tmp_path / "run"), make_comparison(tmp_path / "c", seeds=1)
-    first, second = provenance.reproductions([run, compared])
-    assert first.command == "mpfl run config.toml --out again"
+    (only,) = provenance.reproductions([run])
+    assert only.command == "mpfl run config.toml --out again"
+    first, second = provenance.reproductions([run, compared, run])
+    assert first.command == "mpfl run run.toml --out run-again"
     assert first.text == (run / "config.toml").read_text()
-    assert second.command == "mpfl compare comparison.toml --out again"
+    assert second.command == "mpfl compare c.toml --out c-again"
     assert second.text == (compared / "comparison.toml").read_text()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import re
 from collections.abc import Callable
@@ -12,6 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from benchmarks.results.loading import comparison_settings, load_folders, load_run
+from benchmarks.results.rows import comparison_table
 from mpfl.errors import InputError
 from tests.benchmarks.conftest import edit_rounds
 from tests.runs import records
@@ -172,9 +174,9 @@ def test_any_damage_is_a_value_error_or_harmless(
 def test_unfinished_cells_are_reported_not_read(make_comparison: Make, tmp_path: Path) -> None:
     folder = make_comparison(tmp_path / "c", seeds=1)
     (folder / "cells" / "mpfl__seed0" / "summary.json").unlink()
-    runs, unfinished = load_folders([folder])
-    assert [run.label for run in runs] == ["centralized", "fedavg", "signsgd_mv"]
-    assert unfinished == ["mpfl__seed0"]
+    found = load_folders([folder])
+    assert [run.label for run in found.runs] == ["centralized", "fedavg", "signsgd_mv"]
+    assert found.unfinished == ["mpfl__seed0"]
 
 
 def test_a_comparison_without_a_finished_cell_is_an_error(tmp_path: Path) -> None:
@@ -189,7 +191,7 @@ def test_a_folder_that_is_not_there_is_named(tmp_path: Path) -> None:
 
 
 def test_equal_runs_in_two_folders_are_not_taken_for_seeds(make_run: Make, tmp_path: Path) -> None:
-    runs, _ = load_folders([make_run(tmp_path / name) for name in ("a", "b")])
+    runs = load_folders([make_run(tmp_path / name) for name in ("a", "b")]).runs
     assert [run.name for run in runs] == ["mpfl (a)", "mpfl (b)"]
 
 
@@ -198,7 +200,7 @@ def test_runs_on_other_work_are_not_taken_for_seeds(make_run: Make, tmp_path: Pa
     make_run(tmp_path / "b", seed=1)
     assert {run.name for run in load_folders([tmp_path / "a", tmp_path / "b"])[0]} == {"mpfl"}
     make_run(tmp_path / "b", seed=1, data__clients=5)
-    runs, _ = load_folders([tmp_path / "a", tmp_path / "b"])
+    runs = load_folders([tmp_path / "a", tmp_path / "b"]).runs
     assert [run.name for run in runs] == ["mpfl (a)", "mpfl (b)"]
 
 
@@ -206,17 +208,51 @@ def test_comparisons_of_other_work_stand_apart_and_keep_their_seeds(
     make_comparison: Make, make_run: Make, tmp_path: Path
 ) -> None:
     folders = [make_comparison(tmp_path / name, methods=("fedavg",)) for name in ("x/A", "x/B")]
-    names = ["fedavg (A)", "fedavg (A)", "fedavg (B)", "fedavg (B)"]
+    names = ["fedavg comparison=A"] * 2 + ["fedavg comparison=B"] * 2
     assert [run.name for run in load_folders(folders)[0]] == names
     make_run(folders[1] / "cells" / "fedavg__seed0", "fedavg", seed=0, data__clients=5)
     make_run(folders[1] / "cells" / "fedavg__seed1", "fedavg", seed=1, data__clients=5)
-    assert [run.name for run in load_folders(folders)[0]] == names
+    found = load_folders(folders)
+    assert [run.name for run in found.runs] == names
+    assert list(found.comparisons.values()) == ["A", "B"]
     assert {run.name for run in load_folders([folders[1]])[0]} == {"fedavg"}
+
+
+def test_what_failed_goes_by_the_name_of_its_comparison(
+    make_comparison: Make, make_run: Make, tmp_path: Path
+) -> None:
+    a, b = (make_comparison(tmp_path / n, methods=("fedavg", "mpfl")) for n in "AB")
+    for cell in (b / "cells").iterdir():
+        name, seed = cell.name.split("__seed")
+        make_run(cell, name, seed=int(seed), data__clients=5)
+    cell = b / "cells" / "mpfl__seed1"
+    (cell / "summary.json").unlink()
+    failure = {"label": "mpfl", "seed": 1, "sweep": {}, "error": "died"}
+    (cell / "failure.json").write_text(json.dumps(failure))
+    found = load_folders([a, b])
+    assert [dict(f.sweep) for f in found.failures.values()] == [{"comparison": "B"}]
+    assert found.unfinished == []
+    rows = {r.method: r for r in comparison_table(found.runs, failures=[*found.failures.values()])}
+    assert sorted(rows) == [f"{m} comparison={c}" for m in ("fedavg", "mpfl") for c in "AB"]
+    assert [rows[f"mpfl comparison={c}"].failed for c in "AB"] == [0, 1]
+    assert rows["mpfl comparison=A"].ratio is not None, "each goes by its own baseline"
+    (found,) = [load_folders([b])]
+    assert [f.sweep for f in found.failures.values()] == [{}]
+
+
+def test_a_comparison_beside_a_run_keeps_its_baseline(
+    make_comparison: Make, make_run: Make, tmp_path: Path
+) -> None:
+    folder = make_comparison(tmp_path / "A", seeds=1, methods=("fedavg", "mpfl"))
+    alone = make_run(tmp_path / "R", prune__density=0.3)
+    found = load_folders([folder, alone])
+    assert [run.name for run in found.runs] == ["fedavg", "mpfl (A)", "mpfl (R)"]
+    assert found.comparisons == {}
 
 
 def test_runs_whose_folders_have_one_name_are_told_apart(make_run: Make, tmp_path: Path) -> None:
     folders = [make_run(tmp_path / parent / "run") for parent in ("x", "y")]
-    runs, _ = load_folders(folders)
+    runs = load_folders(folders).runs
     assert [run.name for run in runs] == ["mpfl (x/run)", "mpfl (y/run)"]
 
 
@@ -224,7 +260,14 @@ def test_the_comparisons_own_settings_are_read(make_comparison: Make, tmp_path: 
     folder = make_comparison(tmp_path / "c", seeds=1, methods=("fedavg",))
     (folder / "comparison.toml").write_text('[compare]\nbaseline = "mpfl"\nmargin = 0.02\n')
     assert comparison_settings([folder]) == {"baseline": "mpfl", "margin": 0.02}
-    assert comparison_settings([folder, folder]) == {}
+    assert comparison_settings([folder, tmp_path]) == {"baseline": "mpfl", "margin": 0.02}
+    other = make_comparison(tmp_path / "d", seeds=1, methods=("fedavg",))
+    published = "[[compare.published]]\naccuracy = 0.9\n"
+    (other / "comparison.toml").write_text(f"[compare]\nmargin = 0.02\n{published}")
+    assert comparison_settings([folder, other, other]) == {
+        "margin": 0.02,
+        "published": [{"accuracy": 0.9}],
+    }
 
 
 def _refused(folder: Path, name: str) -> None:

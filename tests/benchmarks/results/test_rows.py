@@ -85,7 +85,7 @@ def test_without_a_baseline_there_is_no_target() -> None:
 def test_the_order_of_the_folders_changes_nothing(
     make_comparison: Callable[..., Path], tmp_path: Path
 ) -> None:
-    runs, _ = load_folders([make_comparison(tmp_path / "c")])
+    runs = load_folders([make_comparison(tmp_path / "c")]).runs
     assert comparison_table(runs) == comparison_table(runs[::-1])
 
 

@@ -13,7 +13,7 @@ import pytest
 import tomli_w
 
 import benchmarks
-from benchmarks.results.loading import load_failures, load_folders, load_run
+from benchmarks.results.loading import load_folders, load_run
 from benchmarks.running import side_by_side
 from benchmarks.running.cell import CELLS, Cell
 from benchmarks.running.compare_config import split_table
@@ -85,8 +85,7 @@ def compared(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_the_run_is_done_once_and_shown_at_every_setting(compared: Path) -> None:
     later = compared / CELLS / "fedavg__prune.density=0.3__seed0"
     assert sorted(path.name for path in later.iterdir()) == ["manifest.json", SHARED]
-    runs, unfinished = load_folders([compared])
-    assert unfinished == []
+    runs = load_folders([compared]).runs
     first, second = (run for run in runs if run.label == "fedavg")
     assert [dict(run.sweep) for run in (first, second)] == [{"prune.density": d} for d in DENSITIES]
     assert second.name == "fedavg density=0.3"
@@ -140,7 +139,7 @@ def test_the_shared_run_is_the_one_of_the_cells_own_configuration(
 def test_a_codec_that_is_the_default_shares_the_run_when_read_back(tmp_path: Path) -> None:
     asked = table(["fedavg"], {"wire.up": ["", "float32"]})
     assert compare(asked, plan_cells(*split_table(asked)), tmp_path / "c", workers=0) == {}
-    runs, _ = load_folders([tmp_path / "c"])
+    runs = load_folders([tmp_path / "c"]).runs
     assert sorted(run.sweep["wire.up"] for run in runs) == ["", "float32"]
     (file,) = (tmp_path / "c").rglob(SHARED)
     content = file.read_text()
@@ -153,14 +152,14 @@ def test_a_codec_that_is_the_default_shares_the_run_when_read_back(tmp_path: Pat
 
 def test_one_that_failed_failed_everywhere(tmp_path: Path) -> None:
     changes = {"fedavg": {"faults.drop_before": 1.0}}
-    asked = table(["fedavg"], {"prune.density": DENSITIES}, variants=changes)
+    asked = table(["mpfl", "fedavg"], {"prune.density": DENSITIES}, variants=changes)
     failed = compare(asked, plan_cells(*split_table(asked)), tmp_path / "c", workers=0)
     names = [f"fedavg__prune.density={density}__seed0" for density in DENSITIES]
     assert list(failed) == names
-    found = load_failures([tmp_path / "c"])
+    found = load_folders([tmp_path / "c"]).failures
     assert [found[name].sweep for name in names] == [{"prune.density": d} for d in DENSITIES]
     shutil.copytree(tmp_path / "c", tmp_path / "d")
-    both = load_failures([tmp_path / "c", tmp_path / "d"])
+    both = load_folders([tmp_path / "c", tmp_path / "d"]).failures
     assert list(both) == [f"{folder}/cells/{name}" for folder in "cd" for name in names]
 
 
