@@ -7,8 +7,8 @@ from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 
 from benchmarks.report.provenance import differing_values, told_ignored
-from benchmarks.results.loading import COMPARISON
 from benchmarks.results.rundata import RunData
+from benchmarks.results.settings import COMPARISON, split_settings
 from server.health import ignored_text
 from server.records import Failure
 
@@ -95,10 +95,7 @@ def _idle(runs: Sequence[RunData]) -> list[str]:
 
 def _other_work(runs: Sequence[RunData], setting_keys: Collection[str]) -> list[str]:
     told = {key for run in runs for key in run.sweep} | {"data.folder", "data.download"}
-    parts: dict[object, list[RunData]] = {}
-    for run in runs:
-        own = run.sweep.get(COMPARISON) if COMPARISON in setting_keys else None
-        parts.setdefault(own, []).append(run)
+    parts = split_settings(runs, [COMPARISON] if COMPARISON in setting_keys else [])
     keys = dict.fromkeys(key for part in parts.values() for key in differing_values(part))
     unknown = [k for k in keys if k.startswith(("data.", "model.")) and k not in told]
     return [f"Not the same work for all: {', '.join(unknown)} differs."] if unknown else []

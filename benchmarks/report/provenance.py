@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.report.tables import Cell, Line, Table, cell
-from benchmarks.results.loading import is_comparison, short_names
+from benchmarks.results.loading import is_comparison
 from benchmarks.results.rundata import RunData
+from benchmarks.results.settings import short_names
 from mpfl.config import Experiment, from_mapping, to_mapping
 from mpfl.errors import InputError
 from mpfl.methods import Codecs

@@ -8,8 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from benchmarks.figures.errors import Dot
-from benchmarks.results.loading import COMPARISON
-from benchmarks.results.settings import setting_text
+from benchmarks.results.settings import COMPARISON, setting_text
 
 TRIALS = "trials.csv"
 

@@ -4,15 +4,22 @@ from __future__ import annotations
 
 import json
 import tomllib
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
-from itertools import count
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 from safetensors import SafetensorError, safe_open
 
 from benchmarks.results.rundata import Ledger, RunData, run_name
+from benchmarks.results.settings import (
+    COMPARISON,
+    Claim,
+    short_names,
+    sources_of,
+    told_apart,
+    work_of,
+)
 from benchmarks.same_run import home_of, of_other_work, read_shared
 from mpfl.config import from_mapping
 from mpfl.errors import InputError
@@ -49,9 +56,6 @@ from server.runfolder import (
 REPORT = "report.html"
 """The page of a folder, which `benchmarks.report` writes."""
 
-COMPARISON = "comparison"
-"""The key, as if it had been swept, that says of which comparison a run is where several differ."""
-
 _Run = TypeVar("_Run", RunData, Failure)
 
 
@@ -73,9 +77,7 @@ def _read_run(folder: Path) -> RunData:
     if shared is None:
         return _read_own(folder)
     run = _read_own(folder.parent / shared.cell)
-    config = run.config
-    for key, value in shared.sweep.items():
-        config = with_override(config, key, value)
+    config = _with(run.config, shared.sweep)
     if not _does_the_run_of(folder, shared, run, _codecs(config)):
         raise of_other_work(folder, shared)
     name = folder.resolve().name
@@ -101,6 +103,12 @@ def _does_the_run_of(
         and expanded(changes)["method"] == run.config["method"]
         and all(shared.sweep.get(k) == v or k in unread or k in same for k, v in swept.items())
     )
+
+
+def _with(config: Mapping[str, Any], sweep: Mapping[str, Any]) -> Mapping[str, Any]:
+    for key, value in sweep.items():
+        config = with_override(config, key, value)
+    return config
 
 
 def _codecs(config: Mapping[str, Any]) -> dict[str, str]:
@@ -205,11 +213,11 @@ def load_folders(folders: Iterable[Path]) -> Loaded:
     if not read:
         raise InputError(f"no finished run in {', '.join(str(f) for f in folders) or 'nothing'}")
     tell_unsealed([given[real] for real, run in read.items() if not run.sealed])
-    claims = {real: _Claim(run.name, run.seed, _work(run.config)) for real, run in read.items()}
+    claims = {real: Claim(run.name, run.seed, work_of(run.config)) for real, run in read.items()}
     claims |= {real: _claim_of(given[real], failure) for real, failure in dead.items()}
-    sources = _sources(claims, homes)
+    sources = sources_of(claims, homes)
     names = short_names({*homes.values(), *sources.values()})
-    comparisons = {home: names[home] for home in _apart(sources, homes)}
+    comparisons = {home: names[home] for home in told_apart(sources, homes)}
 
     def told(real: Path, one: _Run) -> _Run:
         if homes[real] in comparisons:
@@ -246,68 +254,12 @@ def _failure_of(cell: Path) -> Failure | None:
     return replace(failure, label=shared.label, sweep=shared.sweep)
 
 
-class _Claim(NamedTuple):
-    """What a run goes by: its name and seed, and its work, which is empty where unknown."""
-
-    name: str
-    seed: int
-    work: str
-
-
-def _claim_of(cell: Path, failure: Failure) -> _Claim:
-    file, work = home_of(cell) / CONFIG, ""
+def _claim_of(cell: Path, failure: Failure) -> Claim:
+    file, shared, work = home_of(cell) / CONFIG, read_shared(cell), ""
     if file.is_file():
         config: Mapping[str, Any] = _read_toml(file)
-        for key, value in failure.sweep.items():
-            config = with_override(config, key, value)
-        work = _work(config)
-    return _Claim(run_name(failure.label, failure.sweep), failure.seed, work)
-
-
-def _sources(claims: Mapping[Path, _Claim], homes: Mapping[Path, Path]) -> dict[Path, Path]:
-    """Return where those come from that share a name and are no repetitions.
-
-    That is the comparison folder if its runs of that name are repetitions, else the run folder.
-    """
-    named: dict[str, list[_Claim]] = {}
-    inside: dict[tuple[str, Path], list[_Claim]] = {}
-    for path, claim in claims.items():
-        named.setdefault(claim.name, []).append(claim)
-        inside.setdefault((claim.name, homes[path]), []).append(claim)
-    return {
-        path: homes[path] if _repeat(inside[claim.name, homes[path]]) else path
-        for path, claim in claims.items()
-        if not _repeat(named[claim.name])
-    }
-
-
-def _apart(sources: Mapping[Path, Path], homes: Mapping[Path, Path]) -> list[Path]:
-    """Return all comparisons if two of them must be told apart, else none."""
-    apart = {home for path, home in sources.items() if home != path}
-    every = dict.fromkeys(home for path, home in homes.items() if home != path)
-    return list(every) if len(apart) > 1 else []
-
-
-def _repeat(claims: Sequence[_Claim]) -> bool:
-    """Tell whether runs are repetitions: of the same work, each of a seed of its own."""
-    works = {claim.work for claim in claims if claim.work}
-    return len(works) <= 1 and len({claim.seed for claim in claims}) == len(claims)
-
-
-def short_names(paths: Collection[Path]) -> dict[Path, str]:
-    """Return the shortest ends of the paths that all differ."""
-    for parts in count(1):
-        found = {path: Path(*path.parts[-parts:]).as_posix() for path in paths}
-        if len({*found.values()}) == len(found):
-            break
-    return found
-
-
-def _work(config: Mapping[str, Any]) -> str:
-    """Return what repetitions have in common: the configuration but for seed and machine."""
-    tables = {k: v for k, v in config.items() if k not in ("seed", "engine")}
-    data = {k: v for k, v in tables.get("data", {}).items() if k not in ("folder", "download")}
-    return json.dumps({**tables, "data": data}, sort_keys=True, default=str)
+        work = work_of(_with(config, shared.sweep) if shared else config)
+    return Claim(run_name(failure.label, failure.sweep), failure.seed, work)
 
 
 def _read_text(path: Path) -> str:

@@ -1,14 +1,20 @@
-"""Settings: the work that methods are compared on, where a comparison sweeps it."""
+"""Settings: the work methods are compared on, where it is swept or comparisons differ in it."""
 
 from __future__ import annotations
 
+import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
-from typing import Any, TypeVar
+from itertools import count
+from pathlib import Path
+from typing import Any, NamedTuple, TypeVar
 
 from benchmarks.results.rundata import RunData
 from server.records import Failure
+
+COMPARISON = "comparison"
+"""The key, as if it had been swept, that says of which comparison a run is where several differ."""
 
 _Run = TypeVar("_Run", RunData, Failure)
 
@@ -109,3 +115,57 @@ def _outcome(run: RunData) -> tuple[object, ...]:
     curve = [(n.round, n.test_accuracy, n.density, n.total_bytes) for n in run.rounds]
     sums = [int(values.sum()) for values in run.ledger.kinds.values()]
     return (*curve, *sums, *run.client_accuracy)
+
+
+class Claim(NamedTuple):
+    """What a run goes by: its name and seed, and its work, which is empty where unknown."""
+
+    name: str
+    seed: int
+    work: str
+
+
+def sources_of(claims: Mapping[Path, Claim], homes: Mapping[Path, Path]) -> dict[Path, Path]:
+    """Return where those come from that share a name and are no repetitions.
+
+    That is the comparison folder if its runs of that name are repetitions, else the run folder.
+    """
+    named: dict[str, list[Claim]] = {}
+    inside: dict[tuple[str, Path], list[Claim]] = {}
+    for path, claim in claims.items():
+        named.setdefault(claim.name, []).append(claim)
+        inside.setdefault((claim.name, homes[path]), []).append(claim)
+    return {
+        path: homes[path] if _repeat(inside[claim.name, homes[path]]) else path
+        for path, claim in claims.items()
+        if not _repeat(named[claim.name])
+    }
+
+
+def told_apart(sources: Mapping[Path, Path], homes: Mapping[Path, Path]) -> list[Path]:
+    """Return all comparisons if two of them must be told apart, else none."""
+    apart = {home for path, home in sources.items() if home != path}
+    every = dict.fromkeys(home for path, home in homes.items() if home != path)
+    return list(every) if len(apart) > 1 else []
+
+
+def _repeat(claims: Sequence[Claim]) -> bool:
+    """Tell whether runs are repetitions: of the same work, each of a seed of its own."""
+    works = {claim.work for claim in claims if claim.work}
+    return len(works) <= 1 and len({claim.seed for claim in claims}) == len(claims)
+
+
+def short_names(paths: Collection[Path]) -> dict[Path, str]:
+    """Return the shortest ends of the paths that all differ."""
+    for parts in count(1):
+        found = {path: Path(*path.parts[-parts:]).as_posix() for path in paths}
+        if len({*found.values()}) == len(found):
+            break
+    return found
+
+
+def work_of(config: Mapping[str, Any]) -> str:
+    """Return what repetitions have in common: the configuration but for seed and machine."""
+    tables = {k: v for k, v in config.items() if k not in ("seed", "engine")}
+    data = {k: v for k, v in tables.get("data", {}).items() if k not in ("folder", "download")}
+    return json.dumps({**tables, "data": data}, sort_keys=True, default=str)

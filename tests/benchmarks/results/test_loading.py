@@ -240,6 +240,20 @@ def test_what_failed_goes_by_the_name_of_its_comparison(
     assert [f.sweep for f in found.failures.values()] == [{}]
 
 
+def test_a_seed_that_failed_is_one_of_its_cell_even_if_a_rule_set_the_swept_key(
+    make_comparison: Make, make_run: Make, tmp_path: Path
+) -> None:
+    cells = make_comparison(tmp_path / "c", seeds=1, methods=("fedavg",)) / "cells"
+    swept = {"prune.density": 0.9}
+    for seed in (0, 1):
+        make_run(cells / f"mpfl__prune.density=0.9__seed{seed}", seed=seed, sweep=swept)
+    dead = cells / "mpfl__prune.density=0.9__seed1"
+    (dead / "summary.json").unlink()
+    failure = {"label": "mpfl", "seed": 1, "sweep": swept, "error": "died"}
+    (dead / "failure.json").write_text(json.dumps(failure))
+    assert {run.label for run in load_folders([tmp_path / "c"]).runs} == {"fedavg", "mpfl"}
+
+
 def test_a_comparison_beside_a_run_keeps_its_baseline(
     make_comparison: Make, make_run: Make, tmp_path: Path
 ) -> None:
